@@ -1,0 +1,1 @@
+"""The faces: HTTP API, console, command line."""

@@ -1,0 +1,1 @@
+"""One machine: data directory, embedded Redis, child processes."""

@@ -1,0 +1,1 @@
+"""Sample registry and sample fleet: for the demo and the tests."""

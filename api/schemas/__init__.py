@@ -1,0 +1,1 @@
+"""marshmallow schemas: JSON and YAML to model values and back."""

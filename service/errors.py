@@ -1,0 +1,289 @@
+"""Every error that Transship raises: one tree; each docstring is the default message.
+
+TransshipError
++-- InvalidInput                 what a person or a file gave us is wrong; names the place
+|   +-- InvalidReference
+|   +-- InvalidDigest
+|   +-- InvalidManifest
+|   +-- InvalidConfiguration
++-- NotFoundInStore              no such rule, registry, execution
++-- Conflict                     the object is in use, or changed meanwhile
++-- StoreUnavailable
++-- EngineError                  the engine of this machine cannot start or is held by another
++-- RegistryError                a registry said no, or said nothing
+    +-- NetworkError             (class network)    reset, time-out, EOF, DNS
+    |   +-- TooSlow
+    +-- TLSError                 (class policy)
+    +-- AddressRefused           (class policy)     the connector's rules forbid the address
+    +-- Throttled                (class throttled)  429, 503 with Retry-After
+    +-- ServerError              (class server)     5xx
+    +-- AuthenticationFailed     (class auth)       401 with fresh credentials
+    +-- Denied                   (class denied)     403
+    +-- NotFound                 (class gone)
+    |   +-- ManifestNotFound
+    |   +-- BlobNotFound
+    |   +-- RepositoryNotFound
+    |   +-- UploadLost
+    +-- Rejected                 (class invalid)    400, 405, 409, 412, 413, 415, 416
+    |   +-- Unsupported
+    |   +-- TagImmutable
+    |   +-- ManifestBlobUnknown  (class gone)       the registry misses a blob that a manifest names
+    +-- Corrupt                  (class corrupt)    digest or size differ from the descriptor
+    +-- ProtocolError            (class server)     an answer that is no answer
++-- Cancelled                    the execution was stopped, or the process drains
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TransshipError(Exception):
+    """Something went wrong inside Transship."""
+
+    code: ClassVar[str] = "internal"
+    failure_class: ClassVar[str] = "bug"
+    retryable: ClassVar[bool] = False
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        self.message = message or (self.__doc__ or "").strip()
+        self.hint = self.default_hint if hint is None else hint
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidInput(TransshipError):
+    """The input is not valid."""
+
+    code = "invalid_input"
+    failure_class = "invalid"
+
+    def __init__(
+        self, message: str | None = None, *, field: str = "", hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
+
+
+class InvalidReference(InvalidInput):
+    """This is not a reference to an image: expected registry/repository:tag or @digest."""
+
+    code = "invalid_reference"
+
+
+class InvalidDigest(InvalidInput):
+    """This is not a digest: expected sha256: and 64, or sha512: and 128, lower-case hex digits."""
+
+    code = "invalid_digest"
+
+
+class InvalidManifest(InvalidInput):
+    """The manifest is not one that may be copied."""
+
+    code = "invalid_manifest"
+
+
+class InvalidConfiguration(InvalidInput):
+    """The configuration is not valid."""
+
+    code = "invalid_configuration"
+
+
+class NotFoundInStore(TransshipError):
+    """There is no such object."""
+
+    code = "not_found"
+    failure_class = "invalid"
+
+
+class Conflict(TransshipError):
+    """The object is in use or was changed by somebody else meanwhile."""
+
+    code = "conflict"
+    failure_class = "invalid"
+
+
+class StoreUnavailable(TransshipError):
+    """The database does not answer."""
+
+    code = "store_unavailable"
+    failure_class = "server"
+    retryable = True
+
+
+class EngineError(TransshipError):
+    """The engine of this machine cannot start."""
+
+    code = "engine"
+
+
+class Cancelled(TransshipError):
+    """The work was stopped before it was complete."""
+
+    code = "cancelled"
+    failure_class = "stopped"
+    retryable = True
+
+
+class RegistryError(TransshipError):
+    """The registry did not do what it was asked to."""
+
+    code = "registry"
+    failure_class = "server"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        registry: str = "",
+        status: int = 0,
+        oci_code: str = "",
+        retry_after_seconds: float | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.registry = registry
+        self.status = status
+        self.oci_code = oci_code
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NetworkError(RegistryError):
+    """The registry cannot be reached."""
+
+    code = "network"
+    failure_class = "network"
+    retryable = True
+    default_hint = "check the registry's address, and that this machine can reach it"
+
+
+class TooSlow(NetworkError):
+    """The connection fell below the minimum rate."""
+
+    code = "too_slow"
+
+
+class TLSError(RegistryError):
+    """The registry's certificate does not verify."""
+
+    code = "tls"
+    failure_class = "policy"
+    default_hint = "give the registry's CA as tls.ca_file, or correct its certificate"
+
+
+class AddressRefused(RegistryError):
+    """The address may not be connected to."""
+
+    code = "address_refused"
+    failure_class = "policy"
+    default_hint = "list the host in the registry's trusted_hosts if it is meant"
+
+
+class Throttled(RegistryError):
+    """The registry asks for fewer requests."""
+
+    code = "throttled"
+    failure_class = "throttled"
+    retryable = True
+
+
+class ServerError(RegistryError):
+    """The registry failed."""
+
+    code = "server_error"
+    failure_class = "server"
+    retryable = True
+
+
+class ProtocolError(RegistryError):
+    """The registry's answer does not follow the distribution API."""
+
+    code = "protocol"
+    failure_class = "server"
+    retryable = True
+
+
+class AuthenticationFailed(RegistryError):
+    """The registry does not accept the credentials."""
+
+    code = "authentication"
+    failure_class = "auth"
+    default_hint = "check the registry's credentials"
+
+
+class Denied(RegistryError):
+    """The registry forbids this to these credentials."""
+
+    code = "denied"
+    failure_class = "denied"
+    default_hint = "check what the registry's credentials may pull and push"
+
+
+class NotFound(RegistryError):
+    """The registry does not have it."""
+
+    code = "gone"
+    failure_class = "gone"
+
+
+class ManifestNotFound(NotFound):
+    """The registry does not have this manifest."""
+
+    code = "manifest_gone"
+
+
+class BlobNotFound(NotFound):
+    """The registry does not have this blob."""
+
+    code = "blob_gone"
+
+
+class RepositoryNotFound(NotFound):
+    """The registry does not have this repository."""
+
+    code = "repository_gone"
+
+
+class UploadLost(NotFound):
+    """The registry has forgotten the upload session."""
+
+    code = "upload_lost"
+    retryable = True
+
+
+class Rejected(RegistryError):
+    """The registry rejects the request."""
+
+    code = "rejected"
+    failure_class = "invalid"
+
+
+class Unsupported(Rejected):
+    """The registry does not support this."""
+
+    code = "unsupported"
+
+
+class TagImmutable(Rejected):
+    """The tag may not be changed at the destination."""
+
+    code = "tag_immutable"
+
+
+class ManifestBlobUnknown(Rejected):
+    """The registry misses a blob or a manifest that this manifest names."""
+
+    code = "manifest_blob_unknown"
+    failure_class = "gone"
+    retryable = True
+
+
+class Corrupt(RegistryError):
+    """The bytes are not the ones that the digest names."""
+
+    code = "corrupt"
+    failure_class = "corrupt"
+    retryable = True

@@ -1,0 +1,1 @@
+"""Values and their rules: standard library only, no I/O."""

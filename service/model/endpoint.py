@@ -1,0 +1,68 @@
+"""A registry as configured here: address, region, provider, trust, limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class TLSOptions:
+    """How a registry's certificate is judged; paths are read where the connection is made."""
+
+    ca_file: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSpec:
+    """Where a registry's credential comes from; never the secret itself.
+
+    Exactly one of password_env, password_file, stored, docker_config is used; none means anonymous.
+    """
+
+    username: str = ""
+    password_env: str | None = None
+    password_file: str | None = None
+    stored: bool = False  # an encrypted secret is kept in the store under the registry's name
+    docker_config: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A username and password, or an identity token; kept in memory only."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether there is nothing to present."""
+        return not (self.username or self.password or self.identity_token)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryEndpoint:
+    """One registry. `name` is its identity; `url` is scheme://host[:port] and nothing more."""
+
+    name: str
+    url: str
+    provider: str = "auto"
+    region: str = "local"
+    groups: tuple[str, ...] = ()
+    credentials: CredentialSpec = CredentialSpec()
+    tls: TLSOptions = TLSOptions()
+    trusted_hosts: tuple[str, ...] = ()
+    concurrency: int = 32
+
+    @property
+    def secure(self) -> bool:
+        """Whether the registry is spoken to over TLS."""
+        return self.url.startswith("https://")
+
+    @property
+    def host(self) -> str:
+        """Host and port as written in references."""
+        return self.url.split("://", 1)[1]

@@ -1,0 +1,1 @@
+"""Celery: carries service.replication to many machines."""

@@ -1,0 +1,1 @@
+"""Thin task bodies: decode, call the service, return an outcome."""
