@@ -6,6 +6,7 @@ TransshipError
 |   +-- InvalidDigest
 |   +-- InvalidManifest
 |   +-- InvalidConfiguration
+|       +-- InvalidFields        several at once, each with its path and what to do
 +-- NotFoundInStore              no such rule, registry, execution
 +-- Conflict                     the object is in use, or changed meanwhile
 +-- StoreUnavailable
@@ -35,6 +36,7 @@ TransshipError
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 
@@ -90,6 +92,42 @@ class InvalidConfiguration(InvalidInput):
     """The configuration is not valid."""
 
     code = "invalid_configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One wrong field: its path (`select[0].tags`), what is wrong, what to do, its line if any."""
+
+    path: str
+    message: str
+    hint: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.path}: " if self.path else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{where}{self.message}{hint}"
+
+
+class InvalidFields(InvalidConfiguration):
+    """Some fields are not valid.
+
+    `source` is the file's name, if there is one; the message then has one file:line a problem.
+    """
+
+    code = "invalid_fields"
+
+    def __init__(self, problems: tuple[FieldProblem, ...], *, source: str = "") -> None:
+        self.problems = problems
+        self.source = source
+        prefix = f"{source}:" if source else ""
+        super().__init__(
+            "\n".join(
+                f"{prefix}{f'{problem.line}: ' if problem.line else ' ' if prefix else ''}{problem}"
+                for problem in problems
+            ),
+            field=problems[0].path if problems else "",
+        )
 
 
 class NotFoundInStore(TransshipError):

@@ -1,0 +1,84 @@
+"""What must hold between a rule and the registries it names, whoever wrote them down."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+
+from service.errors import FieldProblem, InvalidConfiguration
+from service.model.endpoint import RegistryEndpoint
+from service.model.mapping import keeps_repository, keeps_tag
+from service.model.rule import Destination, SyncRule
+from service.model.selection import destination_registries, members_of_groups
+
+
+def check_rule(
+    rule: SyncRule, endpoints: Mapping[str, RegistryEndpoint]
+) -> tuple[FieldProblem, ...]:
+    """Return what is wrong: unknown registries, empty groups, a rule that copies onto itself."""
+    return tuple(_problems(rule, endpoints))
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return a hint that names what was probably meant, or what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(names[:20])}" if names else ""
+
+
+def _problems(rule: SyncRule, endpoints: Mapping[str, RegistryEndpoint]) -> Iterator[FieldProblem]:
+    if rule.source not in endpoints:
+        yield FieldProblem(
+            "source", f"there is no registry {rule.source!r}", suggest(rule.source, endpoints)
+        )
+    members = members_of_groups(endpoints.values())
+    seen: dict[tuple[str, str, str], int] = {}
+    for index, destination in enumerate(rule.destinations):
+        path = f"destinations[{index}]"
+        if destination.registry is not None and destination.registry not in endpoints:
+            yield FieldProblem(
+                f"{path}.registry",
+                f"there is no registry {destination.registry!r}",
+                suggest(destination.registry, endpoints),
+            )
+            continue
+        try:
+            registries = destination_registries(destination, rule.source, members)
+        except InvalidConfiguration as error:
+            yield FieldProblem(
+                f"{path}.group", error.message, suggest(destination.group or "", members)
+            )
+            continue
+        for registry in registries:
+            key = (registry, destination.repository, destination.tag)
+            if key in seen:
+                yield FieldProblem(
+                    path,
+                    f"writes the same names to {registry!r} as destinations[{seen[key]}]",
+                    "leave one of them out",
+                )
+            seen.setdefault(key, index)
+            if _same_place(rule, destination, registry, endpoints):
+                yield FieldProblem(
+                    path,
+                    f"source and destination are the same repositories of {registry!r}",
+                    "give the destination another registry or a repository template",
+                )
+
+
+def _same_place(
+    rule: SyncRule,
+    destination: Destination,
+    registry: str,
+    endpoints: Mapping[str, RegistryEndpoint],
+) -> bool:
+    source, target = endpoints.get(rule.source), endpoints.get(registry)
+    if source is None or target is None or source.host != target.host:
+        return False
+    return any(
+        keeps_repository(selection.to_repository or destination.repository)
+        and keeps_tag(selection.to_tag or destination.tag)
+        for selection in rule.select
+    )

@@ -1,0 +1,192 @@
+"""What a rule takes and where each of it goes: the rule's globs and templates, made ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from service.errors import InvalidConfiguration, InvalidInput
+from service.model.digest import Digest
+from service.model.endpoint import RegistryEndpoint
+from service.model.glob import NameMatcher, is_literal
+from service.model.mapping import render_repository, render_tag
+from service.model.rule import Destination, NameFilter, Selection, SyncRule
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One name at one destination; `destination_index` counts the rule's destinations from 0.
+
+    Exactly one of `registry` and `group` is set. `reference` is a tag, or the digest where the
+    rule names a manifest by digest.
+    """
+
+    destination_index: int
+    registry: str | None
+    group: str | None
+    repository: str
+    reference: str
+
+
+class _Entry:
+    """One entry of `select`, its patterns compiled."""
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        self._repositories = NameMatcher(selection.repositories)
+        self._tags = NameMatcher(selection.tags)
+
+    def wants_repository(self, repository: str) -> bool:
+        return self._repositories.matches(repository)
+
+    def wants_tag(self, tag: str) -> bool:
+        return self._tags.matches(tag)
+
+
+class RuleSelector:
+    """Answers what a rule takes. Made once for an execution; safe to share between threads."""
+
+    def __init__(self, rule: SyncRule, *, host: str = "") -> None:
+        """Compile the rule; `host` is the source's address, for templates that use `{host}`.
+
+        Raises InvalidConfiguration for a broken pattern.
+        """
+        self.rule = rule
+        self._host = host
+        self._entries = tuple(_Entry(selection) for selection in rule.select)
+
+    def exact_repositories(self) -> tuple[str, ...] | None:
+        """Return the repositories when every entry names them; None: the catalog must be listed."""
+        names: dict[str, None] = {}
+        for entry in self._entries:
+            exact = _exact(entry.selection.repositories)
+            if exact is None:
+                return None
+            names.update((name, None) for name in exact if entry.wants_repository(name))
+        return tuple(names)
+
+    def exact_tags(self, repository: str) -> tuple[str, ...] | None:
+        """Return the tags (or digests) of a repository when all are named; None: list them.
+
+        A repository that no entry wants gives an empty tuple.
+        """
+        names: dict[str, None] = {}
+        for entry in self._entries:
+            if not entry.wants_repository(repository):
+                continue
+            exact = _exact(entry.selection.tags)
+            if exact is None:
+                return None
+            names.update((name, None) for name in exact if entry.wants_tag(name))
+        return tuple(names)
+
+    def wants_repository(self, repository: str) -> bool:
+        """Whether any entry takes something of the repository."""
+        return any(entry.wants_repository(repository) for entry in self._entries)
+
+    def wants(self, repository: str, tag: str) -> bool:
+        """Whether an entry takes the tag of the repository."""
+        return self._entry(repository, tag) is not None
+
+    def _entry(self, repository: str, tag: str) -> Selection | None:
+        for entry in self._entries:
+            if entry.wants_repository(repository) and entry.wants_tag(tag):
+                return entry.selection
+        return None
+
+    def targets(self, repository: str, tag: str, digest: str | None = None) -> list[Target]:
+        """Return one target a destination, named by the first entry that takes the tag.
+
+        Empty when no entry does. Raises InvalidInput, naming source and template, for a name that
+        the destination could not have.
+        """
+        selection = self._entry(repository, tag)
+        if selection is None:
+            return []
+        return [
+            self._target(index, destination, selection, repository, tag, digest)
+            for index, destination in enumerate(self.rule.destinations)
+        ]
+
+    def _target(
+        self,
+        index: int,
+        destination: Destination,
+        selection: Selection,
+        repository: str,
+        tag: str,
+        digest: str | None,
+    ) -> Target:
+        repository_template = selection.to_repository or destination.repository
+        tag_template = selection.to_tag or destination.tag
+        try:
+            named = render_repository(
+                repository_template,
+                host=self._host,
+                registry=self.rule.source,
+                repository=repository,
+                tag=tag,
+                digest=digest,
+            )
+            if is_digest(tag) and tag_template == "{tag}":
+                reference = tag
+            else:
+                reference = render_tag(
+                    tag_template,
+                    host=self._host,
+                    registry=self.rule.source,
+                    repository=repository,
+                    tag=tag,
+                    digest=digest,
+                )
+        except InvalidInput as error:
+            raise InvalidConfiguration(
+                f"{self.rule.source}/{repository}:{tag} cannot be named by "
+                f"{repository_template!r} and {tag_template!r}: {error.message}",
+                field=f"destinations[{index}]",
+                hint=error.hint,
+            ) from error
+        return Target(index, destination.registry, destination.group, named, reference)
+
+
+def is_digest(reference: str) -> bool:
+    """Whether a reference inside a repository is a digest rather than a tag."""
+    try:
+        Digest.parse(reference)
+    except InvalidInput:
+        return False
+    return True
+
+
+def _exact(names: NameFilter) -> tuple[str, ...] | None:
+    if names.include and all(is_literal(pattern) for pattern in names.include):
+        return names.include
+    return None
+
+
+def members_of_groups(endpoints: Iterable[RegistryEndpoint]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the registries in each group, sorted."""
+    members: dict[str, list[str]] = {}
+    for endpoint in endpoints:
+        for group in endpoint.groups:
+            members.setdefault(group, []).append(endpoint.name)
+    return {group: tuple(sorted(names)) for group, names in members.items()}
+
+
+def destination_registries(
+    destination: Destination, source: str, members: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """Return the registries that a destination means: itself, or its group but the source.
+
+    Raises InvalidConfiguration for a group without members other than the source.
+    """
+    if destination.registry is not None:
+        return (destination.registry,)
+    group = destination.group or ""
+    names = tuple(name for name in members.get(group, ()) if name != source)
+    if not names:
+        raise InvalidConfiguration(
+            f"the group {group!r} has no registry other than the source",
+            hint=f'add "groups: [{group}]" to a registry, or correct the name',
+        )
+    return names
