@@ -1,0 +1,254 @@
+"""A registry's document (DESIGN section 8) as far as this version has its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from marshmallow import ValidationError, fields, post_load, validates_schema
+
+from api.schemas.common import StrictSchema, load
+from api.schemas.fields import Choice, Flag, Items, Judged, Name, Text, Told, Whole, invalid
+from service.errors import InvalidInput
+from service.model.endpoint import CredentialSpec, RegistryEndpoint, TLSOptions
+from service.model.reference import validate_host
+
+_VARIABLES = "TRANSSHIP_SECRET_"
+_MASKS = frozenset("*•.xX")
+_SOURCES = ("password", "password_env", "password_file", "docker_config")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryInput:
+    """A registry as somebody wrote it: the endpoint, and the password if it came along.
+
+    `keep_password` says that the document shows a stored password as the API does
+    (`{"set": true}`): the one in the store stays.
+    """
+
+    endpoint: RegistryEndpoint
+    password: str | None = field(default=None, repr=False)
+    keep_password: bool = False
+
+
+def normalise_url(text: str) -> str:
+    """Return scheme://host[:port]; raises InvalidInput saying what has to go."""
+    if text.startswith("oci:"):
+        raise InvalidInput("this version does not have image layouts as registries")
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text[:80]!r} is not a URL: {error}") from error
+    if parts.scheme not in {"http", "https"} or "://" not in text:
+        raise InvalidInput(
+            f"{text[:80]!r} does not begin with https://",
+            hint="http:// is allowed too, when it is written",
+        )
+    if "@" in parts.netloc:
+        raise InvalidInput(
+            "a URL holds no user or password", hint="give them as credentials of the registry"
+        )
+    if parts.query or parts.fragment or "?" in text or "#" in text:
+        raise InvalidInput("a registry's URL has no query and no fragment")
+    if parts.path not in {"", "/"}:
+        raise InvalidInput(
+            f"a registry's URL has no path, this one has {parts.path[:80]!r}",
+            hint="name a repository's first parts in the rule",
+        )
+    return f"{parts.scheme}://{validate_host(parts.netloc)}"
+
+
+class Password(Text):
+    """A password that comes in and never goes out; or what the API shows in its place."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(longest=8192, load_only=True, **kwargs)
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> Any:
+        if isinstance(value, dict) and value.get("set") is True:
+            return True
+        return super()._deserialize(value, attr, data, **kwargs)
+
+    def judge(self, value: str) -> str:
+        """Refuse what stands for a hidden password."""
+        if len(value) >= 3 and len(set(value)) == 1 and value[0] in _MASKS:
+            raise invalid("this is a mask, not a password", 'keep a stored one by {"set": true}')
+        return value
+
+
+def _secret_variable(name: str) -> str:
+    if not name.startswith(_VARIABLES) or not name.isidentifier():
+        raise InvalidInput(
+            f"{name[:80]!r} is not a variable that may hold a secret",
+            hint=f"its name begins with {_VARIABLES}",
+        )
+    return name
+
+
+class CredentialsSchema(StrictSchema):
+    """Where the credential comes from; none of the sources means anonymous."""
+
+    absent: ClassVar[Mapping[str, str]] = {
+        "secret": "use password_env or password_file",
+        "keyless": "use password_env or password_file",
+    }
+    username = Text(longest=256)
+    password = Password()
+    password_env = Judged(_secret_variable, longest=128)
+    password_file = Text()
+    docker_config = Flag()
+
+    @validates_schema
+    def _one_source(self, data: dict[str, Any], **kwargs: Any) -> None:
+        del kwargs
+        given = [source for source in _SOURCES if data.get(source)]
+        if len(given) > 1:
+            raise invalid(f"has {' and '.join(given)}", "give one of them")
+        if given and given != ["docker_config"] and "username" not in data:
+            raise ValidationError({"username": [Told("is missing", f"{given[0]} needs one")]})
+        if "username" in data and given == ["docker_config"]:
+            raise ValidationError(
+                {"username": [Told("does not go with docker_config", "leave one of them out")]}
+            )
+        if "username" in data and not given:
+            raise invalid("has a username and no password", "give password_env or password_file")
+
+
+class FileCredentialsSchema(CredentialsSchema):
+    """Credentials in a file, where a password has no place."""
+
+    absent: ClassVar[Mapping[str, str]] = {
+        **CredentialsSchema.absent,
+        "password": "a file holds no secrets: use password_env or password_file",
+    }
+
+    class Meta(CredentialsSchema.Meta):
+        """Without the password."""
+
+        exclude = ("password",)
+
+
+class TLSSchema(StrictSchema):
+    """How the registry's certificate is judged."""
+
+    ca_file = Text()
+    client_cert_file = Text()
+    client_key_file = Text()
+    insecure = Flag()
+
+    @validates_schema
+    def _pair(self, data: dict[str, Any], **kwargs: Any) -> None:
+        del kwargs
+        if ("client_cert_file" in data) != ("client_key_file" in data):
+            raise invalid("client_cert_file and client_key_file go together")
+        if data.get("insecure") and "ca_file" in data:
+            raise invalid("insecure and ca_file exclude each other", "leave insecure out")
+
+
+class LimitsSchema(StrictSchema):
+    """What the registry is to be spared."""
+
+    absent: ClassVar[Mapping[str, str]] = {
+        "requests_per_second": "use concurrency",
+        "bandwidth": "use concurrency",
+    }
+    concurrency = Whole(least=1, most=1024)
+
+
+class RegistrySchema(StrictSchema):
+    """A registry, read into a RegistryInput."""
+
+    absent: ClassVar[Mapping[str, str]] = {
+        "endpoints": "give workers of every region the same url",
+        "proxy": "give an address that is reached directly",
+    }
+    name = Name(required=True)
+    url = Judged(normalise_url, required=True)
+    provider = Choice(
+        "auto", "distribution", absent="other providers are spoken to by the distribution API: auto"
+    )
+    region = Name()
+    groups = Items(Name(), most=100)
+    credentials = fields.Nested(CredentialsSchema)
+    tls = fields.Nested(TLSSchema)
+    trusted_hosts = Items(Judged(validate_host, longest=261), most=100)
+    limits = fields.Nested(LimitsSchema)
+
+    @validates_schema
+    def _tls_needs_https(self, data: dict[str, Any], **kwargs: Any) -> None:
+        del kwargs
+        if data.get("tls") and str(data.get("url", "")).startswith("http://"):
+            raise ValidationError({"tls": [Told("goes with a URL of https:// only")]})
+
+    @post_load
+    def _make(self, data: dict[str, Any], **kwargs: Any) -> RegistryInput:
+        del kwargs
+        credentials: dict[str, Any] = dict(data.get("credentials", {}))
+        password = credentials.pop("password", None)
+        endpoint = RegistryEndpoint(
+            name=data["name"],
+            url=data["url"],
+            provider=data.get("provider", "auto"),
+            region=data.get("region", "local"),
+            groups=tuple(dict.fromkeys(data.get("groups", ()))),
+            credentials=CredentialSpec(**credentials, stored=password is not None),
+            tls=TLSOptions(**data.get("tls", {})),
+            trusted_hosts=tuple(dict.fromkeys(data.get("trusted_hosts", ()))),
+            concurrency=data.get("limits", {}).get("concurrency", 32),
+        )
+        kept = password is True
+        return RegistryInput(endpoint, None if kept else password, keep_password=kept)
+
+
+class FileRegistrySchema(RegistrySchema):
+    """A registry in a file: no password."""
+
+    credentials = fields.Nested(FileCredentialsSchema)
+
+
+def load_registry(document: Any, *, in_file: bool = False) -> RegistryInput:
+    """Read a registry's document; raises InvalidFields."""
+    schema = FileRegistrySchema() if in_file else RegistrySchema()
+    loaded: RegistryInput = load(schema, document)
+    return loaded
+
+
+def written_registry(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document as it may be kept and shown: without the password."""
+    kept = dict(document)
+    if isinstance(kept.get("credentials"), Mapping):
+        kept["credentials"] = {
+            key: value for key, value in kept["credentials"].items() if key != "password"
+        }
+    return kept
+
+
+def effective_registry(endpoint: RegistryEndpoint) -> dict[str, Any]:
+    """Return the endpoint with every default filled in, in the shape of the document."""
+    spec = endpoint.credentials
+    credentials: dict[str, Any] = {"username": spec.username} if spec.username else {}
+    for key in ("password_env", "password_file"):
+        if getattr(spec, key):
+            credentials[key] = getattr(spec, key)
+    if spec.docker_config:
+        credentials["docker_config"] = True
+    tls = {
+        key: getattr(endpoint.tls, key)
+        for key in ("ca_file", "client_cert_file", "client_key_file")
+        if getattr(endpoint.tls, key)
+    }
+    return {
+        "name": endpoint.name,
+        "url": endpoint.url,
+        "provider": endpoint.provider,
+        "region": endpoint.region,
+        "groups": list(endpoint.groups),
+        "credentials": credentials,
+        "tls": {**tls, "insecure": endpoint.tls.insecure},
+        "trusted_hosts": list(endpoint.trusted_hosts),
+        "limits": {"concurrency": endpoint.concurrency},
+    }

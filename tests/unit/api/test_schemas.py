@@ -1,0 +1,292 @@
+"""Documents of registries and rules: what is read, and what is refused with which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api.schemas.registry import effective_registry, load_registry, written_registry
+from api.schemas.rule import effective_rule, load_rule
+from service.errors import InvalidFields
+from service.model.endpoint import CredentialSpec, RegistryEndpoint, TLSOptions
+from service.model.rule import Destination, NameFilter, Selection, SyncRule, Trigger
+
+REGISTRY: dict[str, Any] = {"name": "east", "url": "https://registry.east.example"}
+RULE: dict[str, Any] = {
+    "name": "fleet",
+    "source": "east",
+    "select": [{"repositories": ["team*/**"]}],
+    "destinations": [{"registry": "west"}],
+}
+
+
+def problems_of(load: Any, document: Any, **kwargs: Any) -> dict[str, str]:
+    with pytest.raises(InvalidFields) as caught:
+        load(document, **kwargs)
+    return {
+        problem.path: f"{problem.message} | {problem.hint}" for problem in caught.value.problems
+    }
+
+
+def test_whole_registry_is_read() -> None:
+    loaded = load_registry(
+        {
+            **REGISTRY,
+            "provider": "distribution",
+            "region": "us-east",
+            "groups": ["prod", "prod"],
+            "credentials": {"username": "u", "password_env": "TRANSSHIP_SECRET_EAST"},
+            "tls": {"ca_file": "/x.pem"},
+            "trusted_hosts": ["Auth.east.example:8443"],
+            "limits": {"concurrency": 8},
+        }
+    )
+
+    assert loaded.endpoint == RegistryEndpoint(
+        name="east",
+        url="https://registry.east.example",
+        provider="distribution",
+        region="us-east",
+        groups=("prod",),
+        credentials=CredentialSpec(username="u", password_env="TRANSSHIP_SECRET_EAST"),
+        tls=TLSOptions(ca_file="/x.pem"),
+        trusted_hosts=("auth.east.example:8443",),
+        concurrency=8,
+    )
+    assert loaded.password is None
+
+
+def test_password_is_taken_out_of_the_document() -> None:
+    document = {**REGISTRY, "credentials": {"username": "u", "password": "s3cret:@/%"}}
+
+    loaded = load_registry(document)
+
+    assert loaded.password == "s3cret:@/%"
+    assert loaded.endpoint.credentials == CredentialSpec(username="u", stored=True)
+    assert "s3cret" not in repr(loaded)
+    assert written_registry(document)["credentials"] == {"username": "u"}
+
+
+def test_password_as_the_api_shows_it_means_the_stored_one() -> None:
+    loaded = load_registry(
+        {**REGISTRY, "credentials": {"username": "u", "password": {"set": True, "version": 3}}}
+    )
+
+    assert loaded.keep_password
+    assert loaded.password is None
+    assert loaded.endpoint.credentials.stored
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "words"),
+    [
+        ({"url": "registry.example"}, "url", "https://"),
+        ({"url": "ftp://registry.example"}, "url", "https://"),
+        ({"url": "https://u:p@registry.example"}, "url", "credentials of the registry"),
+        ({"url": "https://registry.example/v2/"}, "url", "no path"),
+        ({"url": "https://registry.example:0"}, "url", "port"),
+        ({"url": "https://registry.example:65536"}, "url", "port"),
+        ({"url": "https://[::1"}, "url", "not a URL"),
+        ({"url": "https://"}, "url", "host"),
+        ({"url": "https://bücher.example"}, "url", "host"),
+        ({"url": "https://a.example?x=1"}, "url", "query"),
+        ({"url": "oci:/tmp/x"}, "url", "this version"),
+        ({"url": ""}, "url", "may not be empty"),
+        ({"url": None}, "url", "may not be null"),
+        ({"url": 5}, "url", "must be a text, not a number"),
+        ({"name": "East"}, "name", "is not a name"),
+        ({"name": "a" * 64}, "name", "is not a name"),
+        ({"name": "a\x00b"}, "name", "character"),
+        ({"name": "a\u202eb"}, "name", "character"),
+        ({"name": "a\ud800"}, "name", "character"),
+        ({"provider": "harbor"}, "provider", "distribution API"),
+        ({"urll": "x"}, "urll", "did you mean 'url'?"),
+        ({"id": 1}, "id", "unknown key"),
+        ({"proxy": "http://x"}, "proxy", "this version does not have this key"),
+        ({"endpoints": {}}, "endpoints", "this version"),
+        ({"groups": "prod"}, "groups", "must be a list, not a text"),
+        ({"groups": ["prod", 5]}, "groups[1]", "must be a text"),
+        ({"limits": {"concurrency": 0}}, "limits.concurrency", "between 1 and 1024"),
+        ({"limits": {"concurrency": True}}, "limits.concurrency", "whole number"),
+        ({"limits": {"concurrency": 1.0}}, "limits.concurrency", "whole number"),
+        ({"limits": {"concurrency": "8"}}, "limits.concurrency", "whole number"),
+        ({"limits": {"bandwidth": "1MB/s"}}, "limits.bandwidth", "this version"),
+        ({"limits": 5}, "limits", "object"),
+        ({"tls": {"insecure": "true"}}, "tls.insecure", "true or false"),
+        ({"tls": {"client_cert_file": "/c"}}, "tls", "go together"),
+        ({"tls": {"ca_file": "/c", "insecure": True}}, "tls", "exclude"),
+        ({"url": "http://a.example", "tls": {"ca_file": "/c"}}, "tls", "https"),
+        ({"trusted_hosts": ["https://x"]}, "trusted_hosts[0]", "host"),
+        ({"credentials": {"username": "u"}}, "credentials", "no password"),
+        (
+            {"credentials": {"username": "u", "password_env": "HOME"}},
+            "credentials.password_env",
+            "TRANSSHIP_SECRET_",
+        ),
+        (
+            {"credentials": {"password_env": "TRANSSHIP_SECRET_A"}},
+            "credentials.username",
+            "missing",
+        ),
+        (
+            {"credentials": {"username": "u", "password": "x", "password_file": "/f"}},
+            "credentials",
+            "password and password_file",
+        ),
+        ({"credentials": {"username": "u", "password": "****"}}, "credentials.password", "mask"),
+        ({"credentials": {"username": "u", "password": "a\nb"}}, "credentials.password", "char"),
+        ({"credentials": {"keyless": "aws"}}, "credentials.keyless", "this version"),
+        ({"credentials": {"username": "u", "docker_config": True}}, "credentials.username", ""),
+    ],
+)
+def test_bad_registry_names_the_field(change: dict[str, Any], path: str, words: str) -> None:
+    told = problems_of(load_registry, {**REGISTRY, **change})
+
+    assert list(told) == [path]
+    assert words in told[path]
+
+
+def test_file_may_hold_no_password() -> None:
+    document = {**REGISTRY, "credentials": {"username": "u", "password": "x"}}
+
+    told = problems_of(load_registry, document, in_file=True)
+
+    assert "password_env" in told["credentials.password"]
+
+
+@pytest.mark.parametrize("document", [None, [], "x", 1, True])
+def test_what_is_no_object_is_refused(document: Any) -> None:
+    assert "must be an object" in problems_of(load_registry, document)[""]
+    assert "must be an object" in problems_of(load_rule, document)[""]
+
+
+def test_effective_registry_reads_back_as_itself() -> None:
+    endpoint = load_registry({**REGISTRY, "groups": ["a"]}).endpoint
+
+    assert load_registry(effective_registry(endpoint)).endpoint == endpoint
+
+
+def test_whole_rule_is_read() -> None:
+    rule = load_rule(
+        {
+            **RULE,
+            "enabled": False,
+            "select": [
+                {
+                    "repositories": {"include": ["a/*"], "exclude": ["a/x"]},
+                    "tags": ["v*", "sha256:" + "0" * 64],
+                    "to": {"repository": "other/{name}", "tag": "{tag}"},
+                }
+            ],
+            "destinations": [
+                {"registry": "west", "repository": "mirror/{repository[1:]}"},
+                {"group": "prod"},
+            ],
+            "trigger": {"every": "30s"},
+            "referrers": False,
+            "on_empty": "fail",
+            "priority": "urgent",
+        }
+    )
+
+    assert rule == SyncRule(
+        name="fleet",
+        source="east",
+        select=(
+            Selection(
+                NameFilter(("a/*",), ("a/x",)),
+                NameFilter(("v*", "sha256:" + "0" * 64)),
+                "other/{name}",
+                "{tag}",
+            ),
+        ),
+        destinations=(
+            Destination(registry="west", repository="mirror/{repository[1:]}"),
+            Destination(group="prod"),
+        ),
+        enabled=False,
+        trigger=Trigger(30.0),
+        referrers=False,
+        on_empty="fail",
+        priority="urgent",
+    )
+    assert load_rule(effective_rule(rule)) == rule
+
+
+def test_defaults_lie_beneath_the_rule() -> None:
+    defaults = {"priority": "bulk", "referrers": False}
+
+    rule = load_rule({**RULE, "priority": "urgent"}, defaults)
+
+    assert (rule.priority, rule.referrers) == ("urgent", False)
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "words"),
+    [
+        ({"select": []}, "select", "may not be empty"),
+        ({"select": [{}]}, "select[0].repositories", "is missing"),
+        ({"select": [{"repositories": []}]}, "select[0].repositories", "may not be empty"),
+        ({"select": [{"repositories": {}}]}, "select[0].repositories", "names nothing"),
+        ({"select": [{"repositories": "a"}]}, "select[0].repositories", "list of globs"),
+        ({"select": [{"repositories": ["a", "["]}]}, "select[0].repositories[1]", "unmatched '['"),
+        ({"select": [{"repositories": [""]}]}, "select[0].repositories[0]", "empty"),
+        (
+            {"select": [{"repositories": {"include": ["a"], "exclude": ["a"]}}]},
+            "select[0].repositories",
+            "excludes all",
+        ),
+        (
+            {"select": [{"repositories": {"includ": ["a"], "exclude": ["b"]}}]},
+            "select[0].repositories.includ",
+            "did you mean 'include'?",
+        ),
+        (
+            {"select": [{"repositories": {"regex": "a", "include": ["a"]}}]},
+            "select[0].repositories.regex",
+            "this version",
+        ),
+        (
+            {"select": [{"repositories": ["a"], "tags": [1.1]}]},
+            "select[0].tags[0]",
+            "write it in quotes",
+        ),
+        ({"select": [{"repositories": ["a"], "types": ["image"]}]}, "select[0].types", "version"),
+        ({"select": [{"repositories": ["a"], "to": {"tag": "{x}"}}]}, "select[0].to.tag", "{x}"),
+        ({"destinations": []}, "destinations", "may not be empty"),
+        ({"destinations": [{}]}, "destinations[0]", "registry or a group"),
+        ({"destinations": [{"registry": "a", "group": "b"}]}, "destinations[0]", "not both"),
+        (
+            {"destinations": [{"registry": "a", "repository": "{repo}"}]},
+            "destinations[0].repository",
+            "unknown placeholder",
+        ),
+        (
+            {"destinations": [{"registry": "a", "tag": "{digest}"}]},
+            "destinations[0].tag",
+            "this version",
+        ),
+        ({"trigger": {"every": "30"}}, "trigger.every", "is not a duration"),
+        ({"trigger": {"every": "1ms"}}, "trigger.every", "between 1"),
+        ({"trigger": {"every": 30}}, "trigger.every", "must be a text"),
+        ({"trigger": {"schedule": "0 3 * * *"}}, "trigger.schedule", "this version"),
+        ({"priority": "high"}, "priority", "urgent, normal, bulk"),
+        ({"project": "team-a"}, "project", "default"),
+        ({"delete": {"enabled": True}}, "delete", "this version"),
+        ({"mode": "sync"}, "mode", "this version"),
+        ({"enabled": "yes"}, "enabled", "true or false"),
+        ({"destination": []}, "destination", "did you mean 'destinations'?"),
+    ],
+)
+def test_bad_rule_names_the_field(change: dict[str, Any], path: str, words: str) -> None:
+    told = problems_of(load_rule, {**RULE, **change})
+
+    assert list(told) == [path]
+    assert words in told[path]
+
+
+def test_all_problems_are_told_at_once() -> None:
+    told = problems_of(load_rule, {"name": "X", "select": 5, "extra": 1})
+
+    assert set(told) == {"name", "source", "select", "destinations", "extra"}
