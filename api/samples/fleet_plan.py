@@ -175,12 +175,11 @@ class _Planner:
     def plan(self) -> list[FleetRepository]:
         spec = self.spec
         names = itertools.cycle(_NAMES)
-        repositories = [
-            FleetRepository(
-                f"{spec.prefix}team{i % 5}/{'platform/' * (i % 7 == 6)}{next(names)}-{i}"
-            )
+        self.names = [
+            f"{spec.prefix}team{i % 5}/{'platform/' * (i % 7 == 6)}{next(names)}-{i}"
             for i in range(spec.repositories)
         ]
+        repositories = [FleetRepository(name) for name in self.names]
         counts = [1] * spec.repositories
         weights = [1 / math.sqrt(i + 1) for i in range(spec.repositories)]
         for i in self.random.choices(
