@@ -1,0 +1,162 @@
+"""RegistryClient: all that Transship asks of one registry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from service.model.descriptor import Descriptor
+from service.model.digest import Digest
+from service.model.endpoint import Credential, RegistryEndpoint
+from service.model.manifest import Manifest
+from service.registry.access import PING
+from service.registry.blobs import Blobs
+from service.registry.connector import Resolver, resolve_host
+from service.registry.http import Http, OnRequest
+from service.registry.manifests import Manifests
+from service.registry.referrers import Referrers
+from service.registry.results import (
+    ManifestHead,
+    Mounted,
+    PutResult,
+    RepositoryPage,
+    TagPage,
+    UploadSession,
+)
+from service.registry.tags import Lists
+from service.registry.timeouts import Timeouts
+from service.registry.uploads import Uploads
+
+DEFAULT_TIMEOUTS = Timeouts()
+
+
+class RegistryClient:
+    """The distribution API of one registry: one per registry and process, shared by its threads.
+
+    Every call raises service.errors: NetworkError, TLSError, AddressRefused, Throttled,
+    ServerError, ProtocolError, AuthenticationFailed, Denied, besides those that it names. Small
+    requests are tried up to four times by the client itself.
+    """
+
+    def __init__(
+        self,
+        endpoint: RegistryEndpoint,
+        credential: Callable[[], Credential],
+        *,
+        buffer_bytes: int = 1 << 20,
+        on_request: OnRequest | None = None,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        sleep: Callable[[float], None] = time.sleep,
+        resolve: Resolver = resolve_host,
+    ) -> None:
+        """Prepare; nothing is connected yet.
+
+        `credential` is called when a challenge or a token asks for it. `on_request` is told of
+        every request: method, kind (manifest, blob, upload, mount, tags, catalog, referrers, ping,
+        token), status (0: no answer). `sleep` and `resolve` stand in for the clock and DNS in tests.
+        """
+        self.name = endpoint.name
+        self.endpoint = endpoint
+        self.buffer_bytes = buffer_bytes
+        self.timeouts = timeouts
+        self.chunk_bytes: int | None = None  # set: uploads go in PATCHes of so many bytes
+        self.http = Http(
+            endpoint,
+            credential,
+            timeouts=timeouts,
+            on_request=on_request,
+            sleep=sleep,
+            resolve=resolve,
+        )
+        self.blobs = Blobs(self.http)
+        self.uploads = Uploads(self.http)
+        self._manifests = Manifests(self.http)
+        self._lists = Lists(self.http)
+        self._referrers = Referrers(self.http)
+
+    @property
+    def requests(self) -> int:
+        """How many HTTP requests were sent, token requests and redirects included."""
+        return self.http.requests
+
+    def ping(self) -> None:
+        """Check address, TLS and credentials by GET /v2/."""
+        answer = self.http.request("GET", "ping", "/v2/", PING)
+        if answer.status != 200:
+            raise self.http.error(answer, "GET", "/v2/", "ping")
+
+    def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
+        """Say what a tag or digest names, None when it is not there."""
+        return self._manifests.head(repository, reference)
+
+    def get_manifest(self, repository: str, reference: str) -> Manifest:
+        """Fetch a manifest, verified; raises ManifestNotFound, InvalidManifest, Corrupt."""
+        return self._manifests.get(repository, reference)
+
+    def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> PutResult:
+        """Push a manifest's bytes; raises ManifestBlobUnknown, TagImmutable, Rejected."""
+        return self._manifests.put(repository, reference, manifest)
+
+    def delete_manifest(self, repository: str, reference: str) -> None:
+        """Delete a tag or a digest; raises ManifestNotFound, Unsupported."""
+        self._manifests.delete(repository, reference)
+
+    def list_tags(
+        self,
+        repository: str,
+        page_size: int = 1000,
+        last: str | None = None,
+        *,
+        cursor: str | None = None,
+    ) -> Iterator[TagPage]:
+        """Yield pages of tags; `cursor` is a page's `next`. Raises RepositoryNotFound.
+
+        A list that breaks off raises: what was yielded then is not the whole.
+        """
+        return self._lists.tags(repository, page_size, last, cursor)
+
+    def list_repositories(
+        self, page_size: int = 1000, cursor: str | None = None
+    ) -> Iterator[RepositoryPage]:
+        """Yield pages of the catalog; raises Unsupported where there is none."""
+        return self._lists.repositories(page_size, cursor)
+
+    def referrers(self, repository: str, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """List what is attached to a manifest; None where the registry has no referrers API."""
+        return self._referrers.of(repository, digest)
+
+    def head_blob(self, repository: str, digest: Digest) -> int | None:
+        """Say the blob's size, None when it is not there; no proof that it can be read."""
+        return self.blobs.head(repository, digest)
+
+    def probe_blob(self, repository: str, digest: Digest, size: int) -> bool:
+        """Prove by reading its last byte that the blob is there."""
+        return self.blobs.probe(repository, digest, size)
+
+    def read_blob(self, repository: str, digest: Digest, size: int, limit: int) -> bytes:
+        """Read a blob of at most `limit` bytes, verified; raises BlobNotFound, Corrupt, Rejected."""
+        return self.blobs.read(repository, digest, size, limit)
+
+    def mount_blob(
+        self, repository: str, digest: Digest, from_repository: str
+    ) -> Mounted | UploadSession | None:
+        """Mount a blob: MOUNTED, or a session to use or cancel, or None where it is refused."""
+        return self.uploads.mount(repository, digest, from_repository)
+
+    def start_upload(self, repository: str) -> UploadSession:
+        """Open an upload session."""
+        return self.uploads.start(repository)
+
+    def cancel_upload(self, session: UploadSession) -> None:
+        """Give a session up; never raises."""
+        self.uploads.cancel(session)
+
+    def put_blob(
+        self, repository: str, digest: Digest, data: bytes, session: UploadSession | None = None
+    ) -> None:
+        """Upload a blob that is in memory."""
+        self.uploads.put_small(repository, digest, data, session)
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self.http.close()

@@ -1,0 +1,255 @@
+"""The request loop: authentication, redirects by our own rules, retries, accounting."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from service.errors import NetworkError, ProtocolError, RegistryError, ServerError, Throttled
+from service.model.endpoint import Credential, RegistryEndpoint
+from service.registry.access import Access
+from service.registry.auth import Authenticator
+from service.registry.connection import Connection, Response
+from service.registry.connector import Connector, Resolver, resolve_host
+from service.registry.origin import Origin, resolve_url
+from service.registry.pool import Pool
+from service.registry.timeouts import Timeouts
+from service.registry.wire_errors import MAX_ERROR_BODY, error_from
+
+USER_AGENT = "transship/0.1"  # Docker Hub refuses requests without a name
+MAX_ATTEMPTS = 4  # the first and three more
+MAX_REDIRECTS = 3
+MAX_RENEWALS = 2
+RETRY_IN_PLACE_SECONDS = 10.0  # a longer Retry-After is the caller's to wait
+FIRST_DELAY_SECONDS = 0.2
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_RETRYABLE = frozenset({408, 429, 500, 502, 503, 504})
+
+OnRequest = Callable[[str, str, int], None]
+
+
+class Answer(NamedTuple):
+    """A whole response: small, and in memory."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+
+class Http:
+    """Requests to one registry. Thread-safe."""
+
+    def __init__(
+        self,
+        endpoint: RegistryEndpoint,
+        credential: Callable[[], Credential],
+        *,
+        timeouts: Timeouts,
+        on_request: OnRequest | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        resolve: Resolver = resolve_host,
+    ) -> None:
+        self.name = endpoint.name
+        self.timeouts = timeouts
+        self.connector = Connector(endpoint, timeouts, resolve=resolve)
+        self.pool = Pool(self.connector, timeouts)
+        self.origin = self.connector.origin
+        self._on_request = on_request
+        self._sleep = sleep
+        self._requests = 0
+        self._lock = threading.Lock()
+        self._own_tail = _tail(self.origin)
+        self.auth = Authenticator(
+            self.pool,
+            endpoint.name,
+            credential,
+            user_agent=USER_AGENT,
+            counted=lambda method, status: self.count(method, "token", status),
+        )
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent, those to token services and redirect targets included."""
+        return self._requests
+
+    def count(self, method: str, kind: str, status: int) -> None:
+        """Account for one request; status 0 stands for no answer."""
+        with self._lock:
+            self._requests += 1
+        if self._on_request is not None:
+            self._on_request(method, kind, status)
+
+    def request(
+        self,
+        method: str,
+        kind: str,
+        target: str,
+        access: Access,
+        *,
+        headers: str = "",
+        body: bytes = b"",
+        origin: Origin | None = None,
+        limit: int = MAX_ERROR_BODY,
+        attempts: int = MAX_ATTEMPTS,
+        follow: bool = True,
+    ) -> Answer:
+        """Send a request that may be sent again, and read its whole answer.
+
+        Network failures, 408, 429 and 5xx are tried again with jittered backoff; a Retry-After of
+        up to 10 s is waited for, a longer one raises Throttled with it. Every other status is
+        returned. Raises RegistryError.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                response = self.open(
+                    method,
+                    kind,
+                    target,
+                    access,
+                    headers=headers,
+                    body=body,
+                    origin=origin,
+                    follow=follow,
+                )
+                answer = read_answer(response, limit)
+                if answer.status not in _RETRYABLE:
+                    return answer
+                failure = self.error(answer, method, target, kind)
+            except (NetworkError, ServerError, Throttled) as error:
+                failure = error
+            if attempt >= attempts:
+                raise failure
+            self.back_off(attempt, failure)
+
+    def back_off(self, attempt: int, failure: RegistryError) -> None:
+        """Wait before try number `attempt` + 1; raises `failure` when the registry asks for more."""
+        delay = FIRST_DELAY_SECONDS * 3 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
+        if failure.retry_after_seconds is not None:
+            if failure.retry_after_seconds > RETRY_IN_PLACE_SECONDS:
+                raise failure
+            delay = max(delay, failure.retry_after_seconds)
+        self._sleep(delay)
+
+    def open(
+        self,
+        method: str,
+        kind: str,
+        target: str,
+        access: Access,
+        *,
+        headers: str = "",
+        body: bytes = b"",
+        origin: Origin | None = None,
+        follow: bool = True,
+    ) -> Response:
+        """Send one request, answer challenges, follow redirects of GET and HEAD; body unread.
+
+        Credentials go to the registry's own origin only, and to an upload's origin that is a
+        trusted host; never along a redirect to another origin. Raises RegistryError.
+        """
+        here = origin or self.origin
+        trusted = self._may_hold_credentials(here)
+        line = self.auth.line(access) if trusted else ""
+        renewals = 0
+        hops = 0
+        while True:
+            response = self._exchange(here, method, kind, target, f"{line}{headers}", body)
+            status = response.status
+            if status == 401 and trusted and renewals < MAX_RENEWALS:
+                challenge = response.headers.get("www-authenticate")
+                if not challenge:
+                    return response
+                response.read_some(MAX_ERROR_BODY)
+                line, fresh = self.auth.renew(access, challenge, line)
+                renewals = MAX_RENEWALS if fresh else renewals + 1
+            elif status in REDIRECTS and follow and method in ("GET", "HEAD"):
+                location = response.headers.get("location")
+                response.read_some(MAX_ERROR_BODY)
+                hops += 1
+                if not location or hops > MAX_REDIRECTS:
+                    raise ProtocolError(f"{self.name}: redirects without end", status=status)
+                here, target = resolve_url(here, target, location)
+                trusted = here == self.origin
+                line = self.auth.line(access) if trusted else ""
+            else:
+                return response
+
+    def begin(
+        self, method: str, target: str, access: Access, *, headers: str, origin: Origin
+    ) -> Connection:
+        """Send the head of a request whose body the caller sends on the returned connection."""
+        line = self.auth.line(access) if self._may_hold_credentials(origin) else ""
+        connection = self.pool.acquire(origin)
+        connection.send(self._head(origin, method, target, f"{line}{headers}"))
+        return connection
+
+    def finish(self, connection: Connection, method: str, kind: str) -> Response:
+        """Read the response's head of what `begin` began."""
+        try:
+            response = connection.receive(method, self.pool.release)
+        except BaseException:
+            connection.close()
+            self.count(method, kind, 0)
+            raise
+        self.count(method, kind, response.status)
+        return response
+
+    def error(self, answer: Answer, method: str, target: str, kind: str) -> RegistryError:
+        """Return the error that an unexpected answer means."""
+        path = target.partition("?")[0]
+        return error_from(
+            answer.status,
+            answer.headers,
+            answer.body,
+            registry=self.name,
+            action=f"{method} {path}",
+            kind=kind,
+        )
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self.pool.close()
+
+    def _may_hold_credentials(self, origin: Origin) -> bool:
+        return origin == self.origin or self.connector.is_listed(origin)
+
+    def _exchange(
+        self, origin: Origin, method: str, kind: str, target: str, headers: str, body: bytes
+    ) -> Response:
+        data = self._head(origin, method, target, headers)
+        try:
+            response = self.pool.exchange(origin, method, data + body if body else data)
+        except NetworkError:
+            self.count(method, kind, 0)
+            raise
+        self.count(method, kind, response.status)
+        return response
+
+    def _head(self, origin: Origin, method: str, target: str, headers: str) -> bytes:
+        tail = self._own_tail if origin == self.origin else _tail(origin)
+        return f"{method} {target}{tail}{headers}\r\n".encode("ascii")
+
+
+def read_answer(response: Response, limit: int) -> Answer:
+    """Read a response whole: up to `limit` bytes of a good one, 64 KiB of an error.
+
+    A 416 is not read: distribution 2.8.2 announces a body it does not send.
+    """
+    if response.status == 416:
+        response.close()
+        return Answer(416, response.headers, b"")
+    if response.status < 300:
+        return Answer(response.status, response.headers, response.read(limit))
+    return Answer(response.status, response.headers, response.read_some(MAX_ERROR_BODY))
+
+
+def _tail(origin: Origin) -> str:
+    return (
+        f" HTTP/1.1\r\nHost: {origin.authority}\r\nUser-Agent: {USER_AGENT}\r\n"
+        "Accept-Encoding: identity\r\n"
+    )
