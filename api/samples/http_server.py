@@ -177,6 +177,8 @@ class _Wire:
             if not more:
                 return None
             self._buffer = self._buffer + more if self._buffer else more
+            if not self._buffer[:1].isalpha():  # a TLS greeting never has a blank line
+                raise BadRequestError("this is no HTTP")
         head, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
         return head
 

@@ -126,7 +126,7 @@ class Uploads:
                         got += count
             finally:
                 if got < length:
-                    del upload.data[got:]
+                    upload.data = upload.data[:got]  # the error's frames still hold views of it
             return
         piece = memoryview(bytearray(PIECE))
         while count := request.body.read_into(piece):
