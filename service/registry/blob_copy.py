@@ -107,6 +107,7 @@ class _BlobCopy:
         self._checkpoints = [(0, descriptor.digest.hasher())]
         self._resumes = 0
         self._resumed_at = 0
+        self._digest_refused = False
         name = f"{source.name} to {destination.name}"
         self._guard = RateGuard(destination.timeouts, name)
         self._buffer = memoryview(b"")
@@ -303,8 +304,15 @@ class _BlobCopy:
             )
 
     def _may_go_on(self, error: RegistryError) -> bool:
-        """Whether another upload may succeed; a 413 turns this client to chunks from now on."""
+        """Whether another upload may succeed; a 413 turns this client to chunks from now on.
+
+        A digest that holds here and not there means bytes lost on the way, or a session that was
+        resumed at the wrong place: once, it is begun anew.
+        """
         if isinstance(error, Rejected):
+            if error.oci_code == "DIGEST_INVALID" and not self._digest_refused:
+                self._digest_refused = True
+                return True
             if error.status != 413 or self._destination.chunk_bytes:
                 return False
             minimum = self._session.minimum_chunk if self._session else 0
@@ -315,6 +323,9 @@ class _BlobCopy:
         """Return the session to go on with by what the registry holds of it, None to start anew."""
         session, self._session = self._session, None
         if session is None or isinstance(error, UploadLost):
+            return None
+        if isinstance(error, Rejected):
+            self._destination.cancel_upload(session)
             return None
         try:
             held = self._destination.uploads.status(session)
