@@ -1,0 +1,45 @@
+# Everything runs in .venv, which these targets make and keep up to date.
+PYTHON ?= python3
+PYTEST_ARGS ?=
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run check static test clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/.installed ## set everything up and run the main job: two sample registries, a fleet, one rule
+	$(BIN)/transship demo
+
+check: static ## what has to hold before every commit, in under a minute
+	$(BIN)/pytest tests/unit --timeout 60 $(PYTEST_ARGS)
+
+static: .venv/.dev ## format, lint, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: static ## set up and run everything: unit, integration, faults, end to end
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+clean: ## remove what these targets made
+	rm -rf .venv dist build
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; give its path: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+.venv/.installed: .venv/bin/python pyproject.toml requirements/constraints.txt
+	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt -e .
+	@touch $@
+
+# Groups of pyproject.toml need pip 25.1; Debian 12 brings 23.0.
+.venv/.dev: .venv/.installed
+	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt pip
+	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt --group dev
+	@touch $@
