@@ -1,0 +1,104 @@
+"""The engine of one machine: embedded Redis, SQLite and worker processes under one roof."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from api.engine import redis_server
+from api.engine.children import ENGINE_VARIABLE, Child, Children, end_leftovers
+from api.engine.data_dir import DataDir
+from service.bootstrap import Services
+from service.settings import Settings
+from service.store.schema import create_or_upgrade
+from service.telemetry import get_logger
+
+REGION = "local"
+STOP_GRACE_SECONDS = 30.0
+
+log = get_logger("machine")
+
+
+class Machine:
+    """Redis first, then SQL, then workers; children end with this process, however it ends."""
+
+    def __init__(
+        self,
+        data: Path | None,
+        *,
+        command: str,
+        environ: Mapping[str, str] | None = None,
+        task_events: bool = False,
+    ) -> None:
+        self._environ = dict(os.environ if environ is None else environ)
+        self.data = DataDir(data)
+        self._command = command
+        self._task_events = task_events
+        self.children = Children()
+        self.settings = Settings()
+        self._services: Services | None = None
+
+    def start(self, workers: int = 1) -> None:
+        """Bring everything up. Raises EngineError and InvalidConfiguration."""
+        self.data.acquire(self._command)
+        leftovers = end_leftovers(self.data.path)
+        if leftovers:
+            log.warning("leftovers_ended", pids=leftovers)
+        self.settings = Settings.from_env(
+            self._environ,
+            database_url=self.data.database_url,
+            redis_url=f"unix://{self.data.redis_socket}?db=0",
+            secret_key_file=str(self.data.key_file),
+            region=REGION,
+            one_machine=True,
+            task_events=self._task_events,
+        )
+        self._start_redis()
+        self._services = Services(self.settings)
+        create_or_upgrade(self._services.database)
+        for number in range(1, workers + 1):
+            self.start_child(f"worker-{number}", [sys.executable, "-m", "workers.main", "worker"])
+        redis_server.wait_ready(self.data.redis_socket)
+
+    def start_child(
+        self, name: str, argv: list[str], extra: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a process of ours with this engine's settings."""
+        environment = {
+            **{k: v for k, v in self._environ.items() if not _is_setting(k)},
+            **self.settings.to_env(),
+            **(extra or {}),
+            ENGINE_VARIABLE: str(self.data.path),
+        }
+        self.children.start(Child(name, argv, environment, self.data.logs / f"{name}.log"))
+
+    @property
+    def services(self) -> Services:
+        """Services of the commanding process itself."""
+        if self._services is None:
+            raise RuntimeError("the machine is not started")
+        return self._services
+
+    def stop(self) -> None:
+        """End the children in order and let the directory go."""
+        self.children.stop(STOP_GRACE_SECONDS)
+        if self._services is not None:
+            self._services.close()
+        self.data.release()
+
+    def _start_redis(self) -> None:
+        argv = redis_server.arguments(
+            redis_server.find_binary(), self.data.redis_socket, self.data.path
+        )
+        environment = {
+            "PATH": self._environ.get("PATH", ""),
+            ENGINE_VARIABLE: str(self.data.path),
+        }
+        self.children.start(Child("redis", argv, environment, self.data.logs / "redis.log"))
+
+
+def _is_setting(name: str) -> bool:
+    """Whether a variable is one of ours other than a secret: settings come from Settings.to_env."""
+    return name.startswith("TRANSSHIP_") and not name.startswith("TRANSSHIP_SECRET_")

@@ -1,0 +1,136 @@
+"""One job on this machine: the same engine for as long as the job lasts, planned while workers start."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from api.engine.machine import REGION, Machine
+from service.model.endpoint import RegistryEndpoint
+from service.model.rule import SyncRule
+from service.model.states import ENDED_EXECUTIONS
+from service.replication.heartbeat import Heartbeat
+from service.replication.report import report
+from service.store.executions import ExecutionRecord, Totals
+from workers.signatures import QueuePublisher
+
+LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Registries and rules to carry out once."""
+
+    registries: Sequence[RegistryEndpoint]
+    rules: Sequence[SyncRule]
+    documents: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+Watch = Callable[[list[ExecutionRecord], Totals], None]
+
+
+def run(
+    job: Job,
+    *,
+    data: Path | None,
+    command: str,
+    workers: int = 1,
+    watch: Watch | None = None,
+    interrupted: threading.Event | None = None,
+) -> dict[str, Any]:
+    """Carry the job out and return its report.
+
+    When `interrupted` is set, the executions are stopped and the report says so. Raises EngineError
+    when the engine cannot start.
+    """
+    began = time.monotonic()
+    machine = Machine(data, command=command)
+    stop = threading.Event()
+    try:
+        machine.start(workers)
+        services = machine.services
+        heartbeat = Heartbeat(
+            machine.settings, services.state, services.boot, kind="command", region=REGION
+        )
+        heartbeat.start()
+        _save(job, machine)
+        _stop_earlier(machine)
+        identities = [services.executions.create(rule, trigger="command").id for rule in job.rules]
+        drive = services.drive(QueuePublisher(services.redis), plans=False)
+        threads = [
+            threading.Thread(target=drive.run, args=(stop,), name="drive"),
+            threading.Thread(target=_plan, args=(machine, identities, stop), name="plan"),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            _watch(machine, identities, watch, interrupted)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+            heartbeat.stop()
+        return report(services.executions, identities, time.monotonic() - began)
+    finally:
+        machine.stop()
+
+
+def _save(job: Job, machine: Machine) -> None:
+    services = machine.services
+    for endpoint in job.registries:
+        services.registries.put(
+            endpoint,
+            document=job.documents.get(("registries", endpoint.name), {}),
+            secret=job.secrets.get(endpoint.name),
+        )
+    for rule in job.rules:
+        services.rules.put(rule, document=job.documents.get(("rules", rule.name), {}))
+
+
+def _stop_earlier(machine: Machine) -> None:
+    """End what a killed run on this data left open; what it proved and committed stays known."""
+    executions = machine.services.executions
+    for record in executions.list(limit=1000):
+        if record.state not in ENDED_EXECUTIONS:
+            executions.request_stop(record.id)
+    machine.services.dispatching.end_executions()
+
+
+def _plan(machine: Machine, identities: Sequence[str], stop: threading.Event) -> None:
+    """Plan each execution here, while the workers start; a postponed one is planned again."""
+    services = machine.services
+    waiting = list(identities)
+    while waiting and not stop.is_set():
+        for identity in list(waiting):
+            record = services.executions.get(identity)
+            if record.planned or record.state in ENDED_EXECUTIONS:
+                waiting.remove(identity)
+            elif services.plans.due(identity):
+                services.planner.plan(identity, services.boot)
+        stop.wait(0.05)
+
+
+def _watch(
+    machine: Machine,
+    identities: Sequence[str],
+    watch: Watch | None,
+    interrupted: threading.Event | None,
+) -> None:
+    executions = machine.services.executions
+    stopped = False
+    while True:
+        records = [executions.get(identity) for identity in identities]
+        if watch is not None:
+            watch(records, executions.totals_by_destination(identities).get("", Totals()))
+        if all(record.state in ENDED_EXECUTIONS for record in records):
+            return
+        if interrupted is not None and interrupted.is_set() and not stopped:
+            stopped = True
+            for identity in identities:
+                executions.request_stop(identity)
+        time.sleep(LOOK_SECONDS)

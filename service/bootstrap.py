@@ -1,0 +1,191 @@
+"""The composition root: settings in, services out. Opens nothing before it is asked to."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from service.errors import InvalidConfiguration
+from service.model.ports import Publisher
+from service.replication.clients import Clients, Meter
+from service.replication.dispatch import Dispatcher
+from service.replication.drive import Drive
+from service.replication.engine import Engine
+from service.replication.plan import Planner
+from service.replication.reconcile import Reconciler
+from service.settings import Settings
+from service.store.claims import RedisClaims
+from service.store.database import Database
+from service.store.dispatching import DispatchStore
+from service.store.executions import ExecutionStore
+from service.store.keyring import KeyRing
+from service.store.planning import PlanStore
+from service.store.registries import RegistryStore
+from service.store.rules import RuleStore
+from service.store.schema import check_schema
+from service.store.tokens import TokenStore
+from service.store.work import SqlState
+
+
+@dataclass
+class Services:
+    """Everything that a process may need, each part made when it is first used."""
+
+    settings: Settings
+
+    @cached_property
+    def boot(self) -> str:
+        """The identity of this process: never used twice."""
+        return f"{socket.gethostname()[:24]}-{os.getpid()}-{os.urandom(5).hex()}"
+
+    @cached_property
+    def database(self) -> Database:
+        """The database."""
+        if not self.settings.database_url:
+            raise InvalidConfiguration(
+                "TRANSSHIP_DATABASE_URL is not set",
+                field="TRANSSHIP_DATABASE_URL",
+                hint="set it, or use `transship up`, which brings its own database",
+            )
+        return Database(self.settings.database_url)
+
+    @cached_property
+    def redis(self) -> Any:
+        """A connection pool to this region's Redis."""
+        from redis import Redis
+
+        if not self.settings.redis_url:
+            raise InvalidConfiguration(
+                "TRANSSHIP_REDIS_URL is not set", field="TRANSSHIP_REDIS_URL"
+            )
+        return Redis.from_url(
+            self.settings.redis_url,
+            socket_timeout=15,
+            socket_connect_timeout=5,
+            health_check_interval=25,
+        )
+
+    @cached_property
+    def keyring(self) -> KeyRing | None:
+        """The keys of secrets at rest; None when there is no key file."""
+        if not self.settings.secret_key_file:
+            return None
+        return KeyRing.from_file(self.settings.secret_key_file)
+
+    @cached_property
+    def registries(self) -> RegistryStore:
+        """Registries."""
+        return RegistryStore(self.database, self.keyring)
+
+    @cached_property
+    def rules(self) -> RuleStore:
+        """Rules."""
+        return RuleStore(self.database)
+
+    @cached_property
+    def executions(self) -> ExecutionStore:
+        """Executions and their copies."""
+        return ExecutionStore(self.database)
+
+    @cached_property
+    def tokens(self) -> TokenStore:
+        """API tokens."""
+        return TokenStore(self.database)
+
+    @cached_property
+    def plans(self) -> PlanStore:
+        """The planner's tables."""
+        return PlanStore(self.database)
+
+    @cached_property
+    def dispatching(self) -> DispatchStore:
+        """The dispatcher's and reconciler's queries."""
+        return DispatchStore(self.database, dead_after_seconds=self.settings.dead_after_seconds)
+
+    @cached_property
+    def state(self) -> SqlState:
+        """The StatePort of the home region."""
+        return SqlState(self.database, proof_seconds=self.settings.proof_seconds)
+
+    @cached_property
+    def claims(self) -> RedisClaims:
+        """Claims in this region's Redis."""
+        return RedisClaims(self.redis)
+
+    @cached_property
+    def meter(self) -> Meter:
+        """Counts requests."""
+        return Meter()
+
+    @cached_property
+    def clients(self) -> Clients:
+        """Registry clients."""
+        return Clients(self.registries, self.settings, self.meter)
+
+    @cached_property
+    def planner(self) -> Planner:
+        """Plans executions."""
+        return Planner(
+            self.settings,
+            self.executions,
+            self.plans,
+            self.registries,
+            self.state,
+            self.clients,
+            self.meter,
+        )
+
+    def engine(self, publisher: Publisher) -> Engine:
+        """Return what a worker carries out copies with."""
+        return Engine(
+            settings=self.settings,
+            boot=self.boot,
+            state=self.state,
+            claims=self.claims,
+            publisher=publisher,
+            clients=self.clients,
+            meter=self.meter,
+        )
+
+    def drive(self, publisher: Publisher, **options: Any) -> Drive:
+        """Return the driver loop; `options` go to Drive."""
+        return Drive(
+            self.settings,
+            self.boot,
+            self.rules,
+            self.executions,
+            self.dispatching,
+            Dispatcher(self.settings, self.dispatching, publisher),
+            Reconciler(
+                self.settings,
+                self.dispatching,
+                publisher,
+                self.claims.epoch,
+                self.claims.new_epoch,
+            ),
+            **options,
+        )
+
+    def close(self) -> None:
+        """Let connections go, the database last."""
+        parts = self.__dict__
+        if "clients" in parts:
+            self.clients.close()
+        if "redis" in parts:
+            self.redis.close()
+        if "database" in parts:
+            self.database.close()
+
+
+def open_services(settings: Settings, *, check: bool = True) -> Services:
+    """Return services over an existing database.
+
+    Raises InvalidConfiguration when the schema is not the one that this version needs.
+    """
+    services = Services(settings)
+    if check:
+        check_schema(services.database)
+    return services

@@ -1,0 +1,104 @@
+"""Where the use cases meet the outside: state, claims, queue. Each has one real implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+from service.model.work import (
+    BlobPlaced,
+    CopyRef,
+    CopyWork,
+    Outcome,
+    PartWork,
+    Presence,
+    ProcessReport,
+    Proof,
+)
+
+
+class StatePort(Protocol):
+    """How work reaches a worker and its outcome the state; SQL stands behind it at home."""
+
+    def begin(self, refs: Sequence[CopyRef], boot: str) -> list[CopyWork]:
+        """Own these dispatched copies and count an attempt; those with an old fence are left out."""
+
+    def begin_part(self, ref: CopyRef, part: int, boot: str) -> PartWork | None:
+        """Own the blobs of one part; None when the fence is old or the part is through."""
+
+    def begin_commit(self, ref: CopyRef, boot: str) -> CopyWork | None:
+        """Own a fanned-out copy for its commit; None when somebody has or had it."""
+
+    def holds(self, ref: CopyRef) -> bool:
+        """Whether the fence is still the copy's: asked right before a tag moves."""
+
+    def presence(
+        self, registry: str, scope: str, digests: Iterable[str], execution: str
+    ) -> list[Presence]:
+        """Return what the ledger believes of these blobs at a registry."""
+
+    def digest_tags(self, execution: str, repository: str, prefixes: Iterable[str]) -> list[str]:
+        """Return the listed referrer and cosign tags that belong to these digests."""
+
+    def prove(self, execution: str, proofs: Sequence[Proof]) -> None:
+        """Write proofs to the ledger; returns when they are durable."""
+
+    def post(self, outcomes: Sequence[Outcome]) -> None:
+        """Record outcomes; returns when they are durable."""
+
+    def part_failures(self, ref: CopyRef) -> list[BlobPlaced]:
+        """Return the blobs of a fanned-out copy that were not placed, and why."""
+
+    def heartbeat(self, report: ProcessReport) -> None:
+        """Say that this process lives."""
+
+
+class ClaimState(StrEnum):
+    """What a claim on a blob came to."""
+
+    MINE = "mine"
+    HELD = "held"
+    DONE = "done"
+    CORRUPT = "corrupt"
+
+
+class ClaimPort(Protocol):
+    """Who moves which blob to a registry right now. May be lost at any time without harm."""
+
+    def claim(self, registry: str, scope: str, digest: str, token: str) -> tuple[ClaimState, str]:
+        """Take the claim, or say why not; with DONE comes the repository that has the blob."""
+
+    def wait(self, registry: str, scope: str, digest: str, copy: int) -> bool:
+        """Register the copy as a waiter; False when nobody holds the claim any more."""
+
+    def moving(self, registry: str, scope: str, digest: str) -> bool:
+        """Whether a live process is moving the blob now."""
+
+    def finish(
+        self, registry: str, scope: str, digests: Sequence[str], token: str, repository: str
+    ) -> list[int]:
+        """Turn claims into done markers and return the copies that waited."""
+
+    def give_up(
+        self, registry: str, scope: str, digest: str, token: str, *, corrupt: bool
+    ) -> list[int]:
+        """Let a claim go after a failure and return the waiter that leads now."""
+
+
+class Publisher(Protocol):
+    """Sends 'go and look at row X' to the queue of a region."""
+
+    def plan(self, execution: str) -> None:
+        """Have the execution's selection listed and compared."""
+
+    def replicate(self, region: str, pages: Sequence[Sequence[CopyRef]], *, urgent: bool) -> None:
+        """Have each page of copies carried out by one task."""
+
+    def fan_out(
+        self, region: str, ref: CopyRef, task_ids: Sequence[str], labels: Sequence[str]
+    ) -> None:
+        """Have each part of a copy placed by a task, and the copy committed after the last one."""
+
+    def commit(self, region: str, ref: CopyRef) -> None:
+        """Have a copy committed."""

@@ -1,0 +1,217 @@
+"""Work items and outcomes: what crosses the StatePort between a worker and the state (DESIGN 7).
+
+Plain values that could travel as JSON: references, digests and fences, never a credential.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from service.model.states import BlobState, CopyState
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRef:
+    """A copy as a task names it. Every write of the task holds only while the fence is the same."""
+
+    id: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyWork:
+    """One copy that this process now owns."""
+
+    ref: CopyRef
+    execution: str
+    rule: str
+    region: str
+    source_registry: str
+    source_repository: str
+    source_reference: str  # tag, or digest when the rule names one
+    destination_registry: str
+    destination_repository: str
+    destination_reference: str
+    digest: str
+    referrers: bool
+    listed: bool  # the source's tags were listed: digest_tags is complete
+    fresh: bool  # the destination had no such tag when it was compared
+    retried: bool  # begun before: some of its blobs may be there though no ledger says so
+    failures: int
+    replans: int
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A row of the ledger: a byte of the blob was read there."""
+
+    digest: str
+    repository: str
+    proved_here: bool  # by this execution, and recently enough to be believed
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """This execution uploaded the blob there, or read a byte of it there."""
+
+    registry: str
+    scope: str
+    repository: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartBlob:
+    """One blob of a fanned-out copy."""
+
+    digest: str
+    size: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartWork:
+    """The blobs that one copy_blob task places."""
+
+    copy: CopyWork
+    part: int
+    blobs: tuple[PartBlob, ...]
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a step of work moved and spared, and the requests it sent by registry."""
+
+    blobs_copied: int = 0
+    blobs_mounted: int = 0
+    blobs_present: int = 0
+    bytes_copied: int = 0
+    bytes_saved: int = 0
+    requests: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: Counters) -> None:
+        """Add another step's figures to this one's."""
+        self.blobs_copied += other.blobs_copied
+        self.blobs_mounted += other.blobs_mounted
+        self.blobs_present += other.blobs_present
+        self.bytes_copied += other.bytes_copied
+        self.bytes_saved += other.bytes_saved
+        for registry, count in other.requests.items():
+            self.requests[registry] = self.requests.get(registry, 0) + count
+
+
+@dataclass(frozen=True, slots=True)
+class CopyEnded:
+    """The copy reached an ended state."""
+
+    work: CopyWork
+    state: CopyState
+    counters: Counters
+    digest: str = ""
+    failure_class: str = ""
+    reason: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPostponed:
+    """The copy goes back to pending: a pause after a failure, or a re-plan at once."""
+
+    work: CopyWork
+    counters: Counters
+    pause_seconds: float = 0.0
+    failed: bool = False  # counts as a transient failure
+    replanned: bool = False  # counts as a re-plan; digest is what to copy now
+    digest: str = ""
+    failure_class: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyWaits:
+    """Another copy is moving a blob that this one needs."""
+
+    work: CopyWork
+    counters: Counters
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFansOut:
+    """The copy's blobs go to tasks of their own; `parts` are the blobs of each task."""
+
+    work: CopyWork
+    counters: Counters
+    parts: tuple[tuple[PartBlob, ...], ...]
+    task_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPlaced:
+    """What became of one blob of a part."""
+
+    digest: str
+    state: BlobState
+    failure_class: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PartEnded:
+    """A copy_blob task is through with its blobs."""
+
+    part: PartWork
+    counters: Counters
+    blobs: tuple[BlobPlaced, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerDistrusted:
+    """Evidence that the registry lost content: nothing proved before now is believed."""
+
+    registry: str
+    scope: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """These copies waited for a blob that is now there, or whose leader failed."""
+
+    copies: tuple[int, ...]
+
+
+Outcome = CopyEnded | CopyPostponed | CopyWaits | CopyFansOut | PartEnded | LedgerDistrusted | Wake
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """One reference of the source, on its way to one destination, that differs there."""
+
+    source_repository: str
+    source_reference: str
+    destination_registry: str
+    destination_repository: str
+    destination_reference: str
+    digest: str
+    region: str
+    fresh: bool
+    listed: bool
+    absent: bool = False  # the destination has no such reference
+    state: CopyState = CopyState.PENDING
+    failure_class: str = ""
+    reason: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReport:
+    """A process as it reports itself."""
+
+    boot: str
+    kind: str
+    region: str
+    slots: int
+    host: str
+    pid: int

@@ -1,0 +1,93 @@
+"""One registry client per registry and process, and a meter for the requests that each work sends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from service.model.endpoint import Credential, RegistryEndpoint
+from service.registry import credentials
+from service.registry.client import RegistryClient
+from service.settings import Settings
+from service.store.registries import RegistryStore
+
+RECHECK_SECONDS = 2.0
+
+
+class Meter:
+    """Counts HTTP requests for whatever work the calling thread is doing."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def collect(self, into: dict[str, int]) -> Iterator[None]:
+        """Count the requests of this thread into `into`, which several threads may share."""
+        before = getattr(self._local, "into", None)
+        self._local.into = into
+        try:
+            yield
+        finally:
+            self._local.into = before
+
+    def counter(self, registry: str) -> Callable[[str, str, int], None]:
+        """Return what a client calls for each request that it sent."""
+
+        def count(_method: str, _kind: str, _status: int) -> None:
+            into = getattr(self._local, "into", None)
+            if into is not None:
+                with self._lock:
+                    into[registry] = into.get(registry, 0) + 1
+
+        return count
+
+
+class Clients:
+    """Registry clients by registry name; one is made anew when its registry was changed."""
+
+    def __init__(self, registries: RegistryStore, settings: Settings, meter: Meter) -> None:
+        self._registries = registries
+        self._settings = settings
+        self._meter = meter
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[RegistryClient, int, float]] = {}
+
+    def get(self, name: str) -> RegistryClient:
+        """Return the client of a registry. Raises NotFoundInStore."""
+        known = self._known.get(name)
+        now = time.monotonic()
+        if known is not None and now - known[2] < RECHECK_SECONDS:
+            return known[0]
+        stored = self._registries.get(name)
+        with self._lock:
+            known = self._known.get(name)
+            if known is not None and known[1] == stored.version:
+                client = known[0]
+            else:
+                client = self._open(stored.endpoint)
+            self._known[name] = (client, stored.version, now)
+        return client
+
+    def scope(self, name: str) -> str:
+        """Return the credential scope of a registry: what one credential proved, another may not see."""
+        return self.get(name).endpoint.credentials.username
+
+    def close(self) -> None:
+        """Close every client."""
+        with self._lock:
+            for client, _, _ in self._known.values():
+                client.close()
+            self._known.clear()
+
+    def _open(self, endpoint: RegistryEndpoint) -> RegistryClient:
+        def credential() -> Credential:
+            return credentials.resolve(
+                endpoint.credentials,
+                endpoint.host,
+                lambda: self._registries.secret(endpoint.name),
+            )
+
+        return RegistryClient(endpoint, credential, on_request=self._meter.counter(endpoint.name))

@@ -1,0 +1,193 @@
+"""Commit: children, root, referrers, the source's tag read once more, the tag, and its read-back.
+
+Trusts no count of a chord: what is not proved in this execution is looked for again. The tag moves
+last, so that a reader at the destination sees the old image or the whole new one.
+"""
+
+from __future__ import annotations
+
+import json
+
+from service.errors import Cancelled, Corrupt, ManifestBlobUnknown, ServerError
+from service.model.digest import Digest
+from service.model.manifest import Manifest, parse_manifest
+from service.model.media_types import OCI_INDEX
+from service.model.reference import digest_tag, is_digest_tag
+from service.model.states import CopyState
+from service.model.work import (
+    CopyEnded,
+    CopyPostponed,
+    CopyWork,
+    Counters,
+    LedgerDistrusted,
+)
+from service.registry.client import RegistryClient
+from service.replication.engine import Engine
+from service.replication.tree import Tree
+
+READ_BACK_TRIES = 3
+
+
+class Committer:
+    """Commits one copy whose blobs are all proved."""
+
+    def __init__(self, engine: Engine, work: CopyWork, counters: Counters) -> None:
+        self._engine = engine
+        self._work = work
+        self._counters = counters
+        self._source: RegistryClient = engine.clients.get(work.source_registry)
+        self._destination: RegistryClient = engine.clients.get(work.destination_registry)
+        self._cancelled = engine.cancelled(work.ref, every_seconds=0.5)
+
+    def commit(self, tree: Tree) -> CopyEnded | CopyPostponed:
+        """Put the tree's manifests and move the tag.
+
+        Returns the outcome; raises RegistryError as the registries do, and Cancelled when the copy
+        was stopped or taken over before the tag moved.
+        """
+        try:
+            for child in tree.children:
+                self._put(child, str(child.digest))
+            if tree.referrers or tree.tagged:
+                self._put(tree.root, str(tree.root.digest))
+            for referrer in tree.referrers:
+                self._put(referrer, str(referrer.digest))
+            for tag, manifest in tree.tagged:
+                self._put_digest_tag(tag, manifest)
+            moved = self._moved(tree.root.digest)
+            if moved is not None:
+                return moved
+            if not self._engine.state.holds(self._work.ref):
+                raise Cancelled
+            self._put_tag(tree.root)
+        except ManifestBlobUnknown:
+            self._engine.state.post(
+                [
+                    LedgerDistrusted(
+                        self._work.destination_registry,
+                        self._engine.clients.scope(self._work.destination_registry),
+                        "the registry misses a blob that it was proved to have",
+                    )
+                ]
+            )
+            raise
+        self._engine.manifests.drop(tree.root.digest)
+        return CopyEnded(self._work, CopyState.COPIED, self._counters, digest=str(tree.root.digest))
+
+    # ---- manifests by digest ---------------------------------------------------------------------
+
+    def _put(self, manifest: Manifest, reference: str) -> None:
+        if self._cancelled():
+            raise Cancelled
+        result = self._destination.put_manifest(
+            self._work.destination_repository, reference, manifest
+        )
+        if manifest.subject is not None and not result.subject_stored:
+            self._list_as_referrer(manifest)
+
+    def _list_as_referrer(self, manifest: Manifest) -> None:
+        """Keep the fallback tag of a registry without the referrers API (distribution-spec end-7)."""
+        subject = manifest.subject
+        if subject is None:
+            return
+        tag = digest_tag(subject.digest)
+        present = self._fallback(tag)
+        entries = list(present) if present is not None else []
+        if any(entry.get("digest") == str(manifest.digest) for entry in entries):
+            return
+        entry = {
+            "mediaType": manifest.media_type,
+            "digest": str(manifest.digest),
+            "size": len(manifest.raw),
+        }
+        kind = manifest.artifact_type or (manifest.config.media_type if manifest.config else None)
+        if kind:
+            entry["artifactType"] = kind
+        if manifest.annotations:
+            entry["annotations"] = dict(manifest.annotations)
+        self._put_index(tag, [*entries, entry])
+
+    def _fallback(self, tag: str) -> list[dict[str, object]] | None:
+        """Return the entries of a fallback tag at the destination; None when there is none."""
+        repository = self._work.destination_repository
+        if self._destination.head_manifest(repository, tag) is None:
+            return None
+        manifest = self._destination.get_manifest(repository, tag)
+        document = json.loads(manifest.raw)
+        entries: list[dict[str, object]] = document.get("manifests", [])
+        return entries
+
+    def _put_index(self, tag: str, entries: list[dict[str, object]]) -> None:
+        raw = json.dumps(
+            {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+        ).encode()
+        index = parse_manifest(raw, OCI_INDEX)
+        self._destination.put_manifest(self._work.destination_repository, tag, index)
+
+    def _put_digest_tag(self, tag: str, manifest: Manifest) -> None:
+        """Put a cosign or fallback tag: the source's bytes, or a union where the destination has more."""
+        if manifest.kind == "index" and "." not in tag:
+            present = self._fallback(tag) or []
+            source = json.loads(manifest.raw).get("manifests", [])
+            digests = {entry.get("digest") for entry in source}
+            extra = [entry for entry in present if entry.get("digest") not in digests]
+            if extra:
+                self._put_index(tag, [*source, *extra])
+                return
+        self._destination.put_manifest(self._work.destination_repository, tag, manifest)
+
+    # ---- the tag ---------------------------------------------------------------------------------
+
+    def _moved(self, digest: Digest) -> CopyEnded | CopyPostponed | None:
+        """Read the source's tag once more, as the last request before the destination's tag moves."""
+        reference = self._work.source_reference
+        if ":" in reference:
+            return None
+        head = self._source.head_manifest(self._work.source_repository, reference)
+        if head is None:
+            return CopyEnded(
+                self._work,
+                CopyState.SKIPPED,
+                self._counters,
+                reason="the source no longer has this tag",
+            )
+        if head.digest == digest:
+            return None
+        if self._work.replans >= self._engine.settings.max_replans:
+            return CopyEnded(
+                self._work,
+                CopyState.SUPERSEDED,
+                self._counters,
+                failure_class="superseded",
+                reason="the source's tag moves faster than it can be copied",
+                hint="run the rule again when the tag is at rest",
+            )
+        return CopyPostponed(
+            self._work,
+            self._counters,
+            replanned=True,
+            digest=str(head.digest),
+            reason="the tag moved",
+        )
+
+    def _put_tag(self, root: Manifest) -> None:
+        work = self._work
+        reference = work.destination_reference
+        if is_digest_tag(reference) and root.kind == "index" and "." not in reference:
+            self._put_digest_tag(reference, root)
+            return
+        self._put(root, reference)
+        for _ in range(READ_BACK_TRIES):
+            back = self._destination.head_manifest(work.destination_repository, reference)
+            if back is not None and back.digest == root.digest:
+                return
+        if back is None:
+            raise ServerError(
+                f"{work.destination_repository}:{reference} was accepted and is not there",
+                registry=work.destination_registry,
+            )
+        raise Corrupt(
+            f"{work.destination_repository}:{reference} reads back as {back.digest}, "
+            f"not as {root.digest}",
+            registry=work.destination_registry,
+        )

@@ -1,0 +1,174 @@
+"""Compare: what differs at the destinations. Two HEADs a tag, many at once; an equal tag leaves no row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from service.errors import RegistryError
+from service.model.reference import is_digest_tag
+from service.model.states import CopyState
+from service.model.work import Selected
+from service.registry.client import RegistryClient
+from service.replication.clients import Clients, Meter
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A source reference and one name that it is to have at one destination."""
+
+    source_repository: str
+    source_reference: str
+    registry: str
+    repository: str
+    reference: str
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What came out of a page: copies to make, and a count for what is in place."""
+
+    selected: list[Selected] = field(default_factory=list)
+    missing: list[tuple[str, str, str]] = field(default_factory=list)
+    unchanged: int = 0
+    requests: dict[str, int] = field(default_factory=dict)
+
+
+class Comparer:
+    """HEADs sources and destinations on a pool of threads."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        meter: Meter,
+        pool: ThreadPoolExecutor,
+        region_of: Callable[[str], str],
+        *,
+        clean: bool,
+    ) -> None:
+        """`clean`: no earlier run was broken off, so what has no tag there has no blobs there either."""
+        self._clients = clients
+        self._meter = meter
+        self._pool = pool
+        self._region_of = region_of
+        self._clean = clean
+
+    def compare(self, source: str, page: Sequence[Wanted], *, listed: bool) -> Comparison:
+        """Compare one page. Raises RegistryError when the source as a whole refuses (credentials)."""
+        result = Comparison()
+        by_source: dict[tuple[str, str], list[Wanted]] = {}
+        for wanted in page:
+            by_source.setdefault((wanted.source_repository, wanted.source_reference), []).append(
+                wanted
+            )
+
+        def look(group: list[Wanted]) -> list[Selected | None]:
+            with self._meter.collect(result.requests):
+                return self._group(source, group, listed=listed)
+
+        for outcome in self._pool.map(look, by_source.values()):
+            for item in outcome:
+                if item is None:
+                    result.unchanged += 1
+                    continue
+                result.selected.append(item)
+                if item.absent:
+                    result.missing.append(
+                        (
+                            item.destination_registry,
+                            item.destination_repository,
+                            item.destination_reference,
+                        )
+                    )
+        return result
+
+    def _group(self, source: str, group: list[Wanted], *, listed: bool) -> list[Selected | None]:
+        """Compare one source reference with all of its destinations; None stands for equal."""
+        first = group[0]
+        reference = first.source_reference
+        client = self._clients.get(source)
+        if reference.startswith("sha") and ":" in reference:
+            digest = reference
+        else:
+            head = client.head_manifest(first.source_repository, reference)
+            if head is None:
+                return [
+                    self._row(wanted, "", listed=listed, state=CopyState.SKIPPED, reason=GONE)
+                    for wanted in group
+                ]
+            digest = str(head.digest)
+        return [self._one(wanted, digest, listed=listed) for wanted in group]
+
+    def _one(self, wanted: Wanted, digest: str, *, listed: bool) -> Selected | None:
+        try:
+            destination = self._clients.get(wanted.registry)
+            there = destination.head_manifest(wanted.repository, wanted.reference)
+            if there is not None and str(there.digest) == digest:
+                return None
+            if is_digest_tag(wanted.source_reference) and not self._subject_is_there(
+                destination, wanted
+            ):
+                return (
+                    None  # it belongs to an image whose own copy brings it, or that is not wanted
+                )
+        except RegistryError as error:
+            if error.retryable:  # the copy itself will try again, and say so if it cannot
+                return self._row(wanted, digest, listed=listed)
+            return self._row(
+                wanted,
+                digest,
+                listed=listed,
+                state=CopyState.FAILED,
+                failure_class=error.failure_class,
+                reason=f"{wanted.registry}: {error.message}",
+                hint=error.hint,
+            )
+        return self._row(wanted, digest, listed=listed, absent=there is None)
+
+    def _subject_is_there(self, destination: RegistryClient, wanted: Wanted) -> bool:
+        algorithm, _, rest = wanted.source_reference.partition("-")
+        encoded = rest.partition(".")[0]
+        subject = f"{algorithm}:{encoded}"
+        return destination.head_manifest(wanted.repository, subject) is not None
+
+    def _row(
+        self,
+        wanted: Wanted,
+        digest: str,
+        *,
+        listed: bool,
+        absent: bool = False,
+        state: CopyState = CopyState.PENDING,
+        failure_class: str = "",
+        reason: str = "",
+        hint: str = "",
+    ) -> Selected:
+        return Selected(
+            source_repository=wanted.source_repository,
+            source_reference=wanted.source_reference,
+            destination_registry=wanted.registry,
+            destination_repository=wanted.repository,
+            destination_reference=wanted.reference,
+            digest=digest,
+            region=self._region_of(wanted.registry),
+            absent=absent,
+            fresh=absent and self._clean,
+            listed=listed,
+            state=state,
+            failure_class=failure_class,
+            reason=reason,
+            hint=hint,
+        )
+
+
+GONE = "the source no longer has this tag"
+
+
+def split_digest_tags(tags: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return ordinary tags, and referrer and cosign tags, which follow their image."""
+    ordinary: list[str] = []
+    digest_tags: list[str] = []
+    for tag in tags:
+        (digest_tags if is_digest_tag(tag) else ordinary).append(tag)
+    return ordinary, digest_tags

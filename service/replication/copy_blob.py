@@ -1,0 +1,235 @@
+"""Copy a blob: in place already? mount it? else claim it, stream it and prove it (DESIGN section 4).
+
+Nothing counts as placed without a byte read in this execution, or an upload by it: HEAD 200 and
+mount 201 prove nothing on a registry that has collected garbage (reliability.md M8).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from service.errors import BlobNotFound, Cancelled, Corrupt
+from service.model.descriptor import Descriptor
+from service.model.ports import ClaimState
+from service.model.work import CopyWork, Counters, LedgerDistrusted, Presence, Proof, Wake
+from service.registry.blob_copy import copy_blob as stream
+from service.registry.results import MOUNTED, UploadSession
+from service.replication.engine import Engine
+
+HEAD_FROM_BYTES = 32 << 10
+"""Below this an upload costs the destination no more than the question whether it is needed."""
+
+MOUNT_TRIES = 2
+
+
+class BlobPlacer:
+    """Places the blobs of one copy at its destination and keeps account of what is proved."""
+
+    def __init__(self, engine: Engine, work: CopyWork, counters: Counters) -> None:
+        self._engine = engine
+        self._work = work
+        self._counters = counters
+        self._source = engine.clients.get(work.source_registry)
+        self._destination = engine.clients.get(work.destination_registry)
+        self._scope = engine.clients.scope(work.destination_registry)
+        self._token = f"{engine.boot}/{os.urandom(6).hex()}"
+        self._cancelled = engine.cancelled(work.ref)
+        self._fresh_proofs: list[Proof] = []
+        self._uploaded: list[str] = []
+        self.proved: set[str] = set()
+
+    # ---- without moving bytes --------------------------------------------------------------------
+
+    def settle(self, blobs: Iterable[Descriptor]) -> list[Descriptor]:
+        """Prove what is in place, mount what the registry has elsewhere; return what is missing."""
+        wanted = [blob for blob in blobs if str(blob.digest) not in self.proved]
+        known = self._known(wanted)
+        missing = []
+        for blob in wanted:
+            self._check_cancelled()
+            if not self._settle_one(blob, known.get(str(blob.digest), [])):
+                missing.append(blob)
+        self.flush()
+        return missing
+
+    def _known(self, blobs: Sequence[Descriptor]) -> dict[str, list[Presence]]:
+        known: dict[str, list[Presence]] = {}
+        if blobs:
+            for row in self._engine.state.presence(
+                self._work.destination_registry,
+                self._scope,
+                [str(blob.digest) for blob in blobs],
+                self._work.execution,
+            ):
+                known.setdefault(row.digest, []).append(row)
+        return known
+
+    def _settle_one(self, blob: Descriptor, rows: list[Presence]) -> bool:
+        here = [row for row in rows if row.repository == self._work.destination_repository]
+        if any(row.proved_here for row in here):
+            self.proved.add(str(blob.digest))
+            return True
+        if here:
+            if self._probe(blob):
+                self._present(blob)
+                return True
+            self._distrust(f"{blob.digest} was in {self._work.destination_repository} and is gone")
+            return False
+        elsewhere = sorted(rows, key=lambda row: not row.proved_here)
+        return any(self._mount(blob, row.repository) for row in elsewhere[:MOUNT_TRIES])
+
+    def _mount(self, blob: Descriptor, repository: str) -> bool:
+        if repository == self._work.destination_repository:
+            return False
+        result = self._destination.mount_blob(
+            self._work.destination_repository, blob.digest, repository
+        )
+        if isinstance(result, UploadSession):
+            self._destination.cancel_upload(result)
+            return False
+        if result is not MOUNTED:
+            return False
+        if not self._probe(blob):
+            self._distrust(f"{blob.digest} was mounted from {repository} but cannot be read")
+            return False
+        self._counters.blobs_mounted += 1
+        self._counters.bytes_saved += blob.size
+        self._prove(blob)
+        return True
+
+    def _probe(self, blob: Descriptor) -> bool:
+        return self._destination.probe_blob(
+            self._work.destination_repository, blob.digest, blob.size
+        )
+
+    def _present(self, blob: Descriptor) -> None:
+        self._counters.blobs_present += 1
+        self._counters.bytes_saved += blob.size
+        self._prove(blob)
+
+    # ---- moving bytes ----------------------------------------------------------------------------
+
+    def transfer(self, blobs: Iterable[Descriptor]) -> list[Descriptor]:
+        """Move missing blobs, each under a claim; return those that somebody else is moving.
+
+        Raises RegistryError for the first one that fails, after the others so far are on the ledger,
+        and Cancelled.
+        """
+        held = []
+        try:
+            for blob in blobs:
+                self._check_cancelled()
+                if not self._transfer_one(blob):
+                    held.append(blob)
+        finally:
+            self.flush()
+        return held
+
+    def _transfer_one(self, blob: Descriptor) -> bool:
+        registry, digest = self._work.destination_registry, str(blob.digest)
+        state, detail = self._engine.claims.claim(registry, self._scope, digest, self._token)
+        if state is ClaimState.HELD:
+            return False
+        if state is ClaimState.CORRUPT:
+            raise Corrupt(
+                f"the source's blob {digest} was found corrupt a short while ago",
+                registry=self._work.source_registry,
+            )
+        if state is ClaimState.DONE:
+            if detail == self._work.destination_repository and self._probe(blob):
+                self._present(blob)
+                return True
+            if self._mount(blob, detail):
+                return True
+            self._stream(blob)  # the marker was wrong: do it without a claim
+            self._prove(blob)
+            return True
+        try:
+            if self._look_first(blob) and self._in_place(blob):
+                self._present(blob)
+            else:
+                self._stream(blob)
+                self._prove(blob)
+        except BaseException as error:
+            self._give_up(digest, error)
+            raise
+        self._uploaded.append(digest)
+        return True
+
+    def _look_first(self, blob: Descriptor) -> bool:
+        likely = self._work.retried or not self._work.fresh
+        return likely and blob.size >= HEAD_FROM_BYTES
+
+    def _in_place(self, blob: Descriptor) -> bool:
+        size = self._destination.head_blob(self._work.destination_repository, blob.digest)
+        return size is not None and self._probe(blob)
+
+    def _stream(self, blob: Descriptor) -> None:
+        self._counters.bytes_copied += stream(
+            self._source,
+            self._work.source_repository,
+            self._destination,
+            self._work.destination_repository,
+            blob,
+            cancelled=self._cancelled,
+        )
+        self._counters.blobs_copied += 1
+
+    def _give_up(self, digest: str, error: BaseException) -> None:
+        corrupt = isinstance(error, Corrupt) or (
+            isinstance(error, BlobNotFound) and error.registry == self._work.source_registry
+        )
+        woken = self._engine.claims.give_up(
+            self._work.destination_registry, self._scope, digest, self._token, corrupt=corrupt
+        )
+        self._wake(woken)
+
+    # ---- account ---------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write proofs durably, then turn claims into done markers and wake who waited."""
+        proofs, self._fresh_proofs = self._fresh_proofs, []
+        uploaded, self._uploaded = self._uploaded, []
+        self._engine.state.prove(self._work.execution, proofs)
+        if uploaded:
+            woken = self._engine.claims.finish(
+                self._work.destination_registry,
+                self._scope,
+                uploaded,
+                self._token,
+                self._work.destination_repository,
+            )
+            self._wake(woken)
+
+    def wait_for(self, blob: Descriptor) -> bool:
+        """Register the copy as a waiter for a blob; False when nobody moves it any more."""
+        return self._engine.claims.wait(
+            self._work.destination_registry, self._scope, str(blob.digest), self._work.ref.id
+        )
+
+    def _prove(self, blob: Descriptor) -> None:
+        self.proved.add(str(blob.digest))
+        self._fresh_proofs.append(
+            Proof(
+                self._work.destination_registry,
+                self._scope,
+                self._work.destination_repository,
+                str(blob.digest),
+                blob.size,
+            )
+        )
+
+    def _wake(self, waiters: Sequence[int]) -> None:
+        others = tuple(copy for copy in waiters if copy != self._work.ref.id)
+        if others:
+            self._engine.state.post([Wake(others)])
+
+    def _distrust(self, reason: str) -> None:
+        self._engine.state.post(
+            [LedgerDistrusted(self._work.destination_registry, self._scope, reason)]
+        )
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled():
+            raise Cancelled

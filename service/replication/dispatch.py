@@ -1,0 +1,76 @@
+"""Dispatch: send eligible copies in windows, so that Redis holds seconds of work and never a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.model.ports import Publisher
+from service.model.work import CopyRef
+from service.settings import Settings
+from service.store.dispatching import DispatchStore, Eligible
+
+WINDOW = 3
+"""How many tasks stand in the queue for each live slot."""
+
+RESEND_PLAN_SECONDS = 30.0
+URGENT = 0
+
+
+class Dispatcher:
+    """Keeps a window of copies in the queue of every region."""
+
+    def __init__(self, settings: Settings, store: DispatchStore, publisher: Publisher) -> None:
+        self._settings = settings
+        self._store = store
+        self._publisher = publisher
+
+    def send_plans(self) -> int:
+        """Send executions that nobody plans; returns how many."""
+        waiting = self._store.unplanned(RESEND_PLAN_SECONDS)
+        for execution in waiting:
+            self._publisher.plan(execution)
+        return len(waiting)
+
+    def fill_windows(self) -> int:
+        """Send what fits into the window of each region; returns how many copies."""
+        regions = self._store.pending_regions()
+        if not regions:
+            return 0
+        slots = self._store.slots()
+        standing = self._store.standing()
+        return sum(
+            self._fill(region, slots.get(region, 0), standing.get(region, 0)) for region in regions
+        )
+
+    def _fill(self, region: str, slots: int, standing: int) -> int:
+        if slots == 0:
+            return 0
+        room = WINDOW * slots * self._settings.tags_per_task - standing
+        if room <= 0:
+            return 0
+        chosen = self._one_suspect(self._store.eligible(region, room))
+        by_key = {item.id: item for item in chosen}
+        sent = self._store.dispatch(chosen)
+        for urgent in (True, False):
+            refs = [ref for ref in sent if (by_key[ref.id].priority == URGENT) is urgent]
+            alone = [ref for ref in refs if by_key[ref.id].suspect]
+            together = [ref for ref in refs if not by_key[ref.id].suspect]
+            pages = [*([ref] for ref in alone), *self._pages(together, slots, standing)]
+            if pages:
+                self._publisher.replicate(region, pages, urgent=urgent)
+        return len(sent)
+
+    def _one_suspect(self, eligible: list[Eligible]) -> list[Eligible]:
+        """Let at most one suspect out: should it kill its worker again, it is known by name."""
+        suspects = [item for item in eligible if item.suspect]
+        if not suspects:
+            return eligible
+        innocent = [item for item in eligible if not item.suspect]
+        if innocent or self._store.suspects_out():
+            return innocent
+        return suspects[:1]
+
+    def _pages(self, refs: Sequence[CopyRef], slots: int, standing: int) -> list[Sequence[CopyRef]]:
+        """Cut copies into pages: full ones when there is plenty, single ones when slots would idle."""
+        size = max(1, min(self._settings.tags_per_task, (len(refs) + standing) // (2 * slots)))
+        return [refs[start : start + size] for start in range(0, len(refs), size)]

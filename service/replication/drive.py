@@ -1,0 +1,103 @@
+"""The loop that drives everything: due rules, windows, reconciliation, the end of executions.
+
+Runs in the scheduler, or inside a one-shot command. Any number may run; a lease in SQL lets one act.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from service.errors import StoreUnavailable
+from service.replication import executions as execution_cases
+from service.replication.dispatch import Dispatcher
+from service.replication.reconcile import Reconciler
+from service.settings import Settings
+from service.store.dispatching import DispatchStore, Ended
+from service.store.executions import ExecutionStore
+from service.store.rules import RuleStore
+from service.telemetry import get_logger
+
+LEASE = "scheduler"
+TICK_SECONDS = 0.05
+IDLE_TICK_SECONDS = 0.25
+
+log = get_logger("drive")
+
+
+class Drive:
+    """One process's driver; `holder` names it in the lease."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        holder: str,
+        rules: RuleStore,
+        executions: ExecutionStore,
+        store: DispatchStore,
+        dispatcher: Dispatcher,
+        reconciler: Reconciler,
+        *,
+        plans: bool = True,
+        on_end: Callable[[Ended], None] | None = None,
+    ) -> None:
+        """`plans`: send executions to be planned; a one-shot command plans for itself."""
+        self._settings = settings
+        self._holder = holder
+        self._rules = rules
+        self._executions = executions
+        self._store = store
+        self._dispatcher = dispatcher
+        self._reconciler = reconciler
+        self._plans = plans
+        self._on_end = on_end
+        self._next_lease = 0.0
+        self._next_reconcile = 0.0
+        self._leading = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Drive until `stop` is set; losing SQL or Redis pauses it, nothing ends it."""
+        while not stop.is_set():
+            try:
+                busy = self.step()
+            except (RedisError, StoreUnavailable, OSError) as error:
+                log.warning("drive_paused", error=f"{type(error).__name__}: {error}")
+                busy = False
+                stop.wait(0.5)
+            except Exception:
+                log.exception("drive_failed")
+                busy = False
+                stop.wait(0.5)
+            stop.wait(TICK_SECONDS if busy else IDLE_TICK_SECONDS)
+        if self._leading:
+            try:
+                self._store.resign(LEASE, self._holder)
+            except StoreUnavailable:
+                log.info("lease_left_to_lapse")
+
+    def step(self) -> bool:
+        """Do one round; whether there is work under way."""
+        now = time.monotonic()
+        lease = max(2.0, 4 * self._settings.heartbeat_seconds)
+        if now >= self._next_lease:
+            self._leading = self._store.lead(LEASE, self._holder, lease)
+            self._next_lease = now + lease / 4
+        if not self._leading:
+            return False
+        sent = self._dispatcher.fill_windows()
+        if now < self._next_reconcile:
+            return True
+        self._next_reconcile = now + min(self._settings.reconcile_seconds, 0.25)
+        if self._plans:
+            for rule in self._rules.claim_due():
+                execution_cases.start(self._rules, self._executions, rule, trigger="schedule")
+            self._dispatcher.send_plans()
+        self._reconciler.reconcile()
+        for ended in self._store.end_executions():
+            log.info("execution_ended", execution=ended.execution, state=ended.state.value)
+            if self._on_end is not None:
+                self._on_end(ended)
+        return sent > 0 or self._store.busy()

@@ -1,0 +1,83 @@
+"""What a worker process needs to carry out copies, put together once a process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from service.model.digest import Digest
+from service.model.manifest import Manifest
+from service.model.ports import ClaimPort, Publisher, StatePort
+from service.model.work import CopyRef
+from service.replication.clients import Clients, Meter
+from service.settings import Settings
+
+MANIFEST_CACHE_BYTES = 32 << 20
+
+
+class ManifestCache:
+    """Manifests by registry and digest, bounded in bytes; what a digest names never changes."""
+
+    def __init__(self, limit: int = MANIFEST_CACHE_BYTES) -> None:
+        self._limit = limit
+        self._size = 0
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Digest, Manifest] = OrderedDict()
+
+    def get(self, digest: Digest, fetch: Callable[[], Manifest]) -> Manifest:
+        """Return the manifest, fetched when it is not here."""
+        with self._lock:
+            known = self._kept.get(digest)
+            if known is not None:
+                self._kept.move_to_end(digest)
+                return known
+        manifest = fetch()
+        with self._lock:
+            if digest not in self._kept:
+                self._kept[digest] = manifest
+                self._size += len(manifest.raw)
+                while self._size > self._limit and len(self._kept) > 1:
+                    _, dropped = self._kept.popitem(last=False)
+                    self._size -= len(dropped.raw)
+        return manifest
+
+    def drop(self, digest: Digest) -> None:
+        """Forget a manifest whose image is committed."""
+        with self._lock:
+            dropped = self._kept.pop(digest, None)
+            if dropped is not None:
+                self._size -= len(dropped.raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The ports and tools of one worker process; `boot` is its identity."""
+
+    settings: Settings
+    boot: str
+    state: StatePort
+    claims: ClaimPort
+    publisher: Publisher
+    clients: Clients
+    meter: Meter
+    manifests: ManifestCache = field(default_factory=ManifestCache)
+    draining: threading.Event = field(default_factory=threading.Event)
+
+    def cancelled(self, ref: CopyRef, every_seconds: float = 1.0) -> Callable[[], bool]:
+        """Return a check, cheap enough for every chunk: the fence is old, or the process drains."""
+        next_look = time.monotonic() + every_seconds
+
+        def check() -> bool:
+            nonlocal next_look
+            if self.draining.is_set():
+                return True
+            now = time.monotonic()
+            if now < next_look:
+                return False
+            next_look = now + every_seconds
+            return not self.state.holds(ref)
+
+        return check

@@ -1,0 +1,70 @@
+"""A process says that it lives: its row in SQL, and for workers the key that its claims hang on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from service.errors import StoreUnavailable
+from service.model.ports import StatePort
+from service.model.work import ProcessReport
+from service.settings import Settings
+from service.telemetry import get_logger
+
+log = get_logger("heartbeat")
+
+
+class Heartbeat:
+    """Two threads: one writes the row, one renews the alive key where there is one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        state: StatePort,
+        boot: str,
+        *,
+        kind: str,
+        region: str,
+        slots: int = 0,
+        keep_alive: Callable[[str, float], None] | None = None,
+    ) -> None:
+        """`slots` is how many tasks the process runs at once; 0 for one that runs none."""
+        self._settings = settings
+        self._state = state
+        self._keep_alive = keep_alive
+        self._report = ProcessReport(boot, kind, region, slots, socket.gethostname(), os.getpid())
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._beat, name="heartbeat", daemon=True)]
+        if keep_alive is not None:
+            self._threads.append(threading.Thread(target=self._renew, name="alive", daemon=True))
+
+    def start(self) -> None:
+        """Report once before anything else may count on it, then go on in the background."""
+        if self._keep_alive is not None:
+            self._keep_alive(self._report.boot, self._settings.alive_seconds)
+        self._state.heartbeat(self._report)
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Say no more; the row goes when it is old."""
+        self._stop.set()
+
+    def _renew(self) -> None:
+        while not self._stop.wait(self._settings.alive_seconds / 3):
+            try:
+                if self._keep_alive is not None:
+                    self._keep_alive(self._report.boot, self._settings.alive_seconds)
+            except RedisError as error:
+                log.warning("alive_not_renewed", error=str(error))
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._settings.heartbeat_seconds):
+            try:
+                self._state.heartbeat(self._report)
+            except StoreUnavailable as error:
+                log.warning("heartbeat_not_written", error=str(error))

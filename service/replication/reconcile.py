@@ -1,0 +1,56 @@
+"""Reconcile: find work that nobody holds and send it again. Owns liveness; the chord is the fast path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from service.model.ports import Publisher
+from service.settings import Settings
+from service.store.dispatching import DispatchStore
+from service.telemetry import get_logger
+
+log = get_logger("reconcile")
+
+
+class Reconciler:
+    """One pass a second over what SQL says is under way."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: DispatchStore,
+        publisher: Publisher,
+        read_epoch: Callable[[], str],
+        new_epoch: Callable[[], str],
+    ) -> None:
+        """`read_epoch` and `new_epoch` ask and mark the Redis that carries the queue."""
+        self._settings = settings
+        self._store = store
+        self._publisher = publisher
+        self._read_epoch = read_epoch
+        self._new_epoch = new_epoch
+        self._epoch = ""
+
+    def reconcile(self) -> None:
+        """Do one pass. Raises what SQL or Redis raise; the next pass finds the same work."""
+        found = self._store.recover_dead(max_crashes=self._settings.max_crashes)
+        for boot, count in found.items():
+            log.warning("process_died", boot=boot, copies_planned_again=count)
+        self._check_redis()
+        woken = self._store.wake_overdue(self._settings.waiting_grace_seconds)
+        if woken:
+            log.info("waiting_too_long", copies=woken)
+        for region, ref in self._store.uncommitted(self._settings.waiting_grace_seconds):
+            log.info("commit_sent_again", copy=ref.id)
+            self._publisher.commit(region, ref)
+
+    def _check_redis(self) -> None:
+        """Send everything unowned again as soon as Redis has lost its memory."""
+        epoch = self._read_epoch()
+        if epoch and epoch == self._epoch:
+            return
+        known = self._epoch
+        self._epoch = epoch or self._new_epoch()
+        if known or not epoch:
+            count = self._store.resend_unowned()
+            log.warning("redis_lost_its_memory", copies_sent_again=count)

@@ -1,0 +1,299 @@
+"""Replicate a page of changed tags: what is missing is copied here, or fanned out when it is large."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+
+from service.errors import Cancelled
+from service.model.descriptor import Descriptor
+from service.model.digest import Digest
+from service.model.states import BlobState, CopyState
+from service.model.work import (
+    BlobPlaced,
+    CopyEnded,
+    CopyFansOut,
+    CopyPostponed,
+    CopyRef,
+    CopyWaits,
+    CopyWork,
+    Counters,
+    PartBlob,
+    PartEnded,
+    PartWork,
+    Wake,
+)
+from service.replication.commit_manifest import Committer
+from service.replication.copy_blob import BlobPlacer
+from service.replication.engine import Engine
+from service.replication.failures import backoff, outcome_of
+from service.replication.tree import Tree, TreeReader
+from service.telemetry import get_logger
+
+TASK_NAMESPACE = uuid.UUID("7f1b8f0a-5f5e-4b53-9d2c-6f0d3a1f2b90")
+PATIENCE_SECONDS = 0.25
+PATIENCE_STEP_SECONDS = 0.01
+
+log = get_logger("replicate")
+
+Result = CopyEnded | CopyPostponed | CopyWaits | CopyFansOut
+
+
+def task_id(ref: CopyRef, part: str) -> str:
+    """Return the id of a task: the same copy, fence and part always give the same one."""
+    return str(uuid.uuid5(TASK_NAMESPACE, f"{ref.id}:{ref.fence}:{part}"))
+
+
+def replicate(engine: Engine, refs: Sequence[CopyRef]) -> dict[str, int]:
+    """Carry out dispatched copies, one after the other; each ends in an outcome of its own.
+
+    Returns how many came to which state, for the task's result.
+    """
+    tally: dict[str, int] = {}
+    for work in engine.state.begin(refs, engine.boot):
+        name = _settle(engine, work, fan_out=True)
+        tally[name] = tally.get(name, 0) + 1
+    return tally
+
+
+def commit_manifest(engine: Engine, ref: CopyRef) -> str:
+    """Commit a copy that was fanned out; does nothing when somebody else has or had it."""
+    work = engine.state.begin_commit(ref, engine.boot)
+    return "fenced" if work is None else _settle(engine, work, fan_out=False)
+
+
+def copy_part(engine: Engine, ref: CopyRef, part: int, *, last: bool) -> str:
+    """Place the blobs of one part of a fanned-out copy; `last`: it is the only part, so commit, too."""
+    work = engine.state.begin_part(ref, part, engine.boot)
+    if work is None:
+        return "fenced"
+    counters = Counters()
+    with engine.meter.collect(counters.requests):
+        placed = _place_part(engine, work, counters)
+    engine.state.post([PartEnded(work, counters, tuple(placed))])
+    if last:
+        return commit_manifest(engine, ref)
+    return "placed"
+
+
+# ---- one copy ------------------------------------------------------------------------------------
+
+
+def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
+    """Work on an owned copy until it has an outcome, and post that."""
+    counters = Counters()
+    with engine.meter.collect(counters.requests):
+        try:
+            outcome = _copy(engine, work, counters, fan_out=fan_out)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this copy ends and the others go on
+            outcome = outcome_of(error, work, counters, engine.settings)
+            if not isinstance(error, Cancelled):
+                _log(work, error, outcome)
+    engine.state.post([outcome])
+    if isinstance(outcome, CopyFansOut):
+        engine.publisher.fan_out(
+            work.region, work.ref, outcome.task_ids, [_label(work, part) for part in outcome.parts]
+        )
+    if isinstance(outcome, CopyWaits):
+        _close_the_gap(engine, work, outcome.digest)
+    return outcome.state.value if isinstance(outcome, CopyEnded) else type(outcome).__name__
+
+
+def _copy(engine: Engine, work: CopyWork, counters: Counters, *, fan_out: bool) -> Result:
+    if engine.draining.is_set():
+        raise Cancelled
+    digest = _current_digest(engine, work)
+    if digest is None:
+        return CopyEnded(
+            work, CopyState.SKIPPED, counters, reason="the source no longer has this tag"
+        )
+    tree = TreeReader(engine, work).read(digest)
+    placer = BlobPlacer(engine, work, counters)
+    missing = placer.settle(tree.blobs())
+    if missing and not fan_out:
+        return _unplaced(engine, work, counters, placer, missing)
+    if missing and sum(blob.size for blob in missing) >= engine.settings.small_image_bytes:
+        return _fan_out(engine, work, counters, placer, missing)
+    if missing:
+        held = _be_patient(placer, placer.transfer(missing))
+        if held:
+            return _wait(placer, work, counters, held)
+    return _commit(engine, work, counters, tree)
+
+
+def _current_digest(engine: Engine, work: CopyWork) -> Digest | None:
+    """Return the digest to copy: the one that was compared, or the tag's present one on a re-plan."""
+    if work.digest and not work.replans:
+        return Digest.parse(work.digest)
+    if ":" in work.source_reference:
+        return Digest.parse(work.source_reference)
+    source = engine.clients.get(work.source_registry)
+    head = source.head_manifest(work.source_repository, work.source_reference)
+    return None if head is None else head.digest
+
+
+def _commit(engine: Engine, work: CopyWork, counters: Counters, tree: Tree) -> Result:
+    return Committer(engine, work, counters).commit(tree)
+
+
+def _be_patient(placer: BlobPlacer, held: list[Descriptor]) -> list[Descriptor]:
+    """Give others a moment: a small blob that is on its way is mostly there in milliseconds."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while held and time.monotonic() < deadline:
+        time.sleep(PATIENCE_STEP_SECONDS)
+        held = placer.transfer(held)
+    return held
+
+
+def _wait(
+    placer: BlobPlacer, work: CopyWork, counters: Counters, held: list[Descriptor]
+) -> CopyWaits | CopyPostponed:
+    largest = max(held, key=lambda blob: blob.size)
+    if placer.wait_for(largest):
+        return CopyWaits(work, counters, str(largest.digest))
+    return CopyPostponed(work, counters)
+
+
+def _close_the_gap(engine: Engine, work: CopyWork, digest: str) -> None:
+    """Wake ourselves when the blob was finished between registering and the row saying 'waiting'."""
+    scope = engine.clients.scope(work.destination_registry)
+    if not engine.claims.wait(work.destination_registry, scope, digest, work.ref.id):
+        engine.state.post([Wake((work.ref.id,))])
+
+
+# ---- large images --------------------------------------------------------------------------------
+
+
+def _fan_out(
+    engine: Engine,
+    work: CopyWork,
+    counters: Counters,
+    placer: BlobPlacer,
+    missing: list[Descriptor],
+) -> Result:
+    """Split missing blobs into parts: each large one alone, the small ones together."""
+    if all(_is_moving(engine, work, blob) for blob in missing):
+        return _wait(placer, work, counters, missing)
+    limit = engine.settings.small_blob_bytes
+    large = sorted((b for b in missing if b.size >= limit), key=lambda b: -b.size)
+    small = [blob for blob in missing if blob.size < limit]
+    groups = [*([blob] for blob in large), *([small] if small else [])]
+    parts = tuple(
+        tuple(PartBlob(str(b.digest), b.size, b.media_type) for b in group) for group in groups
+    )
+    ids = tuple(task_id(work.ref, f"part{number}") for number in range(len(parts)))
+    return CopyFansOut(work, counters, parts, ids)
+
+
+def _is_moving(engine: Engine, work: CopyWork, blob: Descriptor) -> bool:
+    return engine.claims.moving(
+        work.destination_registry, engine.clients.scope(work.destination_registry), str(blob.digest)
+    )
+
+
+def _place_part(engine: Engine, work: PartWork, counters: Counters) -> list[BlobPlaced]:
+    placer = BlobPlacer(engine, work.copy, counters)
+    placed = []
+    blobs = [
+        Descriptor(media_type=blob.media_type, digest=Digest.parse(blob.digest), size=blob.size)
+        for blob in work.blobs
+    ]
+    for blob in blobs:
+        digest = str(blob.digest)
+        before = (counters.blobs_copied, counters.blobs_mounted)
+        try:
+            missing = placer.settle([blob])
+            held = placer.transfer(missing)
+        except Cancelled:
+            placed.append(BlobPlaced(digest, BlobState.WAITING, "stopped", "the process drains"))
+        except Exception as error:  # noqa: BLE001 - a part returns an outcome, it never raises across a chord
+            outcome = outcome_of(error, work.copy, counters, engine.settings)
+            _log(work.copy, error, outcome)
+            placed.append(
+                BlobPlaced(digest, BlobState.FAILED, outcome.failure_class, outcome.reason)
+            )
+        else:
+            placed.append(BlobPlaced(digest, _placed_as(held, before, counters)))
+    return placed
+
+
+def _placed_as(held: list[Descriptor], before: tuple[int, int], counters: Counters) -> BlobState:
+    if held:
+        return BlobState.WAITING
+    if counters.blobs_copied > before[0]:
+        return BlobState.COPIED
+    if counters.blobs_mounted > before[1]:
+        return BlobState.MOUNTED
+    return BlobState.PRESENT
+
+
+def _unplaced(
+    engine: Engine,
+    work: CopyWork,
+    counters: Counters,
+    placer: BlobPlacer,
+    missing: list[Descriptor],
+) -> Result:
+    """Say what becomes of a copy whose parts ended and that still misses blobs."""
+    failures = {blob.digest: blob for blob in engine.state.part_failures(work.ref)}
+    for blob in missing:
+        failure = failures.get(str(blob.digest))
+        if failure is not None and failure.state is BlobState.FAILED:
+            return _part_failed(engine, work, counters, failure)
+    waiting = [blob for blob in missing if _is_moving(engine, work, blob)]
+    if waiting:
+        return _wait(placer, work, counters, waiting)
+    return CopyPostponed(work, counters)
+
+
+def _part_failed(
+    engine: Engine, work: CopyWork, counters: Counters, failure: BlobPlaced
+) -> CopyEnded | CopyPostponed:
+    tries = 3 if failure.failure_class == "corrupt" else engine.settings.max_attempts
+    if failure.failure_class in TRANSIENT and work.failures + 1 < tries:
+        return CopyPostponed(
+            work,
+            counters,
+            pause_seconds=backoff(work.failures, engine.settings),
+            failed=failure.failure_class != "throttled",
+            failure_class=failure.failure_class,
+            reason=failure.reason,
+        )
+    return CopyEnded(
+        work,
+        CopyState.FAILED,
+        counters,
+        failure_class=failure.failure_class,
+        reason=failure.reason,
+    )
+
+
+TRANSIENT = frozenset({"network", "server", "throttled", "corrupt", "stopped"})
+
+
+# ---- words -----------------------------------------------------------------------------------------
+
+
+def _label(work: CopyWork, blobs: Sequence[PartBlob]) -> str:
+    size = sum(blob.size for blob in blobs)
+    what = blobs[0].digest[:19] if len(blobs) == 1 else f"{len(blobs)} small blobs"
+    return (
+        f"{work.destination_registry} <- {work.source_registry} "
+        f"{work.source_repository}:{work.source_reference} {what} ({size / 1e6:.1f} MB)"
+    )
+
+
+def _log(work: CopyWork, error: Exception, outcome: CopyEnded | CopyPostponed) -> None:
+    log.warning(
+        "copy_failed",
+        execution=work.execution,
+        copy=work.ref.id,
+        source=f"{work.source_registry}/{work.source_repository}:{work.source_reference}",
+        destination=f"{work.destination_registry}/{work.destination_repository}",
+        error=type(error).__name__,
+        failure_class=outcome.failure_class,
+        reason=outcome.reason,
+        again=isinstance(outcome, CopyPostponed),
+        exc_info=outcome.failure_class == "bug",
+    )

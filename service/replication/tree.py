@@ -1,0 +1,160 @@
+"""The tree of manifests behind a reference: children, root, and what refers to them, in commit order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from service.errors import Corrupt, InvalidManifest, ManifestNotFound
+from service.model.descriptor import Descriptor
+from service.model.digest import Digest
+from service.model.manifest import Manifest
+from service.model.media_types import MANIFEST_TYPES
+from service.model.reference import digest_tag, is_digest_tag
+from service.model.work import CopyWork
+from service.registry.client import RegistryClient
+from service.replication.engine import Engine
+
+MAX_DEPTH = 5
+MAX_MANIFESTS = 2000
+COSIGN_SUFFIXES = ("", ".sig", ".att", ".sbom")
+
+
+@dataclass(slots=True)
+class Tree:
+    """Everything that has to be at the destination before the tag moves.
+
+    `children` come in the order of their commits; `referrers` are pushed by digest; `tagged` are
+    the fallback and cosign tags that point at referrers.
+    """
+
+    root: Manifest
+    children: list[Manifest] = field(default_factory=list)
+    referrers: list[Manifest] = field(default_factory=list)
+    tagged: list[tuple[str, Manifest]] = field(default_factory=list)
+    extra_blobs: list[Descriptor] = field(default_factory=list)
+
+    def blobs(self) -> list[Descriptor]:
+        """Return every blob once."""
+        seen: dict[Digest, Descriptor] = {}
+        manifests = [*self.children, self.root, *self.referrers, *(m for _, m in self.tagged)]
+        for manifest in manifests:
+            for blob in manifest.blobs():
+                seen.setdefault(blob.digest, blob)
+        for blob in self.extra_blobs:
+            seen.setdefault(blob.digest, blob)
+        return list(seen.values())
+
+    def manifests(self) -> list[Manifest]:
+        """Return every manifest of the tree."""
+        return [*self.children, self.root, *self.referrers, *(m for _, m in self.tagged)]
+
+
+class TreeReader:
+    """Reads the tree of one copy from its source."""
+
+    def __init__(self, engine: Engine, work: CopyWork) -> None:
+        self._engine = engine
+        self._work = work
+        self._source: RegistryClient = engine.clients.get(work.source_registry)
+        self._seen: set[Digest] = set()
+
+    def read(self, digest: Digest) -> Tree:
+        """Return the tree of a digest.
+
+        Raises ManifestNotFound when the source lacks part of it, InvalidManifest and Corrupt for
+        what may not be copied.
+        """
+        root = self._fetch(digest)
+        tree = Tree(root)
+        self._seen.add(digest)
+        self._children(root, tree.children, tree, depth=1)
+        if self._work.referrers and not is_digest_tag(self._work.source_reference):
+            self._referrers(tree)
+        return tree
+
+    def _fetch(self, digest: Digest, size: int | None = None) -> Manifest:
+        manifest = self._engine.manifests.get(
+            digest, lambda: self._source.get_manifest(self._work.source_repository, str(digest))
+        )
+        if size is not None and len(manifest.raw) != size:
+            raise Corrupt(
+                f"the manifest {digest} has {len(manifest.raw)} bytes, but its descriptor says {size}",
+                registry=self._source.name,
+            )
+        return manifest
+
+    def _children(self, parent: Manifest, into: list[Manifest], tree: Tree, *, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise InvalidManifest(f"the index nests deeper than {MAX_DEPTH} levels")
+        for descriptor in parent.children():
+            if descriptor.digest in self._seen:
+                continue
+            self._seen.add(descriptor.digest)
+            if len(self._seen) > MAX_MANIFESTS:
+                raise InvalidManifest(f"the index reaches more than {MAX_MANIFESTS} manifests")
+            try:
+                child = self._fetch(descriptor.digest, descriptor.size)
+            except ManifestNotFound:
+                if descriptor.media_type in MANIFEST_TYPES:
+                    raise
+                tree.extra_blobs.append(descriptor)  # an index may name a blob of an unknown type
+                continue
+            if (
+                descriptor.media_type in MANIFEST_TYPES
+                and child.media_type != descriptor.media_type
+            ):
+                raise InvalidManifest(
+                    f"the child {descriptor.digest} is a {child.media_type}, "
+                    f"but the index says {descriptor.media_type}"
+                )
+            self._children(child, into, tree, depth=depth + 1)
+            into.append(child)
+
+    def _referrers(self, tree: Tree) -> None:
+        subjects = [tree.root, *tree.children]
+        for subject in subjects:
+            listed = self._source.referrers(self._work.source_repository, subject.digest)
+            for descriptor in listed or ():
+                self._referrer(descriptor, tree)
+        for tag in self._digest_tags(subjects):
+            self._tagged(tag, tree)
+
+    def _referrer(self, descriptor: Descriptor, tree: Tree, depth: int = 1) -> None:
+        """Add a referrer, its own children and what refers to it, each before what it refers to."""
+        if descriptor.digest in self._seen or depth > MAX_DEPTH:
+            return
+        self._seen.add(descriptor.digest)
+        manifest = self._fetch(descriptor.digest, descriptor.size)
+        self._children(manifest, tree.referrers, tree, depth=1)
+        for further in self._source.referrers(self._work.source_repository, manifest.digest) or ():
+            self._referrer(further, tree, depth + 1)
+        tree.referrers.append(manifest)
+
+    def _digest_tags(self, subjects: Iterable[Manifest]) -> list[str]:
+        prefixes = [digest_tag(subject.digest) for subject in subjects]
+        if self._work.listed:
+            return self._engine.state.digest_tags(
+                self._work.execution, self._work.source_repository, prefixes
+            )
+        candidates = [prefix + suffix for prefix in prefixes for suffix in COSIGN_SUFFIXES]
+        return [
+            tag
+            for tag in candidates
+            if self._source.head_manifest(self._work.source_repository, tag) is not None
+        ]
+
+    def _tagged(self, tag: str, tree: Tree) -> None:
+        try:
+            manifest = self._source.get_manifest(self._work.source_repository, tag)
+        except ManifestNotFound:
+            return  # it was there when the tags were listed
+        if manifest.kind == "index":
+            for descriptor in manifest.children():
+                try:
+                    self._referrer(descriptor, tree)
+                except ManifestNotFound:
+                    continue  # fallback tags may name what has been deleted; clients skip it
+        else:
+            self._seen.add(manifest.digest)
+        tree.tagged.append((tag, manifest))

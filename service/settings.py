@@ -1,0 +1,145 @@
+"""The only reader of the environment: every TRANSSHIP_ variable, its meaning and its default."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from service.errors import InvalidConfiguration
+
+MIB = 1 << 20
+
+
+def _setting(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of a process; each field is the variable TRANSSHIP_<FIELD IN CAPITALS>."""
+
+    database_url: str = _setting(
+        "", "SQLAlchemy URL: sqlite:////path/file.db or postgresql+psycopg://..."
+    )
+    redis_url: str = _setting("", "Redis of this region: redis://, rediss:// or unix:///path?db=0")
+    secret_key_file: str = _setting(
+        "", "file of Fernet keys, one a line; the first encrypts, all decrypt"
+    )
+    secrets_dir: str = _setting("", "the only folder that password_file and the like may name")
+    region: str = _setting("local", "the region that this process works for")
+    one_machine: bool = _setting(
+        False, "one machine serves every region: all work goes to this process's"
+    )
+    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    listen: str = _setting("127.0.0.1:8470", "HOST:PORT of the API and console")
+    metrics_listen: str = _setting(
+        "", "HOST:PORT of health and metrics of worker and scheduler; empty: none"
+    )
+    worker_slots: int = _setting(16, "tasks that one worker process runs at once (threads)")
+    tags_per_task: int = _setting(8, "changed tags that one replicate task takes at most")
+    small_image_bytes: int = _setting(
+        16 * MIB, "an image that misses less is copied by one task, without a chord"
+    )
+    small_blob_bytes: int = _setting(MIB, "blobs below this share one task of a chord")
+    compare_threads: int = _setting(16, "HEAD requests under way at once while comparing")
+    heartbeat_seconds: float = _setting(5.0, "how often a process writes its heartbeat row")
+    dead_after_seconds: float = _setting(20.0, "silence after which a process counts as dead")
+    alive_seconds: float = _setting(
+        15.0, "time to live of a worker's alive key, its only lease on claims"
+    )
+    reconcile_seconds: float = _setting(
+        1.0, "how often the reconciler looks for work that nobody holds"
+    )
+    waiting_grace_seconds: float = _setting(10.0, "a copy that waited longer is looked at again")
+    visibility_timeout: int = _setting(90, "seconds until Redis redelivers an unacknowledged task")
+    unacked_restore_seconds: int = _setting(10, "how often workers look for tasks to redeliver")
+    chord_join_seconds: float = _setting(
+        30.0, "Celery's result_chord_join_timeout; its claim lives twice as long"
+    )
+    max_attempts: int = _setting(5, "transient failures of one copy before it is failed")
+    retry_seconds: float = _setting(
+        0.5, "first pause after a transient failure; doubles, with jitter, to 60"
+    )
+    max_replans: int = _setting(
+        3, "re-plans of a tag that moves during its copy before it is superseded"
+    )
+    max_crashes: int = _setting(3, "crashes in quarantine before a copy is failed as poison")
+    proof_seconds: float = _setting(
+        3600.0, "age at which a proof of this execution is no longer believed"
+    )
+    drain_seconds: float = _setting(20.0, "grace that running tasks get after SIGTERM")
+    task_events: bool = _setting(True, "whether tasks send the events that Flower shows")
+    flower_listen: str = _setting("127.0.0.1:5555", "HOST:PORT of Flower")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Read TRANSSHIP_* variables.
+
+        Raises InvalidConfiguration naming the variable that cannot be read.
+        """
+        source = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            name = f"TRANSSHIP_{item.name.upper()}"
+            text = source.get(name)
+            if text is None or text == "":
+                continue
+            values[item.name] = _convert(name, text, type(item.default))
+        values.update(overrides)
+        settings = cls(**values)
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Refuse combinations that would lose work (reference/celery.md 1.3 #7, engine.md 0.2)."""
+        claim = max(2 * self.chord_join_seconds, PUBLISH_RETRY_BUDGET_SECONDS)
+        if self.visibility_timeout <= claim:
+            raise InvalidConfiguration(
+                f"TRANSSHIP_VISIBILITY_TIMEOUT is {self.visibility_timeout} s but must exceed the "
+                f"chord claim of {claim:g} s, or a killed worker can lose a chord's callback",
+                field="TRANSSHIP_VISIBILITY_TIMEOUT",
+                hint="raise it, or lower TRANSSHIP_CHORD_JOIN_SECONDS",
+            )
+        if self.dead_after_seconds < 2 * self.heartbeat_seconds:
+            raise InvalidConfiguration(
+                "TRANSSHIP_DEAD_AFTER_SECONDS must be at least twice TRANSSHIP_HEARTBEAT_SECONDS",
+                field="TRANSSHIP_DEAD_AFTER_SECONDS",
+            )
+
+    def to_env(self) -> dict[str, str]:
+        """Return the variables that make another process read these same settings."""
+        result = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value != item.default:
+                text = str(value).lower() if isinstance(value, bool) else str(value)
+                result[f"TRANSSHIP_{item.name.upper()}"] = text
+        return result
+
+
+PUBLISH_RETRY_BUDGET_SECONDS = 37.0
+"""What Celery extends a chord's claim by at least before it publishes the body (measured, 5.7)."""
+
+TEST_TIMERS: dict[str, str] = {
+    "TRANSSHIP_HEARTBEAT_SECONDS": "0.5",
+    "TRANSSHIP_DEAD_AFTER_SECONDS": "2",
+    "TRANSSHIP_ALIVE_SECONDS": "1.5",
+    "TRANSSHIP_RECONCILE_SECONDS": "0.3",
+    "TRANSSHIP_WAITING_GRACE_SECONDS": "2",
+    "TRANSSHIP_CHORD_JOIN_SECONDS": "2",
+    "TRANSSHIP_VISIBILITY_TIMEOUT": "38",
+    "TRANSSHIP_UNACKED_RESTORE_SECONDS": "1",
+}
+"""Short timers for tests: recovery in about 5 s. All of them together, never one alone."""
+
+
+def _convert(name: str, text: str, kind: type) -> Any:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    try:
+        return words[text.lower()] if kind is bool else kind(text)
+    except (ValueError, KeyError):
+        raise InvalidConfiguration(
+            f"{name}={text!r} is not a valid {kind.__name__}", field=name
+        ) from None

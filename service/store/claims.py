@@ -1,0 +1,148 @@
+"""Who moves which blob right now, in Redis: scripts that look and take in one step.
+
+A claim belongs to a token, `<boot id>/<random>`; it holds as long as `alive:<boot id>` does, so a
+dead process's claims are taken over at once (reference/engine.md, section 2). All of it may be lost
+at any time: the ledger in SQL and the destination's own digest check are what correctness rests on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from service.model.ports import ClaimState
+
+DONE_SECONDS = 120
+CORRUPT_SECONDS = 600
+WAITERS_SECONDS = 7 * 86400
+
+_CLAIM = """
+local done = redis.call('GET', KEYS[2])
+if done then return {'done', done} end
+if redis.call('EXISTS', KEYS[3]) == 1 then return {'corrupt', ''} end
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then
+  local boot = string.match(holder, '^(.-)/')
+  if redis.call('EXISTS', ARGV[2] .. boot) == 1 then return {'held', holder} end
+end
+redis.call('SET', KEYS[1], ARGV[1])
+return {'mine', ''}
+"""
+
+_WAIT = """
+local holder = redis.call('GET', KEYS[1])
+if not holder then return 0 end
+local boot = string.match(holder, '^(.-)/')
+if redis.call('EXISTS', ARGV[2] .. boot) == 0 then return 0 end
+redis.call('SADD', KEYS[2], ARGV[1])
+redis.call('EXPIRE', KEYS[2], ARGV[3])
+return 1
+"""
+
+_FINISH = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
+local waiters = redis.call('SMEMBERS', KEYS[3])
+redis.call('DEL', KEYS[3])
+return waiters
+"""
+
+_GIVE_UP = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {} end
+redis.call('DEL', KEYS[1])
+if ARGV[2] == '1' then
+  redis.call('SET', KEYS[3], '1', 'EX', ARGV[3])
+  local waiters = redis.call('SMEMBERS', KEYS[2])
+  redis.call('DEL', KEYS[2])
+  return waiters
+end
+local leader = redis.call('SPOP', KEYS[2])
+if leader then return {leader} end
+return {}
+"""
+
+
+class RedisClaims:
+    """Claims over one region's Redis."""
+
+    def __init__(self, redis: Any, *, prefix: str = "transship:") -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._claim = redis.register_script(_CLAIM)
+        self._wait = redis.register_script(_WAIT)
+        self._finish = redis.register_script(_FINISH)
+        self._give_up = redis.register_script(_GIVE_UP)
+
+    def keep_alive(self, boot: str, seconds: float) -> None:
+        """Renew the only lease that a process's claims have."""
+        self._redis.set(self._alive() + boot, "1", px=int(seconds * 1000))
+
+    def bury(self, boot: str) -> None:
+        """Let the claims of a process that ends go at once."""
+        self._redis.delete(self._alive() + boot)
+
+    def claim(self, registry: str, scope: str, digest: str, token: str) -> tuple[ClaimState, str]:
+        """Take the claim on a blob for a destination registry."""
+        keys = [self._key(kind, registry, scope, digest) for kind in ("claim", "done", "corrupt")]
+        state, detail = self._claim(keys=keys, args=[token, self._alive()])
+        return ClaimState(_text(state)), _text(detail)
+
+    def wait(self, registry: str, scope: str, digest: str, copy: int) -> bool:
+        """Register a copy that waits, unless nobody alive holds the claim."""
+        keys = [self._key(kind, registry, scope, digest) for kind in ("claim", "waiters")]
+        return bool(self._wait(keys=keys, args=[copy, self._alive(), WAITERS_SECONDS]))
+
+    def moving(self, registry: str, scope: str, digest: str) -> bool:
+        """Whether a live process is moving the blob now."""
+        holder = self._redis.get(self._key("claim", registry, scope, digest))
+        if holder is None:
+            return False
+        boot = _text(holder).partition("/")[0]
+        return bool(self._redis.exists(self._alive() + boot))
+
+    def finish(
+        self, registry: str, scope: str, digests: Sequence[str], token: str, repository: str
+    ) -> list[int]:
+        """Turn claims into done markers (120 s) and return all copies that waited for them."""
+        pipe = self._redis.pipeline(transaction=False)
+        for digest in digests:
+            keys = [
+                self._key(kind, registry, scope, digest) for kind in ("claim", "done", "waiters")
+            ]
+            self._finish(keys=keys, args=[token, repository, DONE_SECONDS], client=pipe)
+        return [int(copy) for waiters in pipe.execute() for copy in waiters]
+
+    def give_up(
+        self, registry: str, scope: str, digest: str, token: str, *, corrupt: bool
+    ) -> list[int]:
+        """Let a claim go; one waiter is promoted, or all are woken to fail when the source is corrupt."""
+        keys = [
+            self._key(kind, registry, scope, digest) for kind in ("claim", "waiters", "corrupt")
+        ]
+        return [
+            int(copy)
+            for copy in self._give_up(keys=keys, args=[token, int(corrupt), CORRUPT_SECONDS])
+        ]
+
+    # ---- the epoch: tells whether Redis has lost its memory --------------------------------------
+
+    def epoch(self) -> str:
+        """Return the random value that stands in Redis since it was first used; '' when it is gone."""
+        value = self._redis.get(self._prefix + "epoch")
+        return "" if value is None else _text(value)
+
+    def new_epoch(self) -> str:
+        """Put a new random value; the one that stands afterwards is returned."""
+        self._redis.set(self._prefix + "epoch", os.urandom(12).hex(), nx=True)
+        return self.epoch()
+
+    def _alive(self) -> str:
+        return self._prefix + "alive:"
+
+    def _key(self, kind: str, registry: str, scope: str, digest: str) -> str:
+        return f"{self._prefix}{kind}:{registry}:{scope}:{digest}"
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

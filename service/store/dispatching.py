@@ -1,0 +1,487 @@
+"""What the dispatcher and the reconciler ask SQL: eligible copies, live processes, lost work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, exists, func, or_, select, update
+
+from service.model.states import (
+    ENDED_EXECUTIONS,
+    OPEN_COPIES,
+    BlobState,
+    CopyState,
+    ExecutionState,
+)
+from service.model.work import CopyRef
+from service.store.clock import now_epoch
+from service.store.database import Database
+from service.store.tables import copies, copy_blobs, executions, leases, processes, selections
+from service.store.work import upsert
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """A copy that may be sent."""
+
+    id: int
+    fence: int
+    execution: str
+    region: str
+    priority: int
+    suspect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An execution that has just reached its end."""
+
+    execution: str
+    rule: str
+    state: ExecutionState
+
+
+class DispatchStore:
+    """Queries of the loops that keep work moving; one holder of the lease at a time."""
+
+    def __init__(self, database: Database, *, dead_after_seconds: float) -> None:
+        self._database = database
+        self._dead_after = dead_after_seconds
+
+    # ---- leadership --------------------------------------------------------------------------
+
+    def lead(self, name: str, holder: str, seconds: float) -> bool:
+        """Take or renew a lease; False while somebody else holds it."""
+
+        def work(connection: Connection) -> bool:
+            statement = upsert(connection, leases).values(
+                name=name, holder=holder, until=now_epoch() + seconds
+            )
+            result = connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["name"],
+                    set_={"holder": holder, "until": now_epoch() + seconds},
+                    where=or_(leases.c.holder == holder, leases.c.until < now_epoch()),
+                )
+            )
+            return result.rowcount == 1
+
+        return self._database.write(work)
+
+    def resign(self, name: str, holder: str) -> None:
+        """Let a lease go."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                delete(leases).where(leases.c.name == name, leases.c.holder == holder)
+            )
+
+        self._database.write(work)
+
+    # ---- dispatch ----------------------------------------------------------------------------
+
+    def slots(self) -> dict[str, int]:
+        """Return the live slots of workers by region."""
+        query = (
+            select(processes.c.region, func.sum(processes.c.slots))
+            .where(processes.c.kind == "worker", self._alive())
+            .group_by(processes.c.region)
+        )
+        with self._database.read() as connection:
+            return {region: int(slots) for region, slots in connection.execute(query)}
+
+    def standing(self) -> dict[str, int]:
+        """Return how many copies stand in the queue of each region, not yet taken."""
+        query = (
+            select(copies.c.region, func.count())
+            .where(copies.c.state == CopyState.DISPATCHED)
+            .group_by(copies.c.region)
+        )
+        with self._database.read() as connection:
+            return {region: int(count) for region, count in connection.execute(query)}
+
+    def eligible(self, region: str, limit: int) -> list[Eligible]:
+        """Return pending copies of a region: by priority, started ones first, rules in turn.
+
+        The turn is taken by numbering each execution's copies and sorting by that number, so that
+        a small rule does not stand behind a large one.
+        """
+        turn = (
+            func.row_number()
+            .over(
+                partition_by=copies.c.execution_id, order_by=(copies.c.started.desc(), copies.c.id)
+            )
+            .label("turn")
+        )
+        inner = (
+            select(
+                copies.c.id,
+                copies.c.fence,
+                copies.c.execution_id,
+                copies.c.region,
+                copies.c.priority,
+                copies.c.suspect,
+                copies.c.started,
+                turn,
+            )
+            .where(
+                copies.c.state == CopyState.PENDING,
+                copies.c.not_before <= now_epoch(),
+                copies.c.region == region,
+            )
+            .subquery()
+        )
+        query = (
+            select(inner)
+            .order_by(inner.c.priority, inner.c.started.desc(), inner.c.turn, inner.c.id)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [
+                Eligible(r.id, r.fence, r.execution_id, r.region, r.priority, bool(r.suspect))
+                for r in connection.execute(query)
+            ]
+
+    def suspects_out(self) -> int:
+        """Return how many suspects are under way; they run one at a time."""
+        with self._database.read() as connection:
+            return int(
+                connection.execute(
+                    select(func.count()).where(
+                        copies.c.suspect.is_(True),
+                        copies.c.state.in_(
+                            [CopyState.DISPATCHED, CopyState.RUNNING, CopyState.COPYING]
+                        ),
+                    )
+                ).scalar_one()
+            )
+
+    def dispatch(self, chosen: Sequence[Eligible]) -> list[CopyRef]:
+        """Mark copies as sent under a new fence, durably, before anything is published."""
+
+        def work(connection: Connection) -> list[CopyRef]:
+            sent = []
+            for item in chosen:
+                changed = connection.execute(
+                    update(copies)
+                    .where(
+                        copies.c.id == item.id,
+                        copies.c.fence == item.fence,
+                        copies.c.state == CopyState.PENDING,
+                    )
+                    .values(
+                        state=CopyState.DISPATCHED, fence=item.fence + 1, updated_at=now_epoch()
+                    )
+                )
+                if changed.rowcount == 1:
+                    sent.append(CopyRef(item.id, item.fence + 1))
+            return sent
+
+        return self._database.write(work)
+
+    def pending_regions(self) -> list[str]:
+        """Return the regions that have pending copies."""
+        with self._database.read() as connection:
+            return list(
+                connection.execute(
+                    select(copies.c.region).where(copies.c.state == CopyState.PENDING).distinct()
+                ).scalars()
+            )
+
+    def busy(self) -> bool:
+        """Whether any execution has not ended."""
+        with self._database.read() as connection:
+            return (
+                connection.execute(
+                    select(executions.c.id)
+                    .where(executions.c.state.not_in(ENDED_EXECUTIONS))
+                    .limit(1)
+                ).first()
+                is not None
+            )
+
+    def unplanned(self, resend_after_seconds: float) -> list[str]:
+        """Return executions whose planning nobody holds and was not sent lately; they count as sent."""
+
+        def work(connection: Connection) -> list[str]:
+            rows = connection.execute(
+                update(executions)
+                .where(
+                    executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
+                    executions.c.planned.is_(False),
+                    executions.c.planner == "",
+                    executions.c.not_before <= now_epoch(),
+                    executions.c.plan_sent_at < now_epoch() - resend_after_seconds,
+                )
+                .values(plan_sent_at=now_epoch())
+                .returning(executions.c.id)
+            )
+            return list(rows.scalars())
+
+        with self._database.read() as connection:
+            some = connection.execute(
+                select(executions.c.id)
+                .where(
+                    executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
+                    executions.c.planned.is_(False),
+                    executions.c.planner == "",
+                )
+                .limit(1)
+            ).first()
+        return self._database.write(work) if some is not None else []
+
+    # ---- reconcile ---------------------------------------------------------------------------
+
+    def recover_dead(self, *, max_crashes: int) -> dict[str, int]:
+        """Plan again what dead processes held; return how many copies, by boot id.
+
+        Each copy that a dead process held becomes a suspect. One that was a suspect already ran
+        alone, so that crash counts against it; after `max_crashes` it fails as poison. Copies that
+        stood in the queue are sent anew: a message popped by the dead process is lost (celery.md 1.3 #1).
+        """
+        with self._database.read() as connection:
+            dead = connection.execute(
+                select(processes.c.boot, processes.c.region).where(~self._alive())
+            ).all()
+            names = {row.boot for row in dead}
+            known = set(connection.execute(select(processes.c.boot)).scalars())
+            owners = set(
+                connection.execute(select(copies.c.owner).where(copies.c.owner != "").distinct())
+                .scalars()
+                .all()
+            )
+            planners = set(
+                connection.execute(
+                    select(executions.c.planner).where(executions.c.planner != "").distinct()
+                ).scalars()
+            )
+        names |= (owners | planners) - known
+        if not names:
+            return {}
+        return self._database.write(
+            lambda connection: _bury(connection, sorted(names), max_crashes=max_crashes)
+        )
+
+    def resend_unowned(self, *, region: str | None = None) -> int:
+        """Make every copy eligible that was sent and that no process holds: Redis lost its messages."""
+
+        def work(connection: Connection) -> int:
+            where = [copies.c.state == CopyState.DISPATCHED]
+            if region is not None:
+                where.append(copies.c.region == region)
+            sent = connection.execute(update(copies).where(*where).values(**_again()))
+            fanned = connection.execute(
+                update(copies)
+                .where(
+                    copies.c.state == CopyState.COPYING,
+                    exists().where(
+                        copy_blobs.c.copy_id == copies.c.id,
+                        copy_blobs.c.fence == copies.c.fence,
+                        copy_blobs.c.state == BlobState.PENDING,
+                        copy_blobs.c.owner == "",
+                    ),
+                )
+                .values(**_again())
+            )
+            connection.execute(
+                update(executions)
+                .where(executions.c.planned.is_(False), executions.c.planner == "")
+                .values(plan_sent_at=0)
+            )
+            return sent.rowcount + fanned.rowcount
+
+        return self._database.write(work)
+
+    def wake_overdue(self, grace_seconds: float) -> int:
+        """Look again at copies that waited too long: a wake-up was lost."""
+
+        def work(connection: Connection) -> int:
+            return connection.execute(
+                update(copies)
+                .where(
+                    copies.c.state == CopyState.WAITING,
+                    copies.c.updated_at < now_epoch() - grace_seconds,
+                )
+                .values(**_again())
+            ).rowcount
+
+        with self._database.read() as connection:
+            some = connection.execute(
+                select(copies.c.id)
+                .where(
+                    copies.c.state == CopyState.WAITING,
+                    copies.c.updated_at < now_epoch() - grace_seconds,
+                )
+                .limit(1)
+            ).first()
+        return self._database.write(work) if some is not None else 0
+
+    def uncommitted(self, grace_seconds: float, limit: int = 200) -> list[tuple[str, CopyRef]]:
+        """Return fanned-out copies whose parts are all through and whose commit did not come."""
+        query = (
+            select(copies.c.region, copies.c.id, copies.c.fence)
+            .where(
+                copies.c.state == CopyState.COPYING,
+                copies.c.updated_at < now_epoch() - grace_seconds,
+                ~exists().where(
+                    copy_blobs.c.copy_id == copies.c.id,
+                    copy_blobs.c.fence == copies.c.fence,
+                    copy_blobs.c.state == BlobState.PENDING,
+                ),
+            )
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [(r.region, CopyRef(r.id, r.fence)) for r in connection.execute(query)]
+
+    # ---- the end of executions -----------------------------------------------------------------
+
+    def end_executions(self) -> list[Ended]:
+        """End each execution whose selection is complete and that has no open copy left."""
+        open_copy = exists().where(
+            copies.c.execution_id == executions.c.id, copies.c.state.in_(OPEN_COPIES)
+        )
+        query = select(executions).where(
+            executions.c.state.not_in(ENDED_EXECUTIONS),
+            or_(executions.c.planned.is_(True), executions.c.state == ExecutionState.STOPPING),
+            ~open_copy,
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        return [ended for row in rows if (ended := self._end(row)) is not None]
+
+    def _end(self, row: Any) -> Ended | None:
+        def work(connection: Connection) -> Ended | None:
+            counts: dict[str, int] = {
+                state: int(count)
+                for state, count in connection.execute(
+                    select(copies.c.state, func.count())
+                    .where(copies.c.execution_id == row.id)
+                    .group_by(copies.c.state)
+                )
+            }
+            matched = int(
+                connection.execute(
+                    select(func.sum(selections.c.matched)).where(
+                        selections.c.execution_id == row.id
+                    )
+                ).scalar_one()
+                or 0
+            )
+            state, reason = _verdict(row, counts, matched)
+            changed = connection.execute(
+                update(executions)
+                .where(executions.c.id == row.id, executions.c.state == row.state)
+                .values(state=state, reason=reason, finished_at=now_epoch())
+            )
+            return Ended(row.id, row.rule, state) if changed.rowcount == 1 else None
+
+        return self._database.write(work)
+
+    def _alive(self) -> Any:
+        return processes.c.seen_at > now_epoch() - self._dead_after
+
+
+def _again() -> dict[Any, Any]:
+    return {
+        "state": CopyState.PENDING,
+        "owner": "",
+        "fence": copies.c.fence + 1,
+        "waiting_on": "",
+        "updated_at": now_epoch(),
+    }
+
+
+def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for boot in boots:
+        held = or_(
+            and_(copies.c.owner == boot, copies.c.state == CopyState.RUNNING),
+            and_(
+                copies.c.state == CopyState.COPYING,
+                exists().where(
+                    copy_blobs.c.copy_id == copies.c.id,
+                    copy_blobs.c.owner == boot,
+                    copy_blobs.c.state == BlobState.PENDING,
+                ),
+            ),
+        )
+        poison = connection.execute(
+            update(copies)
+            .where(held, copies.c.suspect.is_(True), copies.c.crashes + 1 >= max_crashes)
+            .values(
+                state=CopyState.FAILED,
+                owner="",
+                fence=copies.c.fence + 1,
+                crashes=copies.c.crashes + 1,
+                failure_class="bug",
+                reason=f"the worker died each time that it ran this copy alone ({max_crashes} times)",
+                hint="look at the worker's memory limit and log, then retry the execution",
+                updated_at=now_epoch(),
+            )
+        ).rowcount
+        again = connection.execute(
+            update(copies)
+            .where(held)
+            .values(
+                **_again(),
+                crashes=copies.c.crashes + func.coalesce(_as_int(copies.c.suspect), 0),
+                suspect=True,
+            )
+        ).rowcount
+        connection.execute(
+            update(executions)
+            .where(executions.c.planner == boot)
+            .values(planner="", plan_sent_at=0)
+        )
+        region = connection.execute(
+            select(processes.c.region).where(processes.c.boot == boot, processes.c.kind == "worker")
+        ).scalar_one_or_none()
+        connection.execute(delete(processes).where(processes.c.boot == boot))
+        if region is not None:
+            connection.execute(
+                update(copies)
+                .where(copies.c.state == CopyState.DISPATCHED, copies.c.region == region)
+                .values(**_again())
+            )
+            connection.execute(
+                update(copies)
+                .where(
+                    copies.c.state == CopyState.COPYING,
+                    copies.c.region == region,
+                    exists().where(
+                        copy_blobs.c.copy_id == copies.c.id,
+                        copy_blobs.c.fence == copies.c.fence,
+                        copy_blobs.c.state == BlobState.PENDING,
+                        copy_blobs.c.owner == "",
+                    ),
+                )
+                .values(**_again())
+            )
+        found[boot] = poison + again
+    return found
+
+
+def _as_int(column: Any) -> Any:
+    from sqlalchemy import case
+
+    return case((column.is_(True), 1), else_=0)
+
+
+def _verdict(row: Any, counts: dict[str, int], matched: int) -> tuple[ExecutionState, str]:
+    from service.store import codec
+
+    bad = counts.get(CopyState.FAILED, 0) + counts.get(CopyState.SUPERSEDED, 0)
+    good = counts.get(CopyState.COPIED, 0) + counts.get(CopyState.UNCHANGED, 0)
+    if row.state == ExecutionState.STOPPING or counts.get(CopyState.STOPPED, 0):
+        return ExecutionState.STOPPED, row.reason
+    if row.failure_class:
+        return (ExecutionState.PARTIAL if good else ExecutionState.FAILED), row.reason
+    if bad:
+        settled = good or matched > bad
+        return (ExecutionState.PARTIAL if settled else ExecutionState.FAILED), ""
+    if matched == 0 and codec.load_rule(row.spec).on_empty == "fail":
+        return ExecutionState.FAILED, "the rule matches nothing, and on_empty is fail"
+    return ExecutionState.SUCCEEDED, ""

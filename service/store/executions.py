@@ -1,0 +1,313 @@
+"""Executions and their copies as the faces read them; totals are counted, never kept in one hot row."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from service.errors import Conflict, NotFoundInStore
+from service.model.rule import SyncRule
+from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState, ExecutionState
+from service.store import codec
+from service.store.clock import now_epoch
+from service.store.database import Database
+from service.store.tables import copies, execution_requests, executions, selections
+
+PRIORITIES = {"urgent": 0, "normal": 1, "bulk": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRecord:
+    """One run of one rule."""
+
+    id: str
+    rule: str
+    trigger: str
+    state: ExecutionState
+    reason: str
+    failure_class: str
+    warnings: tuple[str, ...]
+    planned: bool
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What an execution has done so far; bytes as read from the source, or not read thanks to sharing."""
+
+    copied: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    failed: int = 0
+    pending: int = 0
+    blobs_copied: int = 0
+    blobs_mounted: int = 0
+    blobs_present: int = 0
+    bytes_copied: int = 0
+    bytes_saved: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRecord:
+    """One source reference on its way to one destination."""
+
+    id: int
+    rule: str
+    execution: str
+    source_registry: str
+    source_repository: str
+    source_reference: str
+    destination_registry: str
+    destination_repository: str
+    destination_reference: str
+    digest: str
+    state: CopyState
+    failure_class: str
+    reason: str
+    hint: str
+    attempts: int
+    bytes_copied: int
+    updated_at: float
+
+
+class ExecutionStore:
+    """The tables of executions and copies, for starting, stopping and reading."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(
+        self, rule: SyncRule, *, trigger: str, idempotency_key: str | None = None
+    ) -> ExecutionRecord:
+        """Save a pending execution of the rule as it stands now.
+
+        While an execution of the rule is open, the same one is returned: at most one full execution
+        a rule. The same idempotency key returns the execution it made first; with another rule it
+        raises Conflict.
+        """
+        identity = new_id()
+
+        def work(connection: Connection) -> str:
+            if idempotency_key is not None:
+                known = connection.execute(
+                    select(executions.c.id, executions.c.rule).where(
+                        executions.c.idempotency_key == idempotency_key
+                    )
+                ).first()
+                if known is not None:
+                    if known.rule != rule.name:
+                        raise Conflict("the Idempotency-Key was used for another rule")
+                    return str(known.id)
+            running = connection.execute(
+                select(executions.c.id)
+                .where(executions.c.rule == rule.name, executions.c.state.not_in(ENDED_EXECUTIONS))
+                .limit(1)
+            ).scalar_one_or_none()
+            if running is not None:
+                return str(running)
+            connection.execute(
+                insert(executions).values(
+                    id=identity,
+                    rule=rule.name,
+                    trigger=trigger,
+                    spec=codec.dump(rule),
+                    state=ExecutionState.PENDING,
+                    priority=PRIORITIES[rule.priority],
+                    idempotency_key=idempotency_key,
+                    created_at=now_epoch(),
+                )
+            )
+            return identity
+
+        return self.get(self._database.write(work))
+
+    def get(self, identity: str) -> ExecutionRecord:
+        """Return one execution. Raises NotFoundInStore."""
+        with self._database.read() as connection:
+            row = connection.execute(select(executions).where(executions.c.id == identity)).first()
+        if row is None:
+            raise NotFoundInStore(f"there is no execution {identity}")
+        return _record(row)
+
+    def spec(self, identity: str) -> SyncRule:
+        """Return the rule as it stood when the execution was created."""
+        with self._database.read() as connection:
+            text = connection.execute(
+                select(executions.c.spec).where(executions.c.id == identity)
+            ).scalar_one_or_none()
+        if text is None:
+            raise NotFoundInStore(f"there is no execution {identity}")
+        return codec.load_rule(text)
+
+    def list(
+        self,
+        *,
+        rule: str | None = None,
+        state: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[ExecutionRecord]:
+        """Return executions, the newest first; `after` is the id of the last one seen."""
+        query = select(executions).order_by(executions.c.id.desc()).limit(limit)
+        if rule is not None:
+            query = query.where(executions.c.rule == rule)
+        if state is not None:
+            query = query.where(executions.c.state == state)
+        if after is not None:
+            query = query.where(executions.c.id < after)
+        with self._database.read() as connection:
+            return [_record(row) for row in connection.execute(query)]
+
+    def request_stop(self, identity: str) -> ExecutionRecord:
+        """Begin to stop: the fence of every open copy rises, so that queued and running tasks give up."""
+
+        def work(connection: Connection) -> None:
+            changed = connection.execute(
+                update(executions)
+                .where(
+                    executions.c.id == identity,
+                    executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
+                )
+                .values(state=ExecutionState.STOPPING)
+            )
+            if changed.rowcount:
+                connection.execute(
+                    update(copies)
+                    .where(copies.c.execution_id == identity, copies.c.state.in_(OPEN_COPIES))
+                    .values(
+                        state=CopyState.STOPPED, fence=copies.c.fence + 1, updated_at=now_epoch()
+                    )
+                )
+
+        self._database.write(work)
+        return self.get(identity)
+
+    def totals(self, identity: str) -> Totals:
+        """Count what the execution has done."""
+        return self.totals_by_destination([identity]).get("", Totals())
+
+    def totals_by_destination(self, identities: Iterable[str]) -> dict[str, Totals]:
+        """Return totals by destination registry, and of all under the empty name."""
+        wanted = list(identities)
+        query = (
+            select(
+                copies.c.destination_registry,
+                copies.c.state,
+                func.count(),
+                func.sum(copies.c.blobs_copied),
+                func.sum(copies.c.blobs_mounted),
+                func.sum(copies.c.blobs_present),
+                func.sum(copies.c.bytes_copied),
+                func.sum(copies.c.bytes_saved),
+            )
+            .where(copies.c.execution_id.in_(wanted))
+            .group_by(copies.c.destination_registry, copies.c.state)
+        )
+        unchanged = select(func.sum(selections.c.unchanged)).where(
+            selections.c.execution_id.in_(wanted)
+        )
+        sums: dict[str, dict[str, int]] = {"": dict.fromkeys(Totals.__slots__, 0)}
+        with self._database.read() as connection:
+            sums[""]["unchanged"] = int(connection.execute(unchanged).scalar_one() or 0)
+            for registry, state, count, *figures in connection.execute(query):
+                for name in ("", registry):
+                    entry = sums.setdefault(name, dict.fromkeys(Totals.__slots__, 0))
+                    entry[_COUNTED_AS[CopyState(state)]] += count
+                    for field, figure in zip(_SUMMED, figures, strict=True):
+                        entry[field] += int(figure or 0)
+        return {name: Totals(**entry) for name, entry in sums.items()}
+
+    def requests(self, identities: Iterable[str]) -> dict[str, int]:
+        """Return the HTTP requests sent so far, by registry."""
+        query = (
+            select(execution_requests.c.registry, func.sum(execution_requests.c.requests))
+            .where(execution_requests.c.execution_id.in_(list(identities)))
+            .group_by(execution_requests.c.registry)
+        )
+        with self._database.read() as connection:
+            return {registry: int(count) for registry, count in connection.execute(query)}
+
+    def copies(
+        self,
+        identity: str,
+        *,
+        states: Iterable[str] | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> Sequence[CopyRecord]:
+        """Return copies in the order of their ids, from the first one after `after`."""
+        query = (
+            select(copies)
+            .where(copies.c.execution_id == identity)
+            .order_by(copies.c.id)
+            .limit(limit)
+        )
+        if states is not None:
+            query = query.where(copies.c.state.in_(list(states)))
+        if after is not None:
+            query = query.where(copies.c.id > after)
+        with self._database.read() as connection:
+            return [_copy(row) for row in connection.execute(query)]
+
+
+def new_id() -> str:
+    """Return an id that sorts by time: 12 hex digits of milliseconds, 12 random ones."""
+    return f"{int(time.time() * 1000):012x}{os.urandom(6).hex()}"
+
+
+_SUMMED = ("blobs_copied", "blobs_mounted", "blobs_present", "bytes_copied", "bytes_saved")
+_COUNTED_AS = {
+    **dict.fromkeys(OPEN_COPIES, "pending"),
+    CopyState.COPIED: "copied",
+    CopyState.UNCHANGED: "unchanged",
+    CopyState.SKIPPED: "skipped",
+    CopyState.STOPPED: "skipped",
+    CopyState.SUPERSEDED: "failed",
+    CopyState.FAILED: "failed",
+}
+
+
+def _record(row: Row[Any]) -> ExecutionRecord:
+    return ExecutionRecord(
+        id=row.id,
+        rule=row.rule,
+        trigger=row.trigger,
+        state=ExecutionState(row.state),
+        reason=row.reason,
+        failure_class=row.failure_class,
+        warnings=tuple(json.loads(row.warnings)),
+        planned=bool(row.planned),
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def _copy(row: Row[Any]) -> CopyRecord:
+    return CopyRecord(
+        id=row.id,
+        rule=row.rule,
+        execution=row.execution_id,
+        source_registry=row.source_registry,
+        source_repository=row.source_repository,
+        source_reference=row.source_reference,
+        destination_registry=row.destination_registry,
+        destination_repository=row.destination_repository,
+        destination_reference=row.destination_reference,
+        digest=row.digest,
+        state=CopyState(row.state),
+        failure_class=row.failure_class,
+        reason=row.reason,
+        hint=row.hint,
+        attempts=row.attempts,
+        bytes_copied=row.bytes_copied,
+        updated_at=row.updated_at,
+    )

@@ -1,0 +1,318 @@
+"""The cursor of an execution's selection, and the copies that it found: one transaction a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, func, or_, select, update
+
+from service.model.states import ExecutionState
+from service.model.work import Selected
+from service.store.clock import now_epoch
+from service.store.database import Database
+from service.store.tables import (
+    copies,
+    digest_tags,
+    executions,
+    selections,
+    written_tags,
+)
+from service.store.work import add_requests, upsert
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where the listing of one source repository stands."""
+
+    repository: str
+    position: str
+
+
+class PlanStore:
+    """What the planner of one execution reads and writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, execution: str, boot: str) -> bool:
+        """Own the planning of an execution; False when it is planned or stopped, or others have it."""
+
+        def work(connection: Connection) -> bool:
+            changed = connection.execute(
+                update(executions)
+                .where(
+                    executions.c.id == execution,
+                    executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
+                    executions.c.planned.is_(False),
+                    executions.c.planner.in_(["", boot]),
+                )
+                .values(
+                    state=ExecutionState.RUNNING,
+                    planner=boot,
+                    plan_attempts=executions.c.plan_attempts + 1,
+                    started_at=func.coalesce(executions.c.started_at, now_epoch()),
+                )
+            )
+            return changed.rowcount == 1
+
+        return self._database.write(work)
+
+    def open(self, execution: str) -> bool:
+        """Whether the execution still wants to be planned."""
+        with self._database.read() as connection:
+            return (
+                connection.execute(
+                    select(executions.c.id).where(
+                        executions.c.id == execution,
+                        executions.c.state == ExecutionState.RUNNING,
+                        executions.c.planned.is_(False),
+                    )
+                ).first()
+                is not None
+            )
+
+    def catalog(self, execution: str) -> tuple[str, bool]:
+        """Return the catalog's cursor and whether its listing is complete."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(executions.c.catalog_cursor, executions.c.catalog_done).where(
+                    executions.c.id == execution
+                )
+            ).one()
+        return row.catalog_cursor, bool(row.catalog_done)
+
+    def add_repositories(
+        self, execution: str, repositories: Iterable[str], *, cursor: str, done: bool
+    ) -> None:
+        """Save a page of the catalog and the cursor behind it."""
+        names = list(repositories)
+
+        def work(connection: Connection) -> None:
+            for name in names:
+                connection.execute(
+                    upsert(connection, selections)
+                    .values(execution_id=execution, repository=name)
+                    .on_conflict_do_nothing()
+                )
+            connection.execute(
+                update(executions)
+                .where(executions.c.id == execution)
+                .values(catalog_cursor=cursor, catalog_done=done)
+            )
+
+        self._database.write(work)
+
+    def cursors(self, execution: str, limit: int = 100) -> list[Cursor]:
+        """Return repositories whose tags are not listed to the end."""
+        query = (
+            select(selections.c.repository, selections.c.cursor)
+            .where(selections.c.execution_id == execution, selections.c.done.is_(False))
+            .order_by(selections.c.repository)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [Cursor(row.repository, row.cursor) for row in connection.execute(query)]
+
+    def add_page(
+        self,
+        execution: str,
+        rule: str,
+        source: str,
+        repository: str,
+        *,
+        selected: Sequence[Selected],
+        matched: int,
+        unchanged: int,
+        referrer_tags: Iterable[str],
+        cursor: str,
+        done: bool,
+        priority: int,
+        referrers: bool,
+        requests: dict[str, int],
+    ) -> None:
+        """Save one page: copies for what differs, a count for what does not, and the cursor."""
+        tags = list(referrer_tags)
+
+        def work(connection: Connection) -> None:
+            for item in selected:
+                connection.execute(
+                    upsert(connection, copies)
+                    .values(
+                        execution_id=execution,
+                        rule=rule,
+                        priority=priority,
+                        region=item.region,
+                        source_registry=source,
+                        source_repository=item.source_repository,
+                        source_reference=item.source_reference,
+                        destination_registry=item.destination_registry,
+                        destination_repository=item.destination_repository,
+                        destination_reference=item.destination_reference,
+                        digest=item.digest,
+                        state=item.state,
+                        fresh=item.fresh,
+                        listed=item.listed,
+                        referrers=referrers,
+                        failure_class=item.failure_class,
+                        reason=item.reason,
+                        hint=item.hint,
+                        updated_at=now_epoch(),
+                    )
+                    .on_conflict_do_nothing()
+                )
+            for tag in tags:
+                connection.execute(
+                    upsert(connection, digest_tags)
+                    .values(execution_id=execution, repository=repository, tag=tag)
+                    .on_conflict_do_nothing()
+                )
+            connection.execute(
+                update(selections)
+                .where(
+                    selections.c.execution_id == execution, selections.c.repository == repository
+                )
+                .values(
+                    cursor=cursor,
+                    done=done,
+                    matched=selections.c.matched + matched,
+                    unchanged=selections.c.unchanged + unchanged,
+                )
+            )
+            add_requests(connection, execution, requests)
+
+        self._database.write(work)
+
+    def lost_tags(self, references: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+        """Return which of these missing destination tags Transship once wrote: evidence of loss."""
+        lost: list[tuple[str, str, str]] = []
+        with self._database.read() as connection:
+            for start in range(0, len(references), 200):
+                group = references[start : start + 200]
+                query = select(
+                    written_tags.c.registry, written_tags.c.repository, written_tags.c.tag
+                ).where(
+                    or_(
+                        *[
+                            and_(
+                                written_tags.c.registry == registry,
+                                written_tags.c.repository == repository,
+                                written_tags.c.tag == tag,
+                            )
+                            for registry, repository, tag in group
+                        ]
+                    )
+                )
+                lost.extend((r.registry, r.repository, r.tag) for r in connection.execute(query))
+        return lost
+
+    def forget_tags(self, references: Sequence[tuple[str, str, str]]) -> None:
+        """Take back what `lost_tags` found, so that it counts as evidence once."""
+
+        def work(connection: Connection) -> None:
+            for registry, repository, tag in references:
+                connection.execute(
+                    written_tags.delete().where(
+                        written_tags.c.registry == registry,
+                        written_tags.c.repository == repository,
+                        written_tags.c.tag == tag,
+                    )
+                )
+
+        if references:
+            self._database.write(work)
+
+    def warn(self, execution: str, warning: str) -> None:
+        """Add a sentence to the execution's warnings, once."""
+
+        def work(connection: Connection) -> None:
+            text = connection.execute(
+                select(executions.c.warnings).where(executions.c.id == execution)
+            ).scalar_one()
+            warnings = json.loads(text)
+            if warning not in warnings and len(warnings) < 100:
+                connection.execute(
+                    update(executions)
+                    .where(executions.c.id == execution)
+                    .values(warnings=json.dumps([*warnings, warning]))
+                )
+
+        self._database.write(work)
+
+    def finish(self, execution: str) -> None:
+        """Say that the selection is complete."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                update(executions)
+                .where(executions.c.id == execution)
+                .values(planned=True, planner="")
+            )
+
+        self._database.write(work)
+
+    def postpone(
+        self, execution: str, pause_seconds: float, *, reason: str, failure_class: str
+    ) -> None:
+        """Let the planning go after a transient failure; it goes on from its cursor later."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                update(executions)
+                .where(executions.c.id == execution)
+                .values(
+                    planner="",
+                    plan_sent_at=0,
+                    not_before=now_epoch() + pause_seconds,
+                    reason=reason,
+                    failure_class=failure_class,
+                )
+            )
+
+        self._database.write(work)
+
+    def fail(self, execution: str, *, reason: str, failure_class: str) -> None:
+        """Say that the selection cannot be listed: the execution fails when its open copies end."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                update(executions)
+                .where(executions.c.id == execution)
+                .values(planned=True, planner="", reason=reason, failure_class=failure_class)
+            )
+
+        self._database.write(work)
+
+    def due(self, execution: str) -> bool:
+        """Whether a postponed planning may go on."""
+        with self._database.read() as connection:
+            return (
+                connection.execute(
+                    select(executions.c.id).where(
+                        executions.c.id == execution, executions.c.not_before <= now_epoch()
+                    )
+                ).first()
+                is not None
+            )
+
+    def clean_before(self, execution: str, rule: str) -> bool:
+        """Whether the rule's last execution before this one, if any, left nothing half done."""
+        query = (
+            select(executions.c.state)
+            .where(executions.c.rule == rule, executions.c.id < execution)
+            .order_by(executions.c.id.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            state = connection.execute(query).scalar_one_or_none()
+        return state in (None, ExecutionState.SUCCEEDED)
+
+    def attempts(self, execution: str) -> int:
+        """Return how often the planning was begun."""
+        with self._database.read() as connection:
+            return int(
+                connection.execute(
+                    select(executions.c.plan_attempts).where(executions.c.id == execution)
+                ).scalar_one()
+            )

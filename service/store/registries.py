@@ -1,0 +1,155 @@
+"""Registries as saved: what was written, the endpoint that it means, the sealed secret."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from service.errors import Conflict, NotFoundInStore
+from service.model.endpoint import RegistryEndpoint
+from service.store import codec
+from service.store.clock import now_epoch
+from service.store.database import Database
+from service.store.keyring import KeyRing
+from service.store.tables import registries, rules
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRegistry:
+    """One registry with its document (secrets removed) and version."""
+
+    endpoint: RegistryEndpoint
+    document: dict[str, Any]
+    version: int
+    secret_set: bool
+    created_at: float
+    updated_at: float
+
+
+class RegistryStore:
+    """The table of registries; the name is the identity."""
+
+    def __init__(self, database: Database, keyring: KeyRing | None) -> None:
+        self._database = database
+        self._keyring = keyring
+
+    def put(
+        self,
+        endpoint: RegistryEndpoint,
+        *,
+        document: dict[str, Any],
+        secret: str | None = None,
+        expected_version: int | None = None,
+    ) -> StoredRegistry:
+        """Create or replace a registry.
+
+        A stored secret is kept while the addresses stay the same, and cleared when url or
+        trusted_hosts change: it was bound to them. Raises Conflict when `expected_version` is not
+        the one in the store (0: must not exist).
+        """
+        sealed = self._seal(endpoint.name, secret) if secret is not None else None
+
+        def work(connection: Connection) -> None:
+            row = connection.execute(
+                select(registries).where(registries.c.name == endpoint.name)
+            ).first()
+            check_version("registry", endpoint.name, row, expected_version)
+            values: dict[str, Any] = {
+                "document": codec.dump(document),
+                "endpoint": codec.dump(endpoint),
+                "secret": sealed,
+                "updated_at": now_epoch(),
+            }
+            if row is None:
+                connection.execute(
+                    insert(registries).values(
+                        name=endpoint.name, version=1, created_at=now_epoch(), **values
+                    )
+                )
+                return
+            if sealed is None and endpoint.credentials.stored:
+                before = codec.load_endpoint(row.endpoint)
+                same = (before.url, before.trusted_hosts) == (endpoint.url, endpoint.trusted_hosts)
+                values["secret"] = row.secret if same else None
+            connection.execute(
+                update(registries)
+                .where(registries.c.name == endpoint.name)
+                .values(version=row.version + 1, **values)
+            )
+
+        self._database.write(work)
+        return self.get(endpoint.name)
+
+    def get(self, name: str) -> StoredRegistry:
+        """Return one registry. Raises NotFoundInStore."""
+        with self._database.read() as connection:
+            row = connection.execute(select(registries).where(registries.c.name == name)).first()
+        if row is None:
+            raise NotFoundInStore(f"there is no registry named {name}")
+        return _stored(row)
+
+    def list(self, after: str | None = None, limit: int = 1000) -> list[StoredRegistry]:
+        """Return registries by name, from the first one after `after`."""
+        query = select(registries).order_by(registries.c.name).limit(limit)
+        if after is not None:
+            query = query.where(registries.c.name > after)
+        with self._database.read() as connection:
+            return [_stored(row) for row in connection.execute(query)]
+
+    def delete(self, name: str) -> None:
+        """Forget a registry. Raises NotFoundInStore, and Conflict while a rule names it."""
+
+        def work(connection: Connection) -> None:
+            for row in connection.execute(select(rules.c.name, rules.c.spec)):
+                rule = codec.load_rule(row.spec)
+                if name in (rule.source, *(d.registry for d in rule.destinations)):
+                    raise Conflict(
+                        f"registry {name} is used by rule {row.name}",
+                        hint="delete or change the rule first",
+                    )
+            if connection.execute(delete(registries).where(registries.c.name == name)).rowcount < 1:
+                raise NotFoundInStore(f"there is no registry named {name}")
+
+        self._database.write(work)
+
+    def secret(self, name: str) -> str | None:
+        """Return the stored secret in the clear; only the connection to the registry may ask."""
+        with self._database.read() as connection:
+            sealed = connection.execute(
+                select(registries.c.secret).where(registries.c.name == name)
+            ).scalar_one_or_none()
+        if sealed is None:
+            return None
+        return self._ring().open(f"registry:{name}", bytes(sealed))
+
+    def _seal(self, name: str, secret: str) -> bytes:
+        return self._ring().seal(f"registry:{name}", secret)
+
+    def _ring(self) -> KeyRing:
+        if self._keyring is None:
+            return KeyRing([])
+        return self._keyring
+
+
+def check_version(kind: str, name: str, row: Row[Any] | None, expected: int | None) -> None:
+    """Raise Conflict when the row is not at the version that the writer has seen."""
+    found = 0 if row is None else int(row.version)
+    if expected is not None and expected != found:
+        raise Conflict(
+            f"{kind} {name} is at version {found}, not {expected}",
+            hint="read it again and repeat the change",
+        )
+
+
+def _stored(row: Row[Any]) -> StoredRegistry:
+    return StoredRegistry(
+        endpoint=codec.load_endpoint(row.endpoint),
+        document=json.loads(row.document),
+        version=row.version,
+        secret_set=row.secret is not None,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

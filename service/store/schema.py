@@ -1,0 +1,86 @@
+"""The schema's version: create it whole on a new database, migrate an older one, refuse a newer one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, inspect, text
+
+from service.errors import InvalidConfiguration
+from service.store.database import Database
+from service.store.tables import metadata
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+HEAD = "0001"
+"""The newest revision in migrations/; a test holds it to the scripts, and the tables to the head."""
+
+
+def create_or_upgrade(database: Database) -> None:
+    """Bring the database to the head: a new one gets the head's tables at once, and its stamp."""
+
+    def work(connection: Connection) -> None:
+        version = _version(connection)
+        if version == HEAD:
+            return
+        if version is None:
+            metadata.create_all(connection)
+            connection.execute(
+                text(
+                    "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) PRIMARY KEY)"
+                )
+            )
+            connection.execute(
+                text("INSERT INTO alembic_version (version_num) VALUES (:v)"), {"v": HEAD}
+            )
+            return
+        upgrade(connection)
+
+    if database_version(database) != HEAD:
+        database.exclusive(work)
+
+
+def upgrade(connection: Connection) -> None:
+    """Run the migrations that are missing, in the caller's transaction."""
+    from alembic import command
+
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def alembic_config() -> Any:
+    """Return Alembic's configuration; nothing of it stands in a file."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+def database_version(database: Database) -> str | None:
+    """Return the stamped revision; None for a database without tables."""
+    with database.read() as connection:
+        return _version(connection)
+
+
+def check_schema(database: Database) -> None:
+    """Raise InvalidConfiguration unless the database is at this version's head."""
+    version = database_version(database)
+    if version == HEAD:
+        return
+    if version is None:
+        raise InvalidConfiguration(
+            "the database has no tables yet", hint="run `transship db upgrade`"
+        )
+    raise InvalidConfiguration(
+        f"the database is at revision {version}, this version of Transship needs {HEAD}",
+        hint="run `transship db upgrade`, or start the version that the database belongs to",
+    )
+
+
+def _version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    value = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if value is None else str(value)

@@ -1,0 +1,253 @@
+"""The tables. Times are seconds since 1970 by the database's clock; documents are JSON text."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from service.model.states import CopyState, ExecutionState
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts only INTEGER keys up
+
+
+def _one_of(column: str, values: type[ExecutionState | CopyState]) -> str:
+    return f"{column} IN ({', '.join(repr(str(v.value)) for v in values)})"
+
+
+registries = Table(
+    "registries",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("secret", LargeBinary),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+rules = Table(
+    "rules",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("every_seconds", Double),
+    Column("next_run_at", Double),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+executions = Table(
+    "executions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("rule", String(128), nullable=False),
+    Column("trigger", String(32), nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("priority", Integer, nullable=False, server_default="1"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("failure_class", String(16), nullable=False, server_default=""),
+    Column("warnings", Text, nullable=False, server_default="[]"),
+    Column("idempotency_key", String(256), unique=True),
+    Column("catalog_cursor", Text, nullable=False, server_default=""),
+    Column("catalog_done", Boolean, nullable=False, server_default="0"),
+    Column("planned", Boolean, nullable=False, server_default="0"),
+    Column("planner", String(64), nullable=False, server_default=""),
+    Column("plan_sent_at", Double, nullable=False, server_default="0"),
+    Column("plan_attempts", Integer, nullable=False, server_default="0"),
+    Column("not_before", Double, nullable=False, server_default="0"),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    CheckConstraint(_one_of("state", ExecutionState), name="state"),
+    Index(None, "rule", "created_at"),
+    Index(None, "state"),
+)
+
+selections = Table(  # one source repository of an execution: the cursor that a crash resumes from
+    "selections",
+    metadata,
+    Column("execution_id", ForeignKey("executions.id", ondelete="CASCADE"), primary_key=True),
+    Column("repository", String(255), primary_key=True),
+    Column("cursor", Text, nullable=False, server_default=""),
+    Column("done", Boolean, nullable=False, server_default="0"),
+    Column("matched", Integer, nullable=False, server_default="0"),
+    Column("unchanged", Integer, nullable=False, server_default="0"),
+)
+
+digest_tags = (
+    Table(  # referrer and cosign tags met while listing, so that nobody has to probe for them
+        "digest_tags",
+        metadata,
+        Column("execution_id", ForeignKey("executions.id", ondelete="CASCADE"), primary_key=True),
+        Column("repository", String(255), primary_key=True),
+        Column("tag", String(160), primary_key=True),
+    )
+)
+
+copies = Table(
+    "copies",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("execution_id", ForeignKey("executions.id", ondelete="CASCADE"), nullable=False),
+    Column("rule", String(128), nullable=False),
+    Column("priority", Integer, nullable=False, server_default="1"),
+    Column("region", String(64), nullable=False),
+    Column("source_registry", String(128), nullable=False),
+    Column("source_repository", String(255), nullable=False),
+    Column("source_reference", String(160), nullable=False),
+    Column("destination_registry", String(128), nullable=False),
+    Column("destination_repository", String(255), nullable=False),
+    Column("destination_reference", String(160), nullable=False),
+    Column("digest", String(140), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("replans", Integer, nullable=False, server_default="0"),
+    Column("crashes", Integer, nullable=False, server_default="0"),
+    Column("suspect", Boolean, nullable=False, server_default="0"),
+    Column("started", Boolean, nullable=False, server_default="0"),
+    Column("fresh", Boolean, nullable=False, server_default="0"),
+    Column("listed", Boolean, nullable=False, server_default="0"),
+    Column("referrers", Boolean, nullable=False, server_default="1"),
+    Column("owner", String(64), nullable=False, server_default=""),
+    Column("waiting_on", String(140), nullable=False, server_default=""),
+    Column("not_before", Double, nullable=False, server_default="0"),
+    Column("updated_at", Double, nullable=False),
+    Column("failure_class", String(16), nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("hint", Text, nullable=False, server_default=""),
+    Column("blobs_copied", Integer, nullable=False, server_default="0"),
+    Column("blobs_mounted", Integer, nullable=False, server_default="0"),
+    Column("blobs_present", Integer, nullable=False, server_default="0"),
+    Column("bytes_copied", BigInteger, nullable=False, server_default="0"),
+    Column("bytes_saved", BigInteger, nullable=False, server_default="0"),
+    UniqueConstraint(
+        "execution_id", "destination_registry", "destination_repository", "destination_reference"
+    ),
+    CheckConstraint(_one_of("state", CopyState), name="state"),
+    Index(None, "state", "not_before"),
+    Index(None, "execution_id", "state"),
+    Index(None, "owner"),
+)
+
+copy_blobs = Table(  # only for copies that fan out
+    "copy_blobs",
+    metadata,
+    Column("copy_id", ForeignKey("copies.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", String(140), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("media_type", String(255), nullable=False, server_default=""),
+    Column("part", Integer, nullable=False),
+    Column("task_id", String(36), nullable=False, server_default=""),
+    Column("state", String(16), nullable=False),
+    Column("owner", String(64), nullable=False, server_default=""),
+    Column("fence", Integer, nullable=False),
+    Column("failure_class", String(16), nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("updated_at", Double, nullable=False),
+)
+
+presence = Table(  # the ledger: where a byte of a blob was read, and by which execution
+    "presence",
+    metadata,
+    Column("registry", String(128), primary_key=True),
+    Column("scope", String(128), primary_key=True),
+    Column("digest", String(140), primary_key=True),
+    Column("repository", String(255), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("execution_id", String(32), nullable=False),
+    Column("proved_at", Double, nullable=False),
+)
+
+ledgers = Table(  # evidence against a registry raises its epoch; older rows of presence are void
+    "ledgers",
+    metadata,
+    Column("registry", String(128), primary_key=True),
+    Column("scope", String(128), primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("raised_at", Double, nullable=False),
+)
+
+written_tags = (
+    Table(  # what Transship put where: evidence when it is gone, and all that may be deleted
+        "written_tags",
+        metadata,
+        Column("registry", String(128), primary_key=True),
+        Column("repository", String(255), primary_key=True),
+        Column("tag", String(160), primary_key=True),
+        Column("digest", String(140), nullable=False),
+        Column("rule", String(128), nullable=False),
+        Column("written_at", Double, nullable=False),
+    )
+)
+
+execution_requests = Table(
+    "execution_requests",
+    metadata,
+    Column("execution_id", ForeignKey("executions.id", ondelete="CASCADE"), primary_key=True),
+    Column("registry", String(128), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+)
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("boot", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("region", String(64), nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("until", Double, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)

@@ -1,0 +1,493 @@
+"""The StatePort over SQL: what a worker in the home region asks and tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.model.states import BlobState, CopyState
+from service.model.work import (
+    BlobPlaced,
+    CopyEnded,
+    CopyFansOut,
+    CopyPostponed,
+    CopyRef,
+    CopyWaits,
+    CopyWork,
+    Counters,
+    LedgerDistrusted,
+    Outcome,
+    PartBlob,
+    PartEnded,
+    PartWork,
+    Presence,
+    ProcessReport,
+    Proof,
+    Wake,
+)
+from service.store.clock import now_epoch
+from service.store.database import Database
+from service.store.tables import (
+    copies,
+    copy_blobs,
+    digest_tags,
+    execution_requests,
+    ledgers,
+    presence,
+    processes,
+    written_tags,
+)
+
+
+class SqlState:
+    """The state of work in SQL. Every statement on a copy is conditional on its fence."""
+
+    def __init__(self, database: Database, *, proof_seconds: float = 3600.0) -> None:
+        self._database = database
+        self._proof_seconds = proof_seconds
+
+    def begin(self, refs: Sequence[CopyRef], boot: str) -> list[CopyWork]:
+        """Own dispatched copies and count an attempt for each, durably, before any work."""
+
+        def work(connection: Connection) -> list[CopyWork]:
+            owned = []
+            for ref in refs:
+                row = connection.execute(
+                    update(copies)
+                    .where(_is(ref), copies.c.state == CopyState.DISPATCHED)
+                    .values(
+                        state=CopyState.RUNNING,
+                        owner=boot,
+                        started=True,
+                        attempts=copies.c.attempts + 1,
+                        updated_at=now_epoch(),
+                    )
+                    .returning(*copies.c)
+                ).first()
+                if row is not None:
+                    owned.append(_copy_work(row))
+            return owned
+
+        return self._database.write(work)
+
+    def begin_part(self, ref: CopyRef, part: int, boot: str) -> PartWork | None:
+        """Own the pending blobs of one part of a fanned-out copy."""
+
+        def work(connection: Connection) -> PartWork | None:
+            row = connection.execute(
+                select(copies).where(_is(ref), copies.c.state == CopyState.COPYING)
+            ).first()
+            if row is None:
+                return None
+            blobs = connection.execute(
+                update(copy_blobs)
+                .where(
+                    copy_blobs.c.copy_id == ref.id,
+                    copy_blobs.c.fence == ref.fence,
+                    copy_blobs.c.part == part,
+                    copy_blobs.c.state == BlobState.PENDING,
+                )
+                .values(owner=boot, updated_at=now_epoch())
+                .returning(copy_blobs.c.digest, copy_blobs.c.size, copy_blobs.c.media_type)
+            ).all()
+            if not blobs:
+                return None
+            return PartWork(_copy_work(row), part, tuple(PartBlob(*blob) for blob in blobs))
+
+        return self._database.write(work)
+
+    def begin_commit(self, ref: CopyRef, boot: str) -> CopyWork | None:
+        """Own a fanned-out copy for its commit."""
+
+        def work(connection: Connection) -> CopyWork | None:
+            row = connection.execute(
+                update(copies)
+                .where(_is(ref), copies.c.state == CopyState.COPYING)
+                .values(state=CopyState.RUNNING, owner=boot, updated_at=now_epoch())
+                .returning(*copies.c)
+            ).first()
+            return None if row is None else _copy_work(row)
+
+        return self._database.write(work)
+
+    def holds(self, ref: CopyRef) -> bool:
+        """Whether the fence is still the copy's."""
+        with self._database.read() as connection:
+            return connection.execute(select(copies.c.id).where(_is(ref))).first() is not None
+
+    def presence(
+        self, registry: str, scope: str, digests: Iterable[str], execution: str
+    ) -> list[Presence]:
+        """Return the ledger's rows of the registry's present epoch for these blobs."""
+        query = (
+            select(
+                presence.c.digest,
+                presence.c.repository,
+                and_(
+                    presence.c.execution_id == execution,
+                    presence.c.proved_at > now_epoch() - self._proof_seconds,
+                ).label("proved_here"),
+            )
+            .outerjoin(
+                ledgers,
+                and_(
+                    ledgers.c.registry == presence.c.registry, ledgers.c.scope == presence.c.scope
+                ),
+            )
+            .where(
+                presence.c.registry == registry,
+                presence.c.scope == scope,
+                presence.c.digest.in_(list(digests)),
+                presence.c.epoch == func.coalesce(ledgers.c.epoch, 0),
+            )
+        )
+        with self._database.read() as connection:
+            return [
+                Presence(row.digest, row.repository, bool(row.proved_here))
+                for row in connection.execute(query)
+            ]
+
+    def digest_tags(self, execution: str, repository: str, prefixes: Iterable[str]) -> list[str]:
+        """Return listed tags that are one of the prefixes, or start with one and a dot."""
+        wanted = list(prefixes)
+        query = select(digest_tags.c.tag).where(
+            digest_tags.c.execution_id == execution,
+            digest_tags.c.repository == repository,
+            or_(*[_belongs_to(prefix) for prefix in wanted]),
+        )
+        with self._database.read() as connection:
+            return sorted(connection.execute(query).scalars())
+
+    def prove(self, execution: str, proofs: Sequence[Proof]) -> None:
+        """Write proofs to the ledger under the registry's present epoch."""
+        if proofs:
+            self._database.write(lambda connection: _prove(connection, execution, proofs))
+
+    def post(self, outcomes: Sequence[Outcome]) -> None:
+        """Record outcomes in one transaction."""
+
+        def work(connection: Connection) -> None:
+            for outcome in outcomes:
+                _APPLY[type(outcome)](connection, outcome)
+
+        if outcomes:
+            self._database.write(work)
+
+    def part_failures(self, ref: CopyRef) -> list[BlobPlaced]:
+        """Return the blobs of a fanned-out copy that were not placed, and why."""
+        query = select(
+            copy_blobs.c.digest,
+            copy_blobs.c.state,
+            copy_blobs.c.failure_class,
+            copy_blobs.c.reason,
+        ).where(
+            copy_blobs.c.copy_id == ref.id,
+            copy_blobs.c.fence == ref.fence,
+            copy_blobs.c.state.in_([BlobState.FAILED, BlobState.WAITING]),
+        )
+        with self._database.read() as connection:
+            return [
+                BlobPlaced(row.digest, BlobState(row.state), row.failure_class, row.reason)
+                for row in connection.execute(query)
+            ]
+
+    def add_requests(self, execution: str, requests: dict[str, int]) -> None:
+        """Add to the HTTP requests that an execution has sent, by registry."""
+        if requests:
+            self._database.write(lambda connection: add_requests(connection, execution, requests))
+
+    def heartbeat(self, report: ProcessReport) -> None:
+        """Write the process's row."""
+
+        def work(connection: Connection) -> None:
+            changed = connection.execute(
+                update(processes)
+                .where(processes.c.boot == report.boot)
+                .values(seen_at=now_epoch(), slots=report.slots)
+            )
+            if changed.rowcount == 0:
+                connection.execute(
+                    insert(processes).values(
+                        boot=report.boot,
+                        kind=report.kind,
+                        region=report.region,
+                        slots=report.slots,
+                        host=report.host,
+                        pid=report.pid,
+                        started_at=now_epoch(),
+                        seen_at=now_epoch(),
+                    )
+                )
+
+        self._database.write(work)
+
+
+def upsert(connection: Connection, table: Any) -> Any:
+    """Return the dialect's INSERT that knows ON CONFLICT."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+def _is(ref: CopyRef) -> Any:
+    return and_(copies.c.id == ref.id, copies.c.fence == ref.fence)
+
+
+def _belongs_to(prefix: str) -> Any:
+    return or_(digest_tags.c.tag == prefix, digest_tags.c.tag.like(f"{prefix}.%"))
+
+
+def _copy_work(row: Row[Any]) -> CopyWork:
+    return CopyWork(
+        ref=CopyRef(row.id, row.fence),
+        execution=row.execution_id,
+        rule=row.rule,
+        region=row.region,
+        source_registry=row.source_registry,
+        source_repository=row.source_repository,
+        source_reference=row.source_reference,
+        destination_registry=row.destination_registry,
+        destination_repository=row.destination_repository,
+        destination_reference=row.destination_reference,
+        digest=row.digest,
+        referrers=bool(row.referrers),
+        listed=bool(row.listed),
+        fresh=bool(row.fresh),
+        retried=row.attempts > 1,
+        failures=row.failures,
+        replans=row.replans,
+    )
+
+
+def _prove(connection: Connection, execution: str, proofs: Sequence[Proof]) -> None:
+    for proof in proofs:
+        epoch = func.coalesce(
+            select(ledgers.c.epoch)
+            .where(ledgers.c.registry == proof.registry, ledgers.c.scope == proof.scope)
+            .scalar_subquery(),
+            0,
+        )
+        values = {
+            "size": proof.size,
+            "epoch": epoch,
+            "execution_id": execution,
+            "proved_at": now_epoch(),
+        }
+        statement = upsert(connection, presence).values(
+            registry=proof.registry,
+            scope=proof.scope,
+            digest=proof.digest,
+            repository=proof.repository,
+            **values,
+        )
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["registry", "scope", "digest", "repository"],
+                set_={key: statement.excluded[key] for key in values},
+            )
+        )
+
+
+def _count(connection: Connection, work: CopyWork, counters: Counters) -> dict[str, Any]:
+    """Add requests to the execution's, and return the columns that add up on the copy."""
+    add_requests(connection, work.execution, counters.requests)
+    return {
+        name: copies.c[name] + getattr(counters, name)
+        for name in (
+            "blobs_copied",
+            "blobs_mounted",
+            "blobs_present",
+            "bytes_copied",
+            "bytes_saved",
+        )
+    }
+
+
+def add_requests(connection: Connection, execution: str, requests: dict[str, int]) -> None:
+    """Add to the execution's count of requests by registry."""
+    for registry, count in requests.items():
+        statement = upsert(connection, execution_requests).values(
+            execution_id=execution, registry=registry, requests=count
+        )
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["execution_id", "registry"],
+                set_={"requests": execution_requests.c.requests + statement.excluded.requests},
+            )
+        )
+
+
+def _ended(connection: Connection, outcome: CopyEnded) -> None:
+    work = outcome.work
+    added = _count(connection, work, outcome.counters)
+    changed = connection.execute(
+        update(copies)
+        .where(_is(work.ref), copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]))
+        .values(
+            state=outcome.state,
+            digest=outcome.digest or work.digest,
+            owner="",
+            waiting_on="",
+            failure_class=outcome.failure_class,
+            reason=outcome.reason,
+            hint=outcome.hint,
+            updated_at=now_epoch(),
+            **added,
+        )
+    )
+    if changed.rowcount == 1 and outcome.state in (CopyState.COPIED, CopyState.UNCHANGED):
+        statement = upsert(connection, written_tags).values(
+            registry=work.destination_registry,
+            repository=work.destination_repository,
+            tag=work.destination_reference,
+            digest=outcome.digest or work.digest,
+            rule=work.rule,
+            written_at=now_epoch(),
+        )
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["registry", "repository", "tag"],
+                set_={key: statement.excluded[key] for key in ("digest", "rule", "written_at")},
+            )
+        )
+
+
+def _postponed(connection: Connection, outcome: CopyPostponed) -> None:
+    added = _count(connection, outcome.work, outcome.counters)
+    connection.execute(
+        update(copies)
+        .where(_is(outcome.work.ref), copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]))
+        .values(
+            state=CopyState.PENDING,
+            owner="",
+            fence=copies.c.fence + 1,
+            digest=outcome.digest or outcome.work.digest,
+            not_before=now_epoch() + outcome.pause_seconds,
+            failures=copies.c.failures + int(outcome.failed),
+            replans=copies.c.replans + int(outcome.replanned),
+            failure_class=outcome.failure_class,
+            reason=outcome.reason,
+            updated_at=now_epoch(),
+            **added,
+        )
+    )
+
+
+def _waits(connection: Connection, outcome: CopyWaits) -> None:
+    added = _count(connection, outcome.work, outcome.counters)
+    connection.execute(
+        update(copies)
+        .where(_is(outcome.work.ref), copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]))
+        .values(
+            state=CopyState.WAITING,
+            owner="",
+            waiting_on=outcome.digest,
+            updated_at=now_epoch(),
+            **added,
+        )
+    )
+
+
+def _fans_out(connection: Connection, outcome: CopyFansOut) -> None:
+    added = _count(connection, outcome.work, outcome.counters)
+    ref = outcome.work.ref
+    changed = connection.execute(
+        update(copies)
+        .where(_is(ref), copies.c.state == CopyState.RUNNING)
+        .values(state=CopyState.COPYING, owner="", updated_at=now_epoch(), **added)
+    )
+    if changed.rowcount == 0:
+        return
+    for part, (blobs, task_id) in enumerate(zip(outcome.parts, outcome.task_ids, strict=True)):
+        for blob in blobs:
+            values = {
+                "size": blob.size,
+                "media_type": blob.media_type,
+                "part": part,
+                "task_id": task_id,
+                "state": BlobState.PENDING,
+                "owner": "",
+                "fence": ref.fence,
+                "updated_at": now_epoch(),
+            }
+            statement = upsert(connection, copy_blobs).values(
+                copy_id=ref.id, digest=blob.digest, **values
+            )
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["copy_id", "digest"],
+                    set_={key: statement.excluded[key] for key in values},
+                )
+            )
+
+
+def _part_ended(connection: Connection, outcome: PartEnded) -> None:
+    work = outcome.part.copy
+    added = _count(connection, work, outcome.counters)
+    connection.execute(
+        update(copies).where(copies.c.id == work.ref.id).values(updated_at=now_epoch(), **added)
+    )
+    for blob in outcome.blobs:
+        connection.execute(
+            update(copy_blobs)
+            .where(
+                copy_blobs.c.copy_id == work.ref.id,
+                copy_blobs.c.fence == work.ref.fence,
+                copy_blobs.c.digest == blob.digest,
+            )
+            .values(
+                state=blob.state,
+                owner="",
+                failure_class=blob.failure_class,
+                reason=blob.reason,
+                updated_at=now_epoch(),
+            )
+        )
+
+
+def _distrusted(connection: Connection, outcome: LedgerDistrusted) -> None:
+    statement = upsert(connection, ledgers).values(
+        registry=outcome.registry,
+        scope=outcome.scope,
+        epoch=1,
+        reason=outcome.reason,
+        raised_at=now_epoch(),
+    )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["registry", "scope"],
+            set_={
+                "epoch": ledgers.c.epoch + 1,
+                "reason": statement.excluded.reason,
+                "raised_at": statement.excluded.raised_at,
+            },
+        )
+    )
+
+
+def _wake(connection: Connection, outcome: Wake) -> None:
+    connection.execute(
+        update(copies)
+        .where(copies.c.id.in_(outcome.copies), copies.c.state == CopyState.WAITING)
+        .values(
+            state=CopyState.PENDING,
+            fence=copies.c.fence + 1,
+            waiting_on="",
+            not_before=case((copies.c.not_before > now_epoch(), copies.c.not_before), else_=0),
+            updated_at=now_epoch(),
+        )
+    )
+
+
+_APPLY: dict[type, Callable[[Connection, Any], None]] = {
+    CopyEnded: _ended,
+    CopyPostponed: _postponed,
+    CopyWaits: _waits,
+    CopyFansOut: _fans_out,
+    PartEnded: _part_ended,
+    LedgerDistrusted: _distrusted,
+    Wake: _wake,
+}

@@ -1,0 +1,105 @@
+"""Processes of the queue: `python -m workers.main worker|scheduler` (the transship command runs them)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+from service.errors import TransshipError
+from service.settings import Settings
+from service.telemetry import configure_logging, get_logger
+
+log = get_logger("main")
+
+
+def run_worker(settings: Settings, region: str) -> int:
+    """Serve a region's queues until SIGTERM; returns the exit code."""
+    from celery.signals import worker_shutting_down
+
+    from workers import process, queues
+    from workers.app import make_app
+    from workers.lease import Lease
+    from workers.tasks import copies, executions
+
+    app = make_app(settings, [region])
+    for module in (copies, executions):
+        module.register(app)
+    app.finalize()
+    app.steps["consumer"].add(Lease)
+    opened = process.open_process(settings, region)
+
+    @worker_shutting_down.connect(weak=False)
+    def _drain(**_kwargs: object) -> None:
+        opened.drain()
+
+    opened.start()
+    try:
+        worker = app.Worker(
+            pool_cls="threads",
+            concurrency=settings.worker_slots,
+            queues=queues.served_by(region),
+            hostname=f"copy.{region}@{os.uname().nodename}-{os.getpid()}",
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=not settings.task_events,
+            loglevel=settings.log_level,
+            quiet=True,
+        )
+        worker.start()
+        return int(worker.exitcode or 0)
+    finally:
+        opened.close()
+
+
+def run_scheduler(settings: Settings) -> int:
+    """Drive due rules, windows and reconciliation until SIGTERM; returns the exit code."""
+    from service.bootstrap import open_services
+    from service.replication.heartbeat import Heartbeat
+    from workers.signatures import QueuePublisher
+
+    services = open_services(settings)
+    stop = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    heartbeat = Heartbeat(
+        settings, services.state, services.boot, kind="scheduler", region=settings.region
+    )
+    heartbeat.start()
+    services.drive(QueuePublisher(services.redis)).run(stop)
+    heartbeat.stop()
+    services.close()
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one process; settings come from the environment."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        settings = Settings.from_env()
+        configure_logging(settings.log_level)
+        match words:
+            case ["worker"]:
+                return run_worker(settings, settings.region)
+            case ["worker", "--region", region]:
+                return run_worker(settings, region)
+            case ["scheduler"]:
+                return run_scheduler(settings)
+            case _:
+                sys.stderr.write("usage: python -m workers.main worker [--region R] | scheduler\n")
+                return 2
+    except TransshipError as error:
+        sys.stderr.write(f"transship: {error.message}\n")
+        if error.hint:
+            sys.stderr.write(f"  {error.hint}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

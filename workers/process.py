@@ -1,0 +1,76 @@
+"""One worker process's services, shared by its task threads: opened at start, closed at the end."""
+
+from __future__ import annotations
+
+import threading
+
+from redis.exceptions import RedisError
+
+from service.bootstrap import Services, open_services
+from service.replication.engine import Engine
+from service.replication.heartbeat import Heartbeat
+from service.settings import Settings
+from service.telemetry import get_logger
+from workers.signatures import QueuePublisher
+
+log = get_logger("worker")
+
+
+class WorkerProcess:
+    """Services, engine and heartbeat of a worker process."""
+
+    def __init__(self, settings: Settings, region: str) -> None:
+        self.settings = settings
+        self.services: Services = open_services(settings)
+        self.engine: Engine = self.services.engine(QueuePublisher(self.services.redis))
+        self._heartbeat = Heartbeat(
+            settings,
+            self.services.state,
+            self.services.boot,
+            kind="worker",
+            region=region,
+            slots=settings.worker_slots,
+            keep_alive=self.services.claims.keep_alive,
+        )
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Begin to report."""
+        self._heartbeat.start()
+
+    def drain(self) -> None:
+        """Give running tasks a grace, then have them let go of their copies."""
+
+        def later() -> None:
+            self._ended.wait(self.settings.drain_seconds)
+            self.engine.draining.set()
+
+        threading.Thread(target=later, name="drain", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop to report, and give claims up at once."""
+        self._ended.set()
+        self.engine.draining.set()
+        self._heartbeat.stop()
+        try:
+            self.services.claims.bury(self.services.boot)
+        except RedisError:
+            log.info("claims_left_to_lapse")
+        self.services.close()
+
+
+_process: WorkerProcess | None = None
+
+
+def open_process(settings: Settings, region: str) -> WorkerProcess:
+    """Open this process's services; called once, before the first task."""
+    global _process  # noqa: PLW0603 - Celery's tasks are functions: this is their one shared place
+    _process = WorkerProcess(settings, region)
+    return _process
+
+
+def current() -> WorkerProcess:
+    """Return this process's services."""
+    if _process is None:
+        raise RuntimeError("the worker process is not open")
+    return _process

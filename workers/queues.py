@@ -1,0 +1,25 @@
+"""Queue names, and which of them a region's workers serve, in the order of urgency."""
+
+from __future__ import annotations
+
+CONTROL = "control"
+
+
+def urgent(region: str) -> str:
+    """Return the queue of urgent copies that the region's workers carry out."""
+    return f"urgent.{region}"
+
+
+def copy(region: str) -> str:
+    """Return the queue of all other copies and of large blobs."""
+    return f"copy.{region}"
+
+
+def commit(region: str) -> str:
+    """Return the queue of commits, carried out in the destination's region."""
+    return f"commit.{region}"
+
+
+def served_by(region: str) -> list[str]:
+    """Return the queues of a region's workers: a free slot takes from the first that has work."""
+    return [urgent(region), commit(region), copy(region), CONTROL]

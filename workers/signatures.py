@@ -1,0 +1,106 @@
+"""Task names and the typed calls that send them: all that other packages may know of the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from service.model.work import CopyRef
+from service.replication.replicate import task_id
+from workers import envelope, queues
+
+PLAN = "transship.plan_execution"
+REPLICATE = "transship.replicate"
+COPY_BLOB = "transship.copy_blob"
+COMMIT = "transship.commit_manifest"
+
+
+class QueuePublisher:
+    """The Publisher over Celery's queues in one region's Redis."""
+
+    def __init__(self, redis: Any) -> None:
+        self._redis = redis
+
+    def plan(self, execution: str) -> None:
+        """Send an execution to be planned."""
+        text = envelope.message(
+            task=PLAN,
+            identity=_fresh_id(),
+            args=[execution],
+            queue=queues.CONTROL,
+            argsrepr=f"execution {execution}",
+        )
+        envelope.send(self._redis, queues.CONTROL, [text])
+
+    def replicate(self, region: str, pages: Sequence[Sequence[CopyRef]], *, urgent: bool) -> None:
+        """Send each page of copies as one task."""
+        queue = queues.urgent(region) if urgent else queues.copy(region)
+        messages = [
+            envelope.message(
+                task=REPLICATE,
+                identity=task_id(page[0], f"page{len(page)}"),
+                args=[[[ref.id, ref.fence] for ref in page]],
+                queue=queue,
+                argsrepr=_page_label(page),
+            )
+            for page in pages
+        ]
+        envelope.send(self._redis, queue, messages)
+
+    def fan_out(
+        self, region: str, ref: CopyRef, task_ids: Sequence[str], labels: Sequence[str]
+    ) -> None:
+        """Send a copy's parts as a flat chord whose callback commits; a single part commits itself."""
+        queue = queues.copy(region)
+        alone = len(task_ids) == 1
+        group = None if alone else task_id(ref, "chord")
+        chord = (
+            None
+            if alone
+            else envelope.body_signature(
+                task=COMMIT,
+                identity=task_id(ref, "commit"),
+                args=[ref.id, ref.fence],
+                queue=queues.commit(region),
+                argsrepr=f"copy {ref.id}.{ref.fence}",
+            )
+        )
+        if group is not None:
+            envelope.open_chord(self._redis, group, len(task_ids))
+        messages = [
+            envelope.message(
+                task=COPY_BLOB,
+                identity=identity,
+                args=[ref.id, ref.fence, part, alone],
+                queue=queue,
+                argsrepr=label,
+                group=group,
+                group_index=None if alone else part,
+                chord=chord,
+            )
+            for part, (identity, label) in enumerate(zip(task_ids, labels, strict=True))
+        ]
+        envelope.send(self._redis, queue, messages)
+
+    def commit(self, region: str, ref: CopyRef) -> None:
+        """Send a copy to be committed."""
+        queue = queues.commit(region)
+        text = envelope.message(
+            task=COMMIT,
+            identity=_fresh_id(),
+            args=[ref.id, ref.fence],
+            queue=queue,
+            argsrepr=f"copy {ref.id}.{ref.fence}",
+        )
+        envelope.send(self._redis, queue, [text])
+
+
+def _fresh_id() -> str:
+    import uuid
+
+    return str(uuid.uuid4())
+
+
+def _page_label(page: Sequence[CopyRef]) -> str:
+    first = f"copy {page[0].id}.{page[0].fence}"
+    return first if len(page) == 1 else f"{first} and {len(page) - 1} more"

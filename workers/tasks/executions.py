@@ -1,0 +1,16 @@
+"""Tasks about whole executions: planning."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from workers import process, signatures
+
+
+def register(app: Celery) -> None:
+    """Add this module's tasks to the app."""
+
+    @app.task(name=signatures.PLAN)
+    def plan_execution(execution: str) -> bool:
+        services = process.current().services
+        return services.planner.plan(execution, services.boot)
