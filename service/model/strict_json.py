@@ -81,7 +81,7 @@ def _constant(text: str) -> NoReturn:
 
 def _refuse_depth(value: Any) -> None:
     level: list[Any] = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for item in level:
             if isinstance(item, dict):
