@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _KNOWN_REALMS = (
     (re.compile(r"registry\.digitalocean\.com"), re.compile(r"api\.digitalocean\.com")),
     (re.compile(r".+\.aliyuncs\.com"), re.compile(r"dockerauth[a-z0-9.-]*\.aliyuncs\.com")),
-    (re.compile(r".+\.cr\.aliyuncs\.com"), re.compile(r"dockerauth[a-z0-9.-]*\.aliyuncs\.com")),
 )
+_DOMAIN = re.compile(r"[a-z0-9.-]+\.[a-z][a-z0-9-]*")  # no single label, no address
 _MAX_TOKENS = 4096
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]*")
 
@@ -154,7 +154,8 @@ class Authenticator:
         connector = self._pool.connector
         connector.check_scheme(origin)
         own = connector.origin.host
-        if connector.is_trusted(origin) or (own.endswith(f".{origin.host}") and "." in origin.host):
+        is_parent = own.endswith(f".{origin.host}") and _DOMAIN.fullmatch(origin.host)
+        if is_parent or connector.is_trusted(origin):
             return
         if own in DOCKER_HUB_ALIASES and origin.host == "auth.docker.io":
             return

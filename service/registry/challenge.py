@@ -42,7 +42,7 @@ def parse_challenges(header: str) -> tuple[Challenge, ...]:
             if value:
                 text = re.sub(r"\\(.)", r"\1", value[1])
             else:
-                value = _TOKEN.match(header, equals.end()) or _URL_LIKE.match(header, equals.end())
+                value = _URL_LIKE.match(header, equals.end()) or _TOKEN.match(header, equals.end())
                 if not value:
                     break
                 text = value[0]
