@@ -246,7 +246,7 @@ class _Checker:
         self.report.tags = len(expected)
         self.report.manifests = len(self.seen)
         self.report.blobs = len(self.blobs)
-        self.report.faults.sort()
+        self.report.faults = sorted(set(self.report.faults))
 
     def _guarded_tag(self, item: tuple[Place, Place]) -> None:
         try:
