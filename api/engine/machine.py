@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from api.engine import redis_server
 from api.engine.children import ENGINE_VARIABLE, Child, Children, end_leftovers
@@ -13,7 +14,7 @@ from api.engine.data_dir import DataDir
 from service.bootstrap import Services
 from service.settings import Settings
 from service.store.schema import create_or_upgrade
-from service.telemetry import get_logger
+from service.telemetry import configure_logging, get_logger
 
 REGION = "local"
 STOP_GRACE_SECONDS = 30.0
@@ -39,10 +40,13 @@ class Machine:
         self.children = Children()
         self.settings = Settings()
         self._services: Services | None = None
+        self._log: IO[str] | None = None
 
     def start(self, workers: int = 1) -> None:
         """Bring everything up. Raises EngineError and InvalidConfiguration."""
         self.data.acquire(self._command)
+        self._log = (self.data.logs / f"{self._command}.log").open("a", encoding="utf-8")
+        configure_logging(self._environ.get("TRANSSHIP_LOG_LEVEL", "INFO"), self._log)
         leftovers = end_leftovers(self.data.path)
         if leftovers:
             log.warning("leftovers_ended", pids=leftovers)
@@ -86,6 +90,9 @@ class Machine:
         self.children.stop(STOP_GRACE_SECONDS)
         if self._services is not None:
             self._services.close()
+        configure_logging("ERROR", sys.stderr)
+        if self._log is not None:
+            self._log.close()
         self.data.release()
 
     def _start_redis(self) -> None:

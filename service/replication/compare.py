@@ -106,12 +106,9 @@ class Comparer:
             there = destination.head_manifest(wanted.repository, wanted.reference)
             if there is not None and str(there.digest) == digest:
                 return None
-            if is_digest_tag(wanted.source_reference) and not self._subject_is_there(
-                destination, wanted
-            ):
-                return (
-                    None  # it belongs to an image whose own copy brings it, or that is not wanted
-                )
+            follows = listed and is_digest_tag(wanted.source_reference)
+            if follows and not self._subject_is_there(destination, wanted):
+                return None  # its image's own copy brings it, or nobody wants that image
         except RegistryError as error:
             if error.retryable:  # the copy itself will try again, and say so if it cannot
                 return self._row(wanted, digest, listed=listed)

@@ -53,4 +53,5 @@ class Reconciler:
         self._epoch = epoch or self._new_epoch()
         if known or not epoch:
             count = self._store.resend_unowned()
-            log.warning("redis_lost_its_memory", copies_sent_again=count)
+            if known or count:
+                log.warning("redis_lost_its_memory", copies_sent_again=count)

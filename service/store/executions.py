@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,9 @@ class CopyRecord:
     attempts: int
     bytes_copied: int
     updated_at: float
+
+
+Copies = list[CopyRecord]
 
 
 class ExecutionStore:
@@ -242,7 +245,7 @@ class ExecutionStore:
         states: Iterable[str] | None = None,
         after: int | None = None,
         limit: int = 100,
-    ) -> Sequence[CopyRecord]:
+    ) -> Copies:
         """Return copies in the order of their ids, from the first one after `after`."""
         query = (
             select(copies)

@@ -1,0 +1,161 @@
+"""Commands that do one job on this machine: copy, sync, validate."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from api.cli import exits
+from api.cli.progress import show
+from api.cli.summary import print_summary
+from service.errors import InvalidConfiguration
+
+DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory that keeps state between runs; without it a temporary one is used.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+LOCAL = click.option("--local", is_flag=True, help="Ignore TRANSSHIP_URL: work on this machine.")
+WORKERS = click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes."
+)
+
+
+@click.command()
+@click.argument("source")
+@click.argument("destination")
+@DATA
+@WORKERS
+@JSON
+@LOCAL
+@click.option("--no-referrers", is_flag=True, help="Leave signatures and SBOMs behind.")
+def copy(
+    source: str,
+    destination: str,
+    data: Path | None,
+    workers: int,
+    as_json: bool,
+    local: bool,
+    no_referrers: bool,
+) -> None:
+    """Copy one image, index or artifact: SOURCE and DESTINATION are registry/repository:tag."""
+    from api.engine.single_copy import single_copy
+
+    job = single_copy(source, destination, referrers=not no_referrers)
+    _run(job, "copy", data=data, workers=workers, as_json=as_json, local=local)
+
+
+@click.command()
+@click.option(
+    "-f", "--file", "files", required=True, multiple=True, type=click.Path(), help="transship.yaml"
+)
+@click.option("--rule", "only", multiple=True, help="Carry out this rule only; may be repeated.")
+@DATA
+@WORKERS
+@JSON
+@LOCAL
+def sync(
+    files: tuple[str, ...],
+    only: tuple[str, ...],
+    data: Path | None,
+    workers: int,
+    as_json: bool,
+    local: bool,
+) -> None:
+    """Carry out the enabled rules of a file once."""
+    from api.config_file import load_file
+    from api.engine.oneshot import Job
+
+    if len(files) != 1:
+        raise InvalidConfiguration("sync takes one --file in this version", field="--file")
+    config = load_file(files[0])
+    rules = _chosen(config.rules, only)
+    job = Job(config.registries, rules, dict(config.documents))
+    _run(job, "sync", data=data, workers=workers, as_json=as_json, local=local)
+
+
+@click.command()
+@click.option(
+    "-f", "--file", "files", required=True, multiple=True, type=click.Path(), help="transship.yaml"
+)
+@JSON
+def validate(files: tuple[str, ...], as_json: bool) -> None:
+    """Check a file without asking any registry."""
+    from api.config_file import load_file
+
+    counts = {"registries": 0, "rules": 0}
+    for file in files:
+        config = load_file(file)
+        counts["registries"] += len(config.registries)
+        counts["rules"] += len(config.rules)
+    if as_json:
+        exits.print_json({"schema": 1, "valid": True, **counts})
+    else:
+        click.echo(f"valid: {counts['registries']} registries, {counts['rules']} rules")
+
+
+def _chosen(rules: Sequence[Any], only: Sequence[str]) -> list[Any]:
+    names = {rule.name for rule in rules}
+    for name in only:
+        if name not in names:
+            raise InvalidConfiguration(
+                f"there is no rule named {name} in the file",
+                field="--rule",
+                hint=f"it has: {', '.join(sorted(names)) or 'none'}",
+            )
+    chosen = [r for r in rules if (r.name in only if only else r.enabled)]
+    if not chosen:
+        raise InvalidConfiguration("the file has no enabled rule", field="rules")
+    return chosen
+
+
+def _run(
+    job: Any, command: str, *, data: Path | None, workers: int, as_json: bool, local: bool
+) -> None:
+    from api.engine import oneshot
+
+    if os.environ.get("TRANSSHIP_URL") and not local:
+        raise InvalidConfiguration(
+            f"TRANSSHIP_URL is set, and this version cannot hand `{command}` to a server",
+            hint="add --local to work on this machine, or use `transship rules run` on the server",
+        )
+    where = str(data) if data else "a temporary directory"
+    click.echo(f"transship: engine on this machine, state in {where}", err=True)
+    interrupted = _on_interrupt()
+    with show() as progress:
+        report = oneshot.run(
+            job,
+            data=data,
+            command=command,
+            workers=workers,
+            watch=progress,
+            interrupted=interrupted,
+        )
+    if as_json:
+        exits.print_json(report)
+    else:
+        print_summary(report)
+    sys.exit(exits.INTERRUPTED if interrupted.is_set() else exits.of_report(report))
+
+
+def _on_interrupt() -> threading.Event:
+    """Return an event that the first Ctrl-C sets; the second one ends the process at once."""
+    event = threading.Event()
+
+    def handler(_number: int, _frame: object) -> None:
+        if event.is_set():
+            os._exit(exits.INTERRUPTED)
+        event.set()
+        sys.stderr.write("\ntransship: stopping; press Ctrl-C again to leave at once\n")
+
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+    return event

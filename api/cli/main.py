@@ -1,0 +1,86 @@
+"""The transship command: loads only the command that is called, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from api.cli import exits
+from service.errors import TransshipError
+
+COMMANDS = {
+    "copy": "api.cli.jobs",
+    "sync": "api.cli.jobs",
+    "validate": "api.cli.jobs",
+    "up": "api.cli.up",
+    "demo": "api.cli.demo",
+    "worker": "api.cli.processes",
+    "scheduler": "api.cli.processes",
+    "api": "api.cli.processes",
+    "flower": "api.cli.processes",
+    "db": "api.cli.database",
+    "tokens": "api.cli.server",
+    "registries": "api.cli.server",
+    "rules": "api.cli.server",
+    "executions": "api.cli.server",
+    "apply": "api.cli.server",
+}
+
+
+class Lazy(click.Group):
+    """A group that imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all commands."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command."""
+        del ctx
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one gets a hint."""
+        if args and args[0] not in COMMANDS:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="transship", prog_name="transship")
+def cli() -> None:
+    """Replicate container images and other OCI artifacts between registries."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; always ends in SystemExit with one of the codes of api.cli.exits."""
+    try:
+        cli.main(args=arguments, prog_name="transship", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(exits.REFUSED)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(exits.INTERRUPTED)
+    except TransshipError as error:
+        exits.tell(error)
+        sys.exit(exits.of_error(error))
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(exits.NOT_AS_THE_RULE_SAYS)
+    sys.exit(0)

@@ -1,0 +1,38 @@
+"""One process each, for a fleet: worker, scheduler, api, flower. Settings come from the environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+
+def _become(module: str, *words: str) -> None:
+    """Turn this process into another of ours: its pid is the one that a supervisor knows."""
+    os.execv(sys.executable, [sys.executable, "-m", module, *words])  # noqa: S606 - our own module
+
+
+@click.command()
+@click.option("--region", envvar="TRANSSHIP_REGION", default="local", show_default=True)
+def worker(region: str) -> None:
+    """Copy for one region until SIGTERM."""
+    _become("workers.main", "worker", "--region", region)
+
+
+@click.command()
+def scheduler() -> None:
+    """Start due rules, send work, find what nobody holds."""
+    _become("workers.main", "scheduler")
+
+
+@click.command()
+def api() -> None:
+    """Serve the API and the console on TRANSSHIP_LISTEN."""
+    _become("api.serve")
+
+
+@click.command()
+def flower() -> None:
+    """Serve Flower, read-only, on TRANSSHIP_FLOWER_LISTEN."""
+    _become("workers.flower")
