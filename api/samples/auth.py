@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import parse_qs
 
-from api.samples.http_server import Request, Response
+from api.samples.http_messages import Request, Response
 from api.samples.manifests import ApiError
 
 Scopes = dict[str, frozenset[str]]  # "repository:name" or "registry:catalog" -> actions

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import quote
 
 from api.samples.auth import Auth, BearerAuth
-from api.samples.http_server import Request, Response
+from api.samples.http_messages import Request, Response
 from api.samples.manifests import (
     MANIFEST_LIMIT,
     OCI_INDEX,

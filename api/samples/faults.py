@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from api.samples.http_server import Bytes, Request, Response, WireFault
+from api.samples.http_messages import Bytes, Request, Response, WireFault
 
 FOREVER = 1 << 62
 

@@ -21,7 +21,8 @@ from typing import Any, Final, Self
 from api.samples.auth import Auth, BasicAuth, BearerAuth, TokenService
 from api.samples.distribution import DistributionApi
 from api.samples.faults import FaultPlan, FaultRule
-from api.samples.http_server import Access, HttpServer, Request, Response, WireFault
+from api.samples.http_messages import Access, Request, Response, WireFault
+from api.samples.http_server import HttpServer
 from api.samples.profiles import DISTRIBUTION_2, OCI_1_1, PROFILES, Profile
 from api.samples.storage import Storage
 

@@ -7,7 +7,7 @@ import hmac
 from dataclasses import dataclass
 from typing import Final
 
-from api.samples.http_server import PIECE, Request, Response
+from api.samples.http_messages import PIECE, Request, Response
 from api.samples.manifests import ApiError, check_digest
 from api.samples.profiles import Profile
 from api.samples.storage import Storage, Upload, digest_of

@@ -11,12 +11,13 @@ import pytest
 
 from api.samples.fleet import FleetSpec, FleetSummary, push_fleet
 from api.samples.registry import DISTRIBUTION_2, OCI_1_1, Profile, SampleRegistry
-from tests.support.checker import Place, Report, check, skopeo_check
+from tests.support.checker import Place, Report, check
 from tests.support.processes import require
+from tests.support.skopeo import skopeo_check
 from tests.support.wire import DOCKER_LIST, OCI_INDEX, Wire
 
 SPEC = FleetSpec(
-    seed=3, repositories=6, tags=30, unique_bytes=3 << 20, big_images=1, big_image_bytes=1 << 20
+    seed=3, repositories=4, tags=16, unique_bytes=3 << 20, big_images=1, big_image_bytes=1 << 20
 )
 
 
@@ -68,7 +69,7 @@ def test_a_good_copy_has_no_faults(first: Profile, second: Profile):
         places = {p: p for p in pair.summary.tag_digests if len(p[1]) != 71}
         report = pair.check(places)
         assert report.faults == []
-        assert report.tags == len(places) >= 30
+        assert report.tags == len(places) >= 16
         assert report.manifests >= pair.summary.manifests - len(pair.summary.tag_digests)
         assert report.bytes >= pair.summary.unique_bytes
 
@@ -193,7 +194,6 @@ def leave_an_extra_repository(pair: Pair) -> str:
     ids=lambda damage: damage.__name__,
 )
 def test_planted_damage_is_found(pair: Pair, damage: Callable[[Pair], str]):
-    assert pair.check().faults == []
     pattern = damage(pair)
     faults = pair.check().faults
     assert faults
