@@ -101,6 +101,7 @@ class _BlobCopy:
         self._cancelled = cancelled
         self.bytes_read = 0
         self._session: UploadSession | None = None
+        self._opening: Connection | None = None  # a session asked for, its answer not yet read
         self._body: Response | None = None
         self._position = 0  # bytes of the blob hashed so far; the source's stream stands there
         self._hasher = descriptor.digest.hasher()
@@ -116,6 +117,8 @@ class _BlobCopy:
         self._session = session
         try:
             self._check_cancelled()
+            if session is None:
+                self._opening = self._destination.uploads.begin_start(self._repository)
             if self._size <= WHOLE_BYTES:
                 self._copy_whole()
             else:
@@ -138,17 +141,17 @@ class _BlobCopy:
             self._source_repository, self._digest, self._size, WHOLE_BYTES
         )
         self._account(len(data))
-        session, self._session = self._session, None
+        session, self._session = self._session or self._open_session(), None
         self._destination.put_blob(self._repository, self._digest, data, session)
 
     def _copy_stream(self) -> None:
-        uploads = self._destination.uploads
+        self._rewind(0)  # opens the source, whose absence is better known before the upload
         attempt = 0
         while True:
             attempt += 1
             try:
                 if self._session is None:
-                    self._session = uploads.start(self._repository)
+                    self._session = self._open_session()
                 if self._destination.chunk_bytes or self._session.offset:
                     self._upload_chunks(self._session)
                 else:
@@ -164,8 +167,12 @@ class _BlobCopy:
                 break
         self._session = None
 
+    def _open_session(self) -> UploadSession:
+        connection, self._opening = self._opening, None
+        return self._destination.uploads.finish_start(self._repository, connection)
+
     def _upload_at_once(self, session: UploadSession) -> None:
-        self._rewind(0)  # also opens the source, whose absence is better known before the PUT
+        self._rewind(0)
         uploads = self._destination.uploads
         connection = uploads.begin_put(session, self._digest, self._size)
         self._pump(connection, 0, self._size)
@@ -275,7 +282,7 @@ class _BlobCopy:
 
     def _rewind(self, start: int) -> None:
         """Bring source and hash to a checkpoint at or before `start`, and open the source."""
-        if self._position > start or self._position == 0:
+        if self._position > start:
             self.close()
             while self._checkpoints[-1][0] > start:
                 self._checkpoints.pop()
@@ -354,6 +361,11 @@ class _BlobCopy:
             raise Cancelled
 
     def _abandon(self) -> None:
+        if self._opening is not None:
+            try:
+                self._session = self._open_session()
+            except RegistryError:
+                return
         if self._session is not None:
             self._destination.cancel_upload(self._session)
             self._session = None

@@ -6,7 +6,6 @@ import re
 
 MAX_TEXT = 300
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202f\u2066-\u2069\ufeff]")
 _QUERY = re.compile(r"(\bhttps?://[^\s?\"'<>]*)\?[^\s\"'<>]*", re.IGNORECASE)
 _USER_INFORMATION = re.compile(r"(\bhttps?://)[^/\s@\"'<>]*@", re.IGNORECASE)
 _SCHEME = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
@@ -18,10 +17,11 @@ _NAMED = re.compile(
 
 
 def clean(text: str, limit: int = MAX_TEXT) -> str:
-    """Escape control characters, take out credentials and queries of URLs, and cut to `limit`."""
+    """Escape what does not print (control, bidirectional, ...), take out credentials and queries of URLs, and cut to `limit`."""
     text = _USER_INFORMATION.sub(r"\1", text[: limit * 8])
     text = _QUERY.sub(r"\1?...", text)
     text = _SCHEME.sub(r"\1 ...", text)
     text = _NAMED.sub(r"\1\2...", text)
-    text = _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
     return text if len(text) <= limit else f"{text[:limit]}..."

@@ -45,6 +45,35 @@ class Uploads:
             raise self._http.error(answer, "POST", target, "tags")
         return self._session(repository, self._http.origin, target, answer.headers)
 
+    def begin_start(self, repository: str) -> Connection | None:
+        """Send the POST that opens a session without awaiting its answer; None if that fails.
+
+        It saves a round trip where the source is asked for the blob meanwhile.
+        """
+        target = f"/v2/{validate_repository(repository)}/blobs/uploads/"
+        try:
+            return self._http.begin(
+                "POST",
+                target,
+                Access("push", repository),
+                headers=_EMPTY_BODY,
+                origin=self._http.origin,
+            )
+        except RegistryError:
+            return None
+
+    def finish_start(self, repository: str, connection: Connection | None) -> UploadSession:
+        """Read the answer of `begin_start`; whatever it was but a session is asked for anew."""
+        if connection is not None:
+            target = f"/v2/{repository}/blobs/uploads/"
+            try:
+                answer = read_answer(self._http.finish(connection, "POST", "upload"), 64 * 1024)
+                if answer.status == 202:
+                    return self._session(repository, self._http.origin, target, answer.headers)
+            except (NetworkError, ProtocolError):
+                connection.close()
+        return self.start(repository)
+
     def mount(
         self, repository: str, digest: Digest, from_repository: str
     ) -> Mounted | UploadSession | None:

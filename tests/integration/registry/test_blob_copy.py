@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from api.samples.registry import DISTRIBUTION_2, SampleRegistry, WireFault
@@ -459,3 +461,35 @@ def test_a_source_below_the_minimum_rate_is_too_slow(
     assert west.storage.open_uploads == 0
     source.close()
     impatient.close()
+
+
+@pytest.mark.parametrize("size", [1000, 3 * MIB])
+def test_the_session_is_asked_for_while_the_source_answers(
+    source: RegistryClient,
+    destination: RegistryClient,
+    east: SampleRegistry,
+    west: SampleRegistry,
+    size: int,
+) -> None:
+    data, descriptor = plant(source, size)
+    opened = threading.Event()
+    west.fault("/blobs/uploads/", method="POST", after=lambda *_: opened.set())
+    rule = east.fault(BLOBS, method="GET", hold=opened)
+
+    copy(source, destination, descriptor)  # would stand still if GET came first
+
+    assert rule.fired == 1
+    assert stored(west, descriptor) == data
+    assert [entry.method for entry in west.log] == ["POST", "PUT"]
+
+
+def test_an_opening_that_fails_is_tried_again(
+    source: RegistryClient, destination: RegistryClient, west: SampleRegistry
+) -> None:
+    faults = [{"status": 503}, {"wire": WireFault(reset_at=0)}, {"status": 429}]
+    for number, options in enumerate(faults):
+        data, descriptor = plant(source, 1000 + number)
+        rule = west.fault("/blobs/uploads/", method="POST", **options)
+        copy(source, destination, descriptor)
+        assert rule.fired == 1
+        assert stored(west, descriptor) == data
