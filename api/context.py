@@ -1,0 +1,37 @@
+"""What the views work with: the services, and how a new execution is announced."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from flask import current_app
+
+from service.bootstrap import Services
+from service.model.ports import Publisher
+
+KEY = "transship"
+
+
+@dataclass
+class ApiContext:
+    """One application's surroundings; `closing` is set when the process is about to end."""
+
+    services: Services
+    publisher: Publisher | None = None
+    stream_seconds: float = 1.0  # between two looks of a live stream
+    stream_slots: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(16)
+    )
+    closing: threading.Event = field(default_factory=threading.Event)
+
+
+def context() -> ApiContext:
+    """Return the surroundings of the application that serves the request."""
+    found: ApiContext = current_app.extensions[KEY]
+    return found
+
+
+def services() -> Services:
+    """Return the services of the application that serves the request."""
+    return context().services

@@ -1,0 +1,149 @@
+"""Stored objects as the API's JSON."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from api.schemas.registry import effective_registry
+from api.schemas.rule import effective_rule
+from service.model.selection import is_digest
+from service.store.executions import CopyRecord, ExecutionRecord, ExecutionStore, Totals
+from service.store.registries import StoredRegistry
+from service.store.rules import StoredRule
+from service.store.tokens import TokenRecord
+
+
+def instant(seconds: float | None) -> str | None:
+    """Return seconds since 1970 as RFC 3339 in UTC, to the millisecond."""
+    if seconds is None:
+        return None
+    stamp = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return stamp.replace("+00:00", "Z")
+
+
+def registry(stored: StoredRegistry) -> dict[str, Any]:
+    """Return a registry: what was written, secrets as {"set": bool}, defaults under `effective`."""
+    written = dict(stored.document)
+    effective = effective_registry(stored.endpoint)
+    if stored.endpoint.credentials.stored:
+        shown = {"password": {"set": stored.secret_set}}
+        written["credentials"] = {**written.get("credentials", {}), **shown}
+        effective["credentials"] |= shown
+    return {
+        **written,
+        "effective": effective,
+        "version": stored.version,
+        "created_at": instant(stored.created_at),
+        "updated_at": instant(stored.updated_at),
+    }
+
+
+def rule(stored: StoredRule) -> dict[str, Any]:
+    """Return a rule: what was written, defaults under `effective`."""
+    return {
+        **stored.document,
+        "effective": effective_rule(stored.rule),
+        "version": stored.version,
+        "next_run_at": instant(stored.next_run_at),
+        "created_at": instant(stored.created_at),
+        "updated_at": instant(stored.updated_at),
+    }
+
+
+def execution(record: ExecutionRecord) -> dict[str, Any]:
+    """Return an execution without its totals; `seconds` until now while it runs."""
+    end = record.finished_at or time.time()
+    return {
+        "id": record.id,
+        "rule": record.rule,
+        "trigger": record.trigger,
+        "state": record.state.value,
+        "reason": record.reason,
+        "class": record.failure_class,
+        "warnings": list(record.warnings),
+        "planned": record.planned,
+        "created_at": instant(record.created_at),
+        "started_at": instant(record.started_at),
+        "finished_at": instant(record.finished_at),
+        "seconds": None
+        if record.started_at is None
+        else round(max(0.0, end - record.started_at), 3),
+    }
+
+
+def execution_detail(record: ExecutionRecord, executions: ExecutionStore) -> dict[str, Any]:
+    """Return an execution with its totals, as the command line's --json has them."""
+    by_destination = executions.totals_by_destination([record.id])
+    total = by_destination.pop("", Totals())
+    return {
+        **execution(record),
+        "copies": _copies(total),
+        "blobs": {
+            "copied": total.blobs_copied,
+            "mounted": total.blobs_mounted,
+            "present": total.blobs_present,
+        },
+        "bytes": _bytes(total),
+        "requests": executions.requests([record.id]),
+        "destinations": {
+            name: {"copies": _copies(totals), "bytes": _bytes(totals)}
+            for name, totals in sorted(by_destination.items())
+        },
+    }
+
+
+def _copies(totals: Totals) -> dict[str, int]:
+    return {
+        "copied": totals.copied,
+        "unchanged": totals.unchanged,
+        "skipped": totals.skipped,
+        "failed": totals.failed,
+        "pending": totals.pending,
+    }
+
+
+def _bytes(totals: Totals) -> dict[str, int]:
+    return {"copied": totals.bytes_copied, "saved": totals.bytes_saved}
+
+
+def reference(registry_name: str, repository: str, tag_or_digest: str) -> str:
+    """Return a reference below a registry's name: `east/team/app:1.2` or `east/team/app@sha256:..`."""
+    mark = "@" if is_digest(tag_or_digest) else ":"
+    return f"{registry_name}/{repository}{mark}{tag_or_digest}"
+
+
+def copy(record: CopyRecord) -> dict[str, Any]:
+    """Return one copy."""
+    return {
+        "id": record.id,
+        "rule": record.rule,
+        "execution": record.execution,
+        "source": reference(
+            record.source_registry, record.source_repository, record.source_reference
+        ),
+        "destination": reference(
+            record.destination_registry,
+            record.destination_repository,
+            record.destination_reference,
+        ),
+        "digest": record.digest,
+        "state": record.state.value,
+        "class": record.failure_class,
+        "reason": record.reason,
+        "hint": record.hint,
+        "attempts": record.attempts,
+        "bytes": record.bytes_copied,
+        "updated_at": instant(record.updated_at),
+    }
+
+
+def token(record: TokenRecord) -> dict[str, Any]:
+    """Return what is known of a token."""
+    return {
+        "name": record.name,
+        "role": record.role,
+        "created_at": instant(record.created_at),
+        "revoked_at": instant(record.revoked_at),
+    }

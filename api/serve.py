@@ -1,0 +1,89 @@
+"""The API as a process: gunicorn with threads, one process, `python -m api.serve`.
+
+One process is enough: threads wait for SQL, and work is done by the workers. With SQLite it also is
+the one writer that the store wants of a process.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from api.app import create_app
+from api.context import KEY
+from service.bootstrap import open_services
+from service.errors import TransshipError
+from service.settings import Settings
+from service.telemetry import configure_logging
+from workers.signatures import QueuePublisher
+
+THREADS = 32
+GRACE_SECONDS = 5
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn, set up by our settings alone: no file and no variable of its own is read."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set what differs from gunicorn's defaults."""
+        values: dict[str, Any] = {
+            "bind": self._settings.listen,
+            "workers": 1,
+            "worker_class": "gthread",
+            "threads": THREADS,
+            "keepalive": 15,
+            "timeout": 60,
+            "graceful_timeout": GRACE_SECONDS,
+            "limit_request_line": 8190,
+            "limit_request_field_size": 8190,
+            "limit_request_fields": 64,
+            "forwarded_allow_ips": "",
+            "control_socket_disable": True,
+            "loglevel": "warning",
+            "logger_class": "api.serve_log.JsonLogger",
+            "worker_int": _close_streams,
+            "worker_exit": _close,
+        }
+        for name, value in values.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Open the services in the worker, after the fork, and return the application."""
+        services = open_services(self._settings)
+        publisher = QueuePublisher(services.redis) if self._settings.redis_url else None
+        return create_app(services, publisher)
+
+
+def _close_streams(worker: Any) -> None:
+    worker.wsgi.extensions[KEY].closing.set()
+
+
+def _close(_server: Any, worker: Any) -> None:
+    app = getattr(worker, "wsgi", None)
+    if app is not None:
+        app.extensions[KEY].closing.set()
+        app.extensions[KEY].services.close()
+
+
+def main() -> int:
+    """Serve until a signal comes; returns the exit code."""
+    try:
+        settings = Settings.from_env()
+        configure_logging(settings.log_level)
+        open_services(settings).close()  # say what is wrong here, not in a worker that restarts
+    except TransshipError as error:
+        sys.stderr.write(f"transship api: {error}\n{error.hint}\n".rstrip("\n") + "\n")
+        return 2
+    Server(settings).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""/api/v1/executions: runs of rules, their copies, and live totals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Blueprint, Response, json
+
+from api import render
+from api.bodies import query, refuse_body, single
+from api.context import ApiContext, context, services
+from api.operations import operation
+from api.pagination import page
+from api.problems import Problem
+from api.schemas.answers import (
+    CopyPageSchema,
+    ExecutionDetailSchema,
+    ExecutionPageSchema,
+    NoBodySchema,
+)
+from api.v1.shared import answer
+from service.errors import FieldProblem, InvalidFields, TransshipError
+from service.model.rule_check import suggest
+from service.model.states import CopyState, ExecutionState
+from service.replication import executions
+from service.store.executions import CopyRecord, ExecutionRecord
+
+blueprint = Blueprint("executions", __name__, url_prefix="/api/v1/executions")
+MAX_STREAM_SECONDS = 3600.0
+KEEP_ALIVE_SECONDS = 15.0
+
+
+@blueprint.get("")
+@operation(
+    "List executions, the newest first",
+    role="viewer",
+    results={200: ("one page", ExecutionPageSchema)},
+    query={"rule": "only runs of this rule", "state": "only runs in this state"},
+    paged=True,
+)
+def list_executions() -> Response:
+    """Answer one page."""
+
+    def fetch(after: str | None, limit: int, given: dict[str, list[str]]) -> list[ExecutionRecord]:
+        state = single(given, "state")
+        if state is not None:
+            _check_states([state], [one.value for one in ExecutionState])
+        return services().executions.list(
+            rule=single(given, "rule"), state=state, after=after, limit=limit
+        )
+
+    return page(
+        "executions",
+        fetch,
+        lambda record: record.id,
+        render.execution,
+        grammar=r"[0-9a-f]{24}",
+        filters=("rule", "state"),
+    )
+
+
+@blueprint.get("/<identity>")
+@operation(
+    "Show an execution with its totals",
+    role="viewer",
+    results={200: ("the execution", ExecutionDetailSchema)},
+)
+def show_execution(identity: str) -> Response:
+    """Answer one execution."""
+    query(())
+    record = services().executions.get(identity)
+    return answer(render.execution_detail(record, services().executions))
+
+
+@blueprint.get("/<identity>/copies")
+@operation(
+    "List the copies of an execution; unchanged tags make none",
+    role="viewer",
+    results={200: ("one page", CopyPageSchema)},
+    query={"state": "only copies in this state; may be repeated"},
+    paged=True,
+)
+def list_copies(identity: str) -> Response:
+    """Answer one page."""
+    services().executions.get(identity)
+
+    def fetch(after: str | None, limit: int, given: dict[str, list[str]]) -> list[CopyRecord]:
+        states = given.get("state")
+        if states is not None:
+            _check_states(states, [one.value for one in CopyState])
+        return services().executions.copies(
+            identity, states=states, after=None if after is None else int(after), limit=limit
+        )
+
+    return page(
+        f"copies-{identity}",
+        fetch,
+        lambda record: str(record.id),
+        render.copy,
+        grammar=r"[0-9]{1,18}",
+        filters=("state",),
+    )
+
+
+@blueprint.post("/<identity>/stop")
+@operation(
+    "Stop an execution; what is under way ends, what is committed stays",
+    role="operator",
+    body=NoBodySchema,
+    results={202: ("the execution", ExecutionDetailSchema)},
+)
+def stop_execution(identity: str) -> Response:
+    """Begin to stop one execution; an ended one is answered as it is."""
+    refuse_body()
+    record = executions.stop(services().executions, identity)
+    return answer(render.execution_detail(record, services().executions), 202)
+
+
+@blueprint.get("/<identity>/events")
+@operation(
+    "Watch an execution: an event `totals` at every change, `end` with the last ones",
+    role="viewer",
+    results={200: ("server-sent events; data as of GET /executions/{identity}", None)},
+    media_type="text/event-stream",
+)
+def watch_execution(identity: str) -> Response:
+    """Answer a stream that ends with the execution, or after an hour."""
+    query(())
+    services().executions.get(identity)
+    surroundings = context()
+    if not surroundings.stream_slots.acquire(blocking=False):
+        raise Problem(
+            503,
+            "too_many_streams",
+            "too many executions are being watched",
+            hint="ask GET /api/v1/executions/{identity} instead",
+            headers={"Retry-After": "5"},
+        )
+    stream = _Stream(surroundings, identity)
+    response = Response(stream, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    response.call_on_close(stream.close)
+    return response
+
+
+class _Stream:
+    """The events of one execution; gives its slot back however it ends."""
+
+    def __init__(self, surroundings: ApiContext, identity: str) -> None:
+        self._surroundings = surroundings
+        self._events = _events(surroundings, identity)
+        self._open = True
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._events)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._surroundings.stream_slots.release()
+
+
+def _events(surroundings: ApiContext, identity: str) -> Iterator[str]:
+    store = surroundings.services.executions
+    begun = spoken = time.monotonic()
+    last: Any = None
+    while time.monotonic() - begun < MAX_STREAM_SECONDS:
+        try:
+            record = store.get(identity)
+            seen = render.execution_detail(record, store)
+        except TransshipError as error:
+            yield _event("problem", {"code": error.code})
+            return
+        if record.state.ended:
+            yield _event("end", seen)
+            return
+        changed = {key: value for key, value in seen.items() if key != "seconds"}
+        if changed != last:
+            last, spoken = changed, time.monotonic()
+            yield _event("totals", seen)
+        elif time.monotonic() - spoken >= KEEP_ALIVE_SECONDS:
+            spoken = time.monotonic()
+            yield ": still there\n\n"
+        if surroundings.closing.wait(surroundings.stream_seconds):
+            return
+
+
+def _event(name: str, data: Any) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+def _check_states(given: list[str], known: list[str]) -> None:
+    for state in given:
+        if state not in known:
+            raise InvalidFields(
+                (FieldProblem("state", f"{state[:40]!r} is no state", suggest(state, known)),)
+            )

@@ -1,0 +1,73 @@
+"""/api/v1/tokens: who may speak to this API."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, g
+
+from api import render
+from api.bodies import query, read_json
+from api.context import services
+from api.operations import operation
+from api.pagination import page
+from api.schemas.answers import NewTokenSchema, TokenPageSchema, TokenSchema
+from api.schemas.common import load
+from api.v1.shared import NAME, answer
+from service.errors import Conflict
+
+blueprint = Blueprint("tokens", __name__, url_prefix="/api/v1/tokens")
+
+
+@blueprint.get("")
+@operation(
+    "List tokens by name, revoked ones too",
+    role="admin",
+    results={200: ("one page", TokenPageSchema)},
+    paged=True,
+)
+def list_tokens() -> Response:
+    """Answer one page."""
+    return page(
+        "tokens",
+        lambda after, limit, _: [
+            record for record in services().tokens.list() if after is None or record.name > after
+        ][:limit],
+        lambda record: record.name,
+        render.token,
+        grammar=NAME,
+    )
+
+
+@blueprint.post("")
+@operation(
+    "Make a token; its text is in this answer and nowhere else",
+    role="admin",
+    body=NewTokenSchema,
+    results={201: ("the token", TokenSchema)},
+)
+def make_token() -> Response:
+    """Make one token."""
+    query(())
+    wanted = load(NewTokenSchema(), read_json())
+    text, record = services().tokens.create(wanted["name"], wanted["role"])
+    return answer(
+        {**render.token(record), "token": text}, 201, Location=f"/api/v1/tokens/{record.name}"
+    )
+
+
+@blueprint.get("/<name>")
+@operation("Show a token, without its text", role="admin", results={200: ("it", TokenSchema)})
+def show_token(name: str) -> Response:
+    """Answer one token's record."""
+    return answer(render.token(services().tokens.get(name)))
+
+
+@blueprint.delete("/<name>")
+@operation("Revoke a token, at once", role="admin", results={204: ("revoked", None)})
+def revoke_token(name: str) -> Response:
+    """Revoke one token; the one that asks cannot lock itself out."""
+    if g.actor.name == name:
+        raise Conflict(
+            "a token cannot revoke itself", hint="make another admin token and use that one"
+        )
+    services().tokens.revoke(name)
+    return Response(status=204)

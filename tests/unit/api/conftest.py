@@ -1,0 +1,158 @@
+"""The API over a real SQLite file, spoken to by Flask's test client."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from api.app import create_app
+from service.bootstrap import Services, open_services
+from service.settings import Settings
+from service.store.keyring import write_new_key
+from service.store.schema import create_or_upgrade
+from service.store.tokens import ROLES
+
+EAST = {"url": "https://east.example", "groups": ["prod"]}
+WEST = {"url": "https://west.example", "groups": ["prod"]}
+FLEET = {
+    "source": "east",
+    "select": [{"repositories": ["team*/**"]}],
+    "destinations": [{"registry": "west", "repository": "mirror/{repository}"}],
+}
+
+
+class RecordingPublisher:
+    """Remembers what was announced; raises when told that Redis is away."""
+
+    def __init__(self) -> None:
+        self.planned: list[str] = []
+        self.away = False
+
+    def plan(self, execution: str) -> None:
+        if self.away:
+            raise ConnectionError("no redis")
+        self.planned.append(execution)
+
+    def replicate(self, region: str, pages: Any, *, urgent: bool) -> None:
+        raise NotImplementedError
+
+    def fan_out(self, region: str, ref: Any, task_ids: Any, labels: Any) -> None:
+        raise NotImplementedError
+
+    def commit(self, region: str, ref: Any) -> None:
+        raise NotImplementedError
+
+
+class Api:
+    """A client that signs in as a role and speaks JSON."""
+
+    def __init__(self, app: Flask, tokens: dict[str, str]) -> None:
+        self.app = app
+        self.tokens = tokens
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        role: str | None = "admin",
+        headers: dict[str, str] | None = None,
+        **options: Any,
+    ) -> TestResponse:
+        sent = dict(headers or {})
+        if role is not None:
+            sent.setdefault("Authorization", f"Bearer {self.tokens[role]}")
+        if body is not None:
+            options["data"] = body if isinstance(body, bytes) else json.dumps(body).encode()
+            options.setdefault("content_type", "application/json")
+        return self.app.test_client().open(path, method=method, headers=sent, **options)
+
+    def get(self, path: str, **options: Any) -> TestResponse:
+        return self.ask("GET", path, **options)
+
+    def put(self, path: str, body: Any, **options: Any) -> TestResponse:
+        return self.ask("PUT", path, body, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> TestResponse:
+        return self.ask("POST", path, body, **options)
+
+    def delete(self, path: str, **options: Any) -> TestResponse:
+        return self.ask("DELETE", path, **options)
+
+    def problems(self, response: TestResponse, status: int = 400) -> dict[str, str]:
+        """The wrong fields of a problem document, each with message and hint."""
+        assert response.status_code == status, response.text
+        assert response.mimetype == "application/problem+json"
+        document = response.get_json()
+        assert document["status"] == status
+        assert document["instance"] == response.request.path
+        return {
+            one["field"]: f"{one['message']} | {one['hint']}"
+            for one in document.get(
+                "errors",
+                [{"field": "", "message": document["detail"], "hint": document.get("hint", "")}],
+            )
+        }
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A folder with a key and a database that has tables and tokens; copied for each test."""
+
+    folder: Path
+    tokens: dict[str, str]
+
+
+def settings_in(folder: Path) -> Settings:
+    return Settings(
+        database_url=f"sqlite:///{folder}/transship.db",
+        secret_key_file=str(folder / "keys"),
+        secrets_dir=str(folder / "secrets"),
+    )
+
+
+@pytest.fixture(scope="session")
+def seed(tmp_path_factory: pytest.TempPathFactory) -> Seed:
+    folder = tmp_path_factory.mktemp("seed")
+    write_new_key(folder / "keys")
+    opened = open_services(settings_in(folder), check=False)
+    create_or_upgrade(opened.database)
+    tokens = {role: opened.tokens.create(role, role)[0] for role in ROLES}
+    opened.close()
+    return Seed(folder, tokens)
+
+
+@pytest.fixture
+def services(seed: Seed, tmp_path: Path) -> Iterator[Services]:
+    shutil.copytree(seed.folder, tmp_path, dirs_exist_ok=True)
+    opened = open_services(settings_in(tmp_path))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def publisher() -> RecordingPublisher:
+    return RecordingPublisher()
+
+
+@pytest.fixture
+def api(services: Services, publisher: RecordingPublisher, seed: Seed) -> Api:
+    return Api(create_app(services, publisher, stream_seconds=0.01), seed.tokens)
+
+
+@pytest.fixture
+def fleet(api: Api) -> Api:
+    """Two registries and a rule are there."""
+    assert api.put("/api/v1/registries/east", EAST).status_code == 201
+    assert api.put("/api/v1/registries/west", WEST).status_code == 201
+    assert api.put("/api/v1/rules/fleet", FLEET).status_code == 201
+    return api

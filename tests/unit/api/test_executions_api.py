@@ -1,0 +1,213 @@
+"""/api/v1/executions: lists, copies, stop, live totals."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, update
+
+from service.bootstrap import Services
+from service.model.states import CopyState, ExecutionState
+from service.store.tables import copies, executions
+from tests.unit.api.conftest import Api
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+def run(api: Api) -> str:
+    identity: str = api.post("/api/v1/rules/fleet/executions").get_json()["id"]
+    return identity
+
+
+def set_state(services: Services, identity: str, state: ExecutionState) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(
+            update(executions).where(executions.c.id == identity).values(state=state)
+        )
+
+    services.database.write(work)
+
+
+def add_copy(services: Services, identity: str, state: CopyState, **values: Any) -> None:
+    row = {
+        "execution_id": identity,
+        "rule": "fleet",
+        "region": "local",
+        "source_registry": "east",
+        "source_repository": "team/app",
+        "source_reference": "1.2",
+        "destination_registry": "west",
+        "destination_repository": "mirror/team/app",
+        "destination_reference": "1.2",
+        "digest": DIGEST,
+        "state": state,
+        "updated_at": 1.5,
+        **values,
+    }
+    services.database.write(lambda connection: connection.execute(insert(copies).values(**row)))
+
+
+def events(text: str) -> list[tuple[str, Any]]:
+    found = []
+    for block in text.split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if lines:
+            found.append((lines["event"], json.loads(lines["data"])))
+    return found
+
+
+def test_list_has_the_newest_first_and_filters(fleet: Api, services: Services) -> None:
+    first = run(fleet)
+    set_state(services, first, ExecutionState.SUCCEEDED)
+    second = run(fleet)
+
+    everything = fleet.get("/api/v1/executions").get_json()["items"]
+    ended = fleet.get("/api/v1/executions?state=succeeded&rule=fleet").get_json()["items"]
+    page = fleet.get("/api/v1/executions?limit=1&rule=fleet")
+
+    assert [item["id"] for item in everything] == [second, first]
+    assert [item["id"] for item in ended] == [first]
+    assert "rule=fleet" in page.headers["Link"]
+    rest = fleet.get(f"/api/v1/executions?cursor={page.get_json()['next']}").get_json()
+    assert [item["id"] for item in rest["items"]] == [first]
+
+
+def test_unknown_state_is_refused(fleet: Api) -> None:
+    told = fleet.problems(fleet.get("/api/v1/executions?state=done"))
+
+    assert "is no state" in told["state"]
+
+
+@pytest.mark.parametrize("identity", ["0" * 24, "..%2f1", "1;drop", "0x1", "1" * 30, "A" * 24])
+def test_unknown_execution_is_404(fleet: Api, identity: str) -> None:
+    for path in ("", "/copies", "/events"):
+        assert fleet.get(f"/api/v1/executions/{identity}{path}").status_code == 404
+    assert fleet.post(f"/api/v1/executions/{identity}/stop").status_code == 404
+
+
+def test_totals_are_those_of_the_copies(fleet: Api, services: Services) -> None:
+    identity = run(fleet)
+    add_copy(services, identity, CopyState.COPIED, blobs_copied=3, bytes_copied=10, bytes_saved=4)
+    add_copy(
+        services,
+        identity,
+        CopyState.FAILED,
+        failure_class="denied",
+        source_reference="1.3",
+        destination_reference="1.3",
+    )
+
+    body = fleet.get(f"/api/v1/executions/{identity}").get_json()
+
+    assert body["copies"] == {
+        "copied": 1,
+        "unchanged": 0,
+        "skipped": 0,
+        "failed": 1,
+        "pending": 0,
+    }
+    assert body["blobs"] == {"copied": 3, "mounted": 0, "present": 0}
+    assert body["bytes"] == {"copied": 10, "saved": 4}
+    assert body["destinations"]["west"]["copies"]["failed"] == 1
+
+
+def test_copies_are_listed_by_state(fleet: Api, services: Services) -> None:
+    identity = run(fleet)
+    add_copy(services, identity, CopyState.COPIED)
+    add_copy(
+        services,
+        identity,
+        CopyState.FAILED,
+        failure_class="denied",
+        reason="no",
+        source_reference=DIGEST,
+        destination_reference=DIGEST,
+    )
+
+    path = f"/api/v1/executions/{identity}/copies"
+    everything = fleet.get(f"{path}?limit=1").get_json()
+    rest = fleet.get(f"{path}?cursor={everything['next']}").get_json()
+    failed = fleet.get(f"{path}?state=failed&state=superseded").get_json()["items"]
+
+    assert [item["state"] for item in everything["items"] + rest["items"]] == ["copied", "failed"]
+    assert failed[0]["source"] == f"east/team/app@{DIGEST}"
+    assert failed[0]["destination"] == f"west/mirror/team/app@{DIGEST}"
+    assert (failed[0]["class"], failed[0]["reason"]) == ("denied", "no")
+    assert everything["items"][0]["source"] == "east/team/app:1.2"
+    other = run(fleet)
+    assert other == identity
+
+
+def test_cursor_of_another_execution_is_refused(fleet: Api, services: Services) -> None:
+    first = run(fleet)
+    add_copy(services, first, CopyState.COPIED)
+    add_copy(services, first, CopyState.COPIED, source_reference="2", destination_reference="2")
+    cursor = fleet.get(f"/api/v1/executions/{first}/copies?limit=1").get_json()["next"]
+    set_state(services, first, ExecutionState.SUCCEEDED)
+    second = run(fleet)
+
+    assert "cursor" in fleet.problems(
+        fleet.get(f"/api/v1/executions/{second}/copies?cursor={cursor}")
+    )
+
+
+def test_stop_begins_to_stop_and_an_ended_run_stays(fleet: Api, services: Services) -> None:
+    identity = run(fleet)
+
+    stopping = fleet.post(f"/api/v1/executions/{identity}/stop")
+    set_state(services, identity, ExecutionState.STOPPED)
+    again = fleet.post(f"/api/v1/executions/{identity}/stop")
+
+    assert (stopping.status_code, stopping.get_json()["state"]) == (202, "stopping")
+    assert again.get_json()["state"] == "stopped"
+
+
+def test_stream_tells_totals_until_the_end(fleet: Api, services: Services) -> None:
+    identity = run(fleet)
+    response = fleet.get(f"/api/v1/executions/{identity}/events")
+    stream = response.iter_encoded()
+
+    first = next(stream).decode()
+    add_copy(services, identity, CopyState.COPIED)
+    second = next(stream).decode()
+    set_state(services, identity, ExecutionState.SUCCEEDED)
+    last = next(stream).decode()
+    rest = list(stream)
+    response.close()
+
+    assert response.mimetype == "text/event-stream"
+    told = events(first + second + last)
+    assert [name for name, _ in told] == ["totals", "totals", "end"]
+    assert [data["copies"]["copied"] for _, data in told] == [0, 1, 1]
+    assert told[2][1]["state"] == "succeeded"
+    assert rest == []
+
+
+def test_stream_of_an_ended_run_is_its_end(fleet: Api, services: Services) -> None:
+    identity = run(fleet)
+    set_state(services, identity, ExecutionState.FAILED)
+
+    response = fleet.get(f"/api/v1/executions/{identity}/events")
+
+    assert [name for name, _ in events(response.text)] == ["end"]
+
+
+def test_streams_are_few_and_give_their_place_back(fleet: Api) -> None:
+    identity = run(fleet)
+    context = fleet.app.extensions["transship"]
+    context.stream_slots = threading.BoundedSemaphore(1)
+    path = f"/api/v1/executions/{identity}/events"
+
+    first = fleet.get(path)
+    refused = fleet.get(path)
+    first.close()
+    context.closing.set()
+    third = fleet.get(path)
+
+    assert refused.status_code == 503
+    assert refused.headers["Retry-After"] == "5"
+    assert third.status_code == 200
+    assert len(events(third.text)) == 1

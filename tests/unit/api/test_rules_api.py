@@ -1,0 +1,112 @@
+"""/api/v1/rules and runs by hand."""
+
+from __future__ import annotations
+
+from service.bootstrap import Services
+from tests.unit.api.conftest import FLEET, Api, RecordingPublisher
+
+PATH = "/api/v1/rules/fleet"
+RUN = f"{PATH}/executions"
+
+
+def test_put_creates_then_replaces(fleet: Api) -> None:
+    replaced = fleet.put(PATH, {**FLEET, "trigger": {"every": "30s"}})
+
+    assert replaced.status_code == 200
+    assert replaced.headers["ETag"] == '"2"'
+    assert replaced.get_json()["trigger"] == {"every": "30s"}
+    assert replaced.get_json()["next_run_at"] is not None
+
+
+def test_get_answers_what_was_written_and_the_defaults(fleet: Api) -> None:
+    body = fleet.get(PATH).get_json()
+
+    assert {key: body[key] for key in FLEET} == FLEET
+    assert body["effective"]["priority"] == "normal"
+    assert body["effective"]["destinations"][0]["tag"] == "{tag}"
+
+
+def test_rule_of_unknown_registries_is_refused(fleet: Api) -> None:
+    told = fleet.problems(fleet.put("/api/v1/rules/x", {**FLEET, "source": "eats"}))
+
+    assert "did you mean 'east'?" in told["source"]
+    assert fleet.get("/api/v1/rules/x").status_code == 404
+
+
+def test_rule_onto_itself_is_refused(fleet: Api) -> None:
+    told = fleet.problems(
+        fleet.put("/api/v1/rules/x", {**FLEET, "destinations": [{"registry": "east"}]})
+    )
+
+    assert "destinations[0]" in told
+
+
+def test_stale_version_is_refused(fleet: Api) -> None:
+    fleet.put(PATH, FLEET)
+
+    assert fleet.put(PATH, FLEET, headers={"If-Match": '"1"'}).status_code == 412
+    assert fleet.delete(PATH, headers={"If-Match": '"1"'}).status_code == 412
+    assert fleet.delete(PATH, headers={"If-Match": '"2"'}).status_code == 204
+
+
+def test_run_is_saved_and_announced(fleet: Api, publisher: RecordingPublisher) -> None:
+    response = fleet.post(RUN)
+
+    body = response.get_json()
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"/api/v1/executions/{body['id']}"
+    assert (body["rule"], body["state"], body["trigger"]) == ("fleet", "pending", "api")
+    assert publisher.planned == [body["id"]]
+    assert fleet.get(response.headers["Location"]).get_json()["id"] == body["id"]
+
+
+def test_run_is_saved_while_redis_is_away(fleet: Api, publisher: RecordingPublisher) -> None:
+    publisher.away = True
+
+    assert fleet.post(RUN).status_code == 202
+
+
+def test_open_run_is_answered_again(fleet: Api) -> None:
+    assert fleet.post(RUN).get_json()["id"] == fleet.post(RUN, {}).get_json()["id"]
+
+
+def test_repeated_key_answers_the_run_that_it_made(fleet: Api, services: Services) -> None:
+    key = {"Idempotency-Key": "once"}
+    first = fleet.post(RUN, headers=key).get_json()["id"]
+    fleet.post(f"/api/v1/executions/{first}/stop")
+
+    again = fleet.post(RUN, headers=key)
+
+    assert again.status_code == 202
+    assert again.get_json()["id"] == first
+
+
+def test_key_of_another_rule_is_a_conflict(fleet: Api) -> None:
+    fleet.put("/api/v1/rules/other", FLEET)
+    fleet.post(RUN, headers={"Idempotency-Key": "once"})
+
+    response = fleet.post("/api/v1/rules/other/executions", headers={"Idempotency-Key": "once"})
+
+    assert response.status_code == 409
+
+
+def test_overlong_key_and_a_body_are_refused(fleet: Api) -> None:
+    assert "Idempotency-Key" in fleet.problems(
+        fleet.post(RUN, headers={"Idempotency-Key": "x" * 256})
+    )
+    assert "only" in fleet.problems(fleet.post(RUN, {"only": "a:1"}))
+    assert fleet.get("/api/v1/executions").get_json()["items"] == []
+
+
+def test_run_of_an_unknown_rule_is_404(api: Api) -> None:
+    response = api.post("/api/v1/rules/nothing/executions")
+
+    assert response.status_code == 404
+    assert response.get_json()["code"] == "not_found"
+
+
+def test_forgotten_rule_leaves_its_executions(fleet: Api) -> None:
+    run = fleet.post(RUN).get_json()["id"]
+
+    assert fleet.delete(PATH).status_code == 204
+    assert fleet.get(f"/api/v1/executions/{run}").status_code == 200
