@@ -1,4 +1,4 @@
-"""One buffer a thread, reused from blob to blob."""
+"""Buffers of a thread, reused from blob to blob and from read to read."""
 
 from __future__ import annotations
 
@@ -17,3 +17,11 @@ def thread_buffer(blob_size: int, buffer_bytes: int) -> memoryview:
     if buffer is None or len(buffer) < wanted:
         buffer = _local.buffer = bytearray(wanted)
     return memoryview(buffer)[:wanted]
+
+
+def receive_buffer() -> memoryview:
+    """Return this thread's buffer of 256 KiB for what is copied out of it at once."""
+    received: memoryview | None = getattr(_local, "received", None)
+    if received is None:
+        received = _local.received = memoryview(bytearray(SMALL_BUFFER_BYTES))
+    return received

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from service.errors import NetworkError, ProtocolError
 from service.registry.origin import Origin
 from service.registry.redaction import clean
 from service.registry.timeouts import Timeouts
+from service.registry.tls_stream import Stream, TLSStream
 
 MAX_HEAD_BYTES = 64 * 1024
 _PIECE = 16 * 1024
@@ -30,7 +30,7 @@ class Connection:
 
     __slots__ = ("_poll", "_timeouts", "idle_since", "origin", "sock", "used")
 
-    def __init__(self, sock: socket.socket, origin: Origin, timeouts: Timeouts) -> None:
+    def __init__(self, sock: Stream, origin: Origin, timeouts: Timeouts) -> None:
         self.sock = sock
         self.origin = origin
         self.used = False  # whether a response was read from it before
@@ -41,6 +41,8 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Whether nothing is waiting to be read: a kept connection with bytes or EOF is no use."""
+        if isinstance(self.sock, TLSStream) and self.sock.buffered():
+            return False
         return not self._poll.poll(0)
 
     def send(self, data: bytes | bytearray | memoryview) -> bool:

@@ -17,6 +17,7 @@ from service.model.endpoint import RegistryEndpoint
 from service.model.reference import DOCKER_HUB_ALIASES
 from service.registry.origin import Origin, split_url
 from service.registry.timeouts import Timeouts
+from service.registry.tls_stream import Stream, TLSStream
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Sequence[str]]
@@ -128,7 +129,7 @@ class Connector:
                 hint="correct the registry's external address",
             )
 
-    def connect(self, origin: Origin) -> socket.socket:
+    def connect(self, origin: Origin) -> Stream:
         """Open a connection with TCP_NODELAY, and TLS where the scheme says so.
 
         Raises AddressRefused, TLSError or NetworkError.
@@ -140,13 +141,12 @@ class Connector:
             judge(address, trusted=trusted, host=origin.host)
         raw = self._open(origin, addresses)
         try:
-            if origin.secure:
-                raw = self._secure(raw, origin)
-            raw.settimeout(self._timeouts.read_seconds)
+            stream: Stream = self._secure(raw, origin) if origin.secure else raw
+            stream.settimeout(self._timeouts.read_seconds)
         except BaseException:
             raw.close()
             raise
-        return raw
+        return stream
 
     def _open(self, origin: Origin, addresses: Sequence[str]) -> socket.socket:
         failure: OSError | None = None
@@ -164,10 +164,10 @@ class Connector:
         reason = failure or "the name has no address"
         raise NetworkError(f"{origin} cannot be connected to: {reason}") from failure
 
-    def _secure(self, raw: socket.socket, origin: Origin) -> ssl.SSLSocket:
+    def _secure(self, raw: socket.socket, origin: Origin) -> TLSStream:
         context = self._context(own=origin == self.origin)
         try:
-            return context.wrap_socket(raw, server_hostname=origin.host)
+            return TLSStream(raw, context, origin.host)
         except ssl.SSLCertVerificationError as error:
             raise TLSError(f"{origin}: certificate refused: {error.verify_message}") from error
         except ssl.SSLError as error:
