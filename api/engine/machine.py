@@ -60,6 +60,7 @@ class Machine:
             task_events=self._task_events,
         )
         self._start_redis()
+        self.data.note(redis=self.settings.redis_url)
         self._services = Services(self.settings)
         create_or_upgrade(self._services.database)
         for number in range(1, workers + 1):

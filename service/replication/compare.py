@@ -93,10 +93,7 @@ class Comparer:
         else:
             head = client.head_manifest(first.source_repository, reference)
             if head is None:
-                return [
-                    self._row(wanted, "", listed=listed, state=CopyState.SKIPPED, reason=GONE)
-                    for wanted in group
-                ]
+                return [self._gone(wanted, listed=listed) for wanted in group]
             digest = str(head.digest)
         return [self._one(wanted, digest, listed=listed) for wanted in group]
 
@@ -122,6 +119,20 @@ class Comparer:
                 hint=error.hint,
             )
         return self._row(wanted, digest, listed=listed, absent=there is None)
+
+    def _gone(self, wanted: Wanted, *, listed: bool) -> Selected:
+        """Skip a tag that vanished after it was listed; fail one that the rule names and that is not there."""
+        if listed:
+            return self._row(wanted, "", listed=True, state=CopyState.SKIPPED, reason=GONE)
+        return self._row(
+            wanted,
+            "",
+            listed=False,
+            state=CopyState.FAILED,
+            failure_class="gone",
+            reason=f"the source has no {wanted.source_repository}:{wanted.source_reference}",
+            hint="check the repository and the tag; the registry may also hide what is private",
+        )
 
     def _subject_is_there(self, destination: RegistryClient, wanted: Wanted) -> bool:
         algorithm, _, rest = wanted.source_reference.partition("-")

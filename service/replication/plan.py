@@ -20,7 +20,7 @@ from service.store.registries import RegistryStore
 from service.store.work import SqlState
 from service.telemetry import get_logger
 
-MAX_PLAN_ATTEMPTS = 6
+MAX_PLAN_ATTEMPTS = 4
 REPOSITORIES_AT_ONCE = 8
 
 log = get_logger("plan")
@@ -107,6 +107,8 @@ class Planner:
                 outer.shutdown(wait=True, cancel_futures=True)
                 raise
         self._state.add_requests(execution, requests)
+        if not self._plans.matched(execution):
+            self._plans.warn(execution, f"rule {rule.name} matches nothing at {rule.source}")
 
     def _repository(
         self, execution: str, rule: SyncRule, selector: Selector, comparer: Comparer, cursor: Cursor

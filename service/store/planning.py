@@ -284,6 +284,14 @@ class PlanStore:
 
         self._database.write(work)
 
+    def matched(self, execution: str) -> int:
+        """Return how many source tags the rule took."""
+        query = select(func.sum(selections.c.matched)).where(
+            selections.c.execution_id == execution
+        )
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one() or 0)
+
     def due(self, execution: str) -> bool:
         """Whether a postponed planning may go on."""
         with self._database.read() as connection:
