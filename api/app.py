@@ -35,7 +35,7 @@ def create_app(
     itself. `stream_seconds` is the pause between two looks of a live stream.
     """
     app = Flask("api", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY + 1
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
     app.extensions[KEY] = ApiContext(services, publisher, stream_seconds)

@@ -6,6 +6,7 @@ the one writer that the store wants of a process.
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -48,7 +49,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "control_socket_disable": True,
             "loglevel": "warning",
             "logger_class": "api.serve_log.JsonLogger",
-            "worker_int": _close_streams,
+            "post_worker_init": _watch_signals,
             "worker_exit": _close,
         }
         for name, value in values.items():
@@ -61,8 +62,18 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         return create_app(services, publisher)
 
 
-def _close_streams(worker: Any) -> None:
-    worker.wsgi.extensions[KEY].closing.set()
+def _watch_signals(worker: Any) -> None:
+    """End live streams as soon as the worker is told to go: it waits for requests under way."""
+    closing = worker.wsgi.extensions[KEY].closing
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        before = signal.getsignal(number)
+
+        def handle(received: int, frame: Any, before: Any = before) -> None:
+            closing.set()
+            if callable(before):
+                before(received, frame)
+
+        signal.signal(number, handle)
 
 
 def _close(_server: Any, worker: Any) -> None:

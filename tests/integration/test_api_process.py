@@ -1,0 +1,203 @@
+"""The API as a process of its own: real sockets, real signals."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, update
+
+from service.bootstrap import Services, open_services
+from service.model.states import ExecutionState
+from service.settings import Settings
+from service.store.schema import create_or_upgrade
+from service.store.tables import executions
+from tests.support.processes import ManagedProcess, free_port, wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+class ApiProcess:
+    """`python -m api.serve` over a SQLite file, with an admin token."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.settings = Settings(
+            database_url=f"sqlite:///{folder}/transship.db", listen=f"127.0.0.1:{self.port}"
+        )
+        self.services: Services = open_services(self.settings, check=False)
+        create_or_upgrade(self.services.database)
+        self.token, _ = self.services.tokens.create("admin", "admin")
+        self.process = ManagedProcess(
+            "api",
+            [sys.executable, "-m", "api.serve"],
+            log_directory=folder,
+            environment={**os.environ, **self.settings.to_env()},
+            cwd=ROOT,
+        )
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        connection = self.connect()
+        try:
+            headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+            text = None if body is None else json.dumps(body)
+            connection.request(method, path, body=text, headers=headers)
+            response = connection.getresponse()
+            raw = response.read()
+            return response.status, json.loads(raw) if raw else None
+        finally:
+            connection.close()
+
+    def run(self) -> str:
+        for name in ("east", "west"):
+            self.ask("PUT", f"/api/v1/registries/{name}", {"url": f"https://{name}.example"})
+        rule = {
+            "source": "east",
+            "select": [{"repositories": ["**"]}],
+            "destinations": [{"registry": "west"}],
+        }
+        assert self.ask("PUT", "/api/v1/rules/fleet", rule)[0] == 201
+        status, body = self.ask("POST", "/api/v1/rules/fleet/executions")
+        assert status == 202
+        identity: str = body["id"]
+        return identity
+
+    def ready(self) -> bool:
+        return self.ask("GET", "/readyz")[0] == 200
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ApiProcess]:
+    made = ApiProcess(tmp_path)
+    with made.process:
+        made.process.wait_ready(made.ready)
+        yield made
+    made.services.close()
+
+
+def test_rules_are_kept_and_run(server: ApiProcess) -> None:
+    identity = server.run()
+
+    status, body = server.ask("GET", f"/api/v1/executions/{identity}")
+
+    assert (status, body["state"]) == (200, "pending")
+    assert server.services.executions.get(identity).rule == "fleet"
+
+
+def test_live_totals_end_with_the_execution(server: ApiProcess) -> None:
+    identity = server.run()
+    connection = server.connect()
+    connection.request(
+        "GET",
+        f"/api/v1/executions/{identity}/events",
+        headers={"Authorization": f"Bearer {server.token}"},
+    )
+    response = connection.getresponse()
+    first = response.readline()
+
+    def end(sql: Connection) -> None:
+        state = ExecutionState.SUCCEEDED
+        sql.execute(update(executions).where(executions.c.id == identity).values(state=state))
+
+    server.services.database.write(end)
+    rest = response.read().decode()
+    connection.close()
+
+    assert first == b"event: totals\n"
+    assert "event: end" in rest
+
+
+def test_chunked_body_above_a_megabyte_is_refused(server: ApiProcess) -> None:
+    connection = server.connect()
+    chunks = (b" " * 65536 for _ in range(20))
+    headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
+    try:
+        connection.request(
+            "PUT", "/api/v1/rules/x", body=chunks, headers=headers, encode_chunked=True
+        )
+        status = connection.getresponse().status
+    except (BrokenPipeError, ConnectionResetError):
+        status = 413  # the server had answered and closed before all was sent
+    connection.close()
+
+    assert status == 413
+    assert server.ask("GET", "/api/v1/rules/x")[0] == 404
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /api/v1/rules HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+    ],
+)
+def test_broken_requests_are_refused_and_the_server_lives_on(
+    server: ApiProcess, head: bytes
+) -> None:
+    pid = server.process.pid
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+        raw.sendall(head)
+        raw.shutdown(socket.SHUT_WR)
+        answer = raw.recv(4096)
+
+    assert not answer or answer.split(b" ")[1][:1] == b"4"
+    assert server.ready()
+    assert server.process.pid == pid
+
+
+def test_signal_ends_it_soon_though_somebody_watches(server: ApiProcess) -> None:
+    identity = server.run()
+    connection = server.connect()
+    connection.request(
+        "GET",
+        f"/api/v1/executions/{identity}/events",
+        headers={"Authorization": f"Bearer {server.token}"},
+    )
+    connection.getresponse().readline()
+
+    code = server.process.stop(timeout=4)
+
+    connection.close()
+    assert code == 0
+
+
+def test_log_is_json_lines_without_tokens(server: ApiProcess) -> None:
+    server.ask("GET", "/api/v1/rules")
+    server.process.stop()
+
+    text = server.process.stderr_path.read_text("utf-8") + server.process.stdout_path.read_text(
+        "utf-8"
+    )
+
+    assert [line for line in text.splitlines() if not line.startswith("{")] == []
+    assert server.token not in text
+
+
+def test_database_without_tables_is_told_at_once(tmp_path: Path) -> None:
+    process = ManagedProcess(
+        "api",
+        [sys.executable, "-m", "api.serve"],
+        log_directory=tmp_path,
+        environment={**os.environ, "TRANSSHIP_DATABASE_URL": f"sqlite:///{tmp_path}/new.db"},
+        cwd=ROOT,
+    )
+    with process:
+        wait_until(lambda: not process.alive, 15)
+
+    assert process.returncode == 2
+    assert "transship db upgrade" in process.output()
