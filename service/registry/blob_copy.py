@@ -157,6 +157,7 @@ class _BlobCopy:
                 else:
                     self._upload_at_once(self._session)
             except (UploadLost, NetworkError, ServerError, Throttled, Rejected) as error:
+                self._destination.http.named(error)
                 if self._position == self._size and self._arrived():
                     break
                 if not self._may_go_on(error) or attempt >= MAX_UPLOADS:
@@ -176,7 +177,7 @@ class _BlobCopy:
         uploads = self._destination.uploads
         connection = uploads.begin_put(session, self._digest, self._size)
         self._pump(connection, 0, self._size)
-        uploads.finish_put(connection, session, self._digest)
+        uploads.finish_put(connection, session, self._digest, self._size)
 
     def _upload_chunks(self, session: UploadSession) -> None:
         uploads = self._destination.uploads
@@ -194,7 +195,8 @@ class _BlobCopy:
             if rounds > MAX_RESUMES:
                 raise ProtocolError(f"{self._destination.name}: an upload that does not grow")
         self._finish_hash()
-        uploads.finish_put(uploads.begin_put(session, self._digest, 0), session, self._digest)
+        connection = uploads.begin_put(session, self._digest, 0)
+        uploads.finish_put(connection, session, self._digest, self._size)
 
     def _pump(self, connection: Connection, start: int, stop: int) -> None:
         """Send the bytes from `start` to before `stop`; what lies before `start` is only hashed.
@@ -267,6 +269,7 @@ class _BlobCopy:
     def _after_source_failure(self, error: RegistryError) -> None:
         """Wait and let the source be opened again; raises _SourceFailed when it is enough."""
         self.close()
+        self._source.http.named(error)
         if self._position - self._resumed_at >= PROGRESS_BYTES:
             self._resumes = 0
         self._resumes += 1

@@ -105,7 +105,8 @@ class Blobs:
                     found = response.length
                     response.close()
                     raise self.corrupt(repository, digest, f"{found} bytes instead of {size}")
-                data = response.read_some(size + 1)
+                known = response.length is not None
+                data = response.read(size) if known else response.read_some(size + 1)
                 break
             except RegistryError as error:
                 if not error.retryable or isinstance(error, Corrupt) or attempt >= MAX_ATTEMPTS:

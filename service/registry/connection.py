@@ -58,26 +58,34 @@ class Connection:
             return False
         return True
 
-    def receive(self, method: str, release: Callable[[Connection], None]) -> Response:
+    def receive(
+        self, method: str, release: Callable[[Connection], None], patience_seconds: float = 0.0
+    ) -> Response:
         """Read a response's head; interim (1xx) ones are skipped.
+
+        `patience_seconds` are waited for it beyond the usual.
 
         Raises StaleConnection when the connection ended before the first byte, NetworkError, and
         ProtocolError for what is no HTTP/1.x.
         """
         data = b""
-        begin = time.monotonic()
+        deadline = time.monotonic() + self._timeouts.head_seconds + patience_seconds
+        if patience_seconds:
+            self.sock.settimeout(self._timeouts.read_seconds + patience_seconds)
         for _ in range(_MAX_INTERIM):
             while (end := data.find(b"\r\n\r\n")) < 0:
                 if len(data) > MAX_HEAD_BYTES:
                     raise ProtocolError(f"{self.origin}: a response head over 64 KiB")
                 piece = self._recv(empty=not data)
                 data = data + piece if data else piece
-                if time.monotonic() - begin > self._timeouts.head_seconds:
+                if time.monotonic() > deadline:
                     raise NetworkError(f"{self.origin}: no complete answer within the deadline")
             status, persistent, headers = _parse_head(data[:end], self.origin)
             data = data[end + 4 :]
             if status >= 200:
                 self.used = True
+                if patience_seconds:
+                    self.sock.settimeout(self._timeouts.read_seconds)
                 return Response(self, method, status, headers, data, persistent, release)
         raise ProtocolError(f"{self.origin}: no final answer after many interim ones")
 

@@ -121,7 +121,10 @@ class Http:
                     return answer
                 failure = self.error(answer, method, target, kind)
             except (NetworkError, ServerError, Throttled) as error:
-                failure = error
+                failure = self.named(error)
+            except RegistryError as error:
+                self.named(error)
+                raise
             if attempt >= attempts:
                 raise failure
             self.back_off(attempt, failure)
@@ -184,20 +187,33 @@ class Http:
     ) -> Connection:
         """Send the head of a request whose body the caller sends on the returned connection."""
         line = self.auth.line(access) if self._may_hold_credentials(origin) else ""
-        connection = self.pool.acquire(origin)
+        try:
+            connection = self.pool.acquire(origin)
+        except RegistryError as error:
+            self.named(error)
+            raise
         connection.send(self._head(origin, method, target, f"{line}{headers}"))
         return connection
 
-    def finish(self, connection: Connection, method: str, kind: str) -> Response:
-        """Read the response's head of what `begin` began."""
+    def finish(
+        self, connection: Connection, method: str, kind: str, patience_seconds: float = 0.0
+    ) -> Response:
+        """Read the response's head of what `begin` began, waiting that much longer than usual."""
         try:
-            response = connection.receive(method, self.pool.release)
-        except BaseException:
+            response = connection.receive(method, self.pool.release, patience_seconds)
+        except BaseException as error:
             connection.close()
             self.count(method, kind, 0)
+            if isinstance(error, RegistryError):
+                self.named(error)
             raise
         self.count(method, kind, response.status)
         return response
+
+    def named(self, error: RegistryError) -> RegistryError:
+        """Write this registry's name into an error that came from the wire, which knows none."""
+        error.registry = error.registry or self.name
+        return error
 
     def error(self, answer: Answer, method: str, target: str, kind: str) -> RegistryError:
         """Return the error that an unexpected answer means."""
@@ -224,8 +240,10 @@ class Http:
         data = self._head(origin, method, target, headers)
         try:
             response = self.pool.exchange(origin, method, data + body if body else data)
-        except NetworkError:
-            self.count(method, kind, 0)
+        except RegistryError as error:
+            if isinstance(error, NetworkError | ProtocolError):
+                self.count(method, kind, 0)
+            self.named(error)
             raise
         self.count(method, kind, response.status)
         return response

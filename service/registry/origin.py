@@ -65,6 +65,12 @@ def resolve_url(origin: Origin, target: str, location: str) -> tuple[Origin, str
     """Resolve a Location, Link or realm, absolute or relative, against the URL it came from."""
     if len(location) > _MAX_URL or not _SAFE.fullmatch(location):
         raise ProtocolError("a URL with characters that may not stand in one")
+    if "/." not in location and "#" not in location:  # the two common forms, without urllib's time
+        base = str(origin)
+        if location.startswith("/") and not location.startswith("//"):
+            return origin, location
+        if location.startswith(base) and location[len(base) :].startswith("/"):
+            return origin, location[len(base) :]
     return split_url(urljoin(f"{origin}{target}", location))
 
 

@@ -26,6 +26,7 @@ from service.registry.results import MOUNTED, Mounted, UploadSession
 
 _EMPTY_BODY = "Content-Length: 0\r\n"
 _OCTETS = "Content-Type: application/octet-stream\r\n"
+SETTLING_BYTES_PER_SECOND = 16 * 1024 * 1024
 _STORED = frozenset({200, 201, 204})  # 204 from old servers
 _UUID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -156,9 +157,16 @@ class Uploads:
             origin=session.origin,
         )
 
-    def finish_put(self, connection: Connection, session: UploadSession, digest: Digest) -> None:
-        """Read the answer of a PUT; raises UploadLost and other RegistryErrors unless it is stored."""
-        answer = read_answer(self._http.finish(connection, "PUT", "upload"), 64 * 1024)
+    def finish_put(
+        self, connection: Connection, session: UploadSession, digest: Digest, size: int
+    ) -> None:
+        """Read the answer of a PUT; raises UploadLost and other RegistryErrors unless it is stored.
+
+        A registry on object storage moves the blob to its place before it answers: a large one is
+        given more time.
+        """
+        response = self._http.finish(connection, "PUT", "upload", size / SETTLING_BYTES_PER_SECOND)
+        answer = read_answer(response, 64 * 1024)
         self._renew_after_401(answer, session)
         self.check_stored(answer, session, digest)
 

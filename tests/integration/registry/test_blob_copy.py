@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from api.samples.registry import DISTRIBUTION_2, SampleRegistry, WireFault
+from api.samples.registry import DISTRIBUTION_2, OCI_1_1, SampleRegistry, WireFault
 from service.errors import (
     BlobNotFound,
     Cancelled,
     Corrupt,
     Denied,
     NetworkError,
+    RegistryError,
     Rejected,
     ServerError,
     Throttled,
@@ -144,9 +147,10 @@ def test_a_source_that_never_gets_anywhere_is_given_up(
     _, descriptor = plant(source, 3 * MIB)
     rule = east.fault(BLOBS, method="GET", times=99, wire=WireFault(reset_at=1000))
 
-    with pytest.raises(NetworkError):
+    with pytest.raises(NetworkError) as caught:
         copy(source, destination, descriptor)
 
+    assert caught.value.registry == "east"
     assert rule.fired == 6
     assert west.storage.open_uploads == 0
     assert west.storage.blob("m/b", str(descriptor.digest)) is None
@@ -493,3 +497,64 @@ def test_an_opening_that_fails_is_tried_again(
         copy(source, destination, descriptor)
         assert rule.fired == 1
         assert stored(west, descriptor) == data
+
+
+def test_a_large_blob_is_given_time_to_settle(source: RegistryClient, east: SampleRegistry) -> None:
+    data, descriptor = plant(source, 16 * MIB)  # a second more
+    with SampleRegistry() as west:
+        limits = Timeouts(connect_seconds=5, read_seconds=0.5, head_seconds=0.5)
+        destination = client(west.url, name="west", timeouts=limits)
+        rule = west.fault("digest=", method="PUT", wire=WireFault(delay_seconds=0.8))
+
+        copy(source, destination, descriptor)
+
+        assert rule.fired == 1
+        assert stored(west, descriptor) == data
+        assert [entry.method for entry in west.log] == ["POST", "PUT"]
+        destination.close()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    size=st.integers(256 * 1024 + 1, 2 * MIB),
+    source_cuts=st.lists(st.integers(0, 2 * MIB), max_size=4),
+    upload_cuts=st.lists(st.integers(0, 2 * MIB), max_size=2),
+    chunk=st.none() | st.integers(100_000, MIB),
+    resumes=st.booleans(),
+    flip=st.none() | st.integers(0, 256 * 1024),
+)
+def test_whatever_is_cut_the_blob_is_whole_or_absent(
+    size: int,
+    source_cuts: list[int],
+    upload_cuts: list[int],
+    chunk: int | None,
+    resumes: bool,
+    flip: int | None,
+) -> None:
+    data, descriptor = blob(size)
+    profile = OCI_1_1 if resumes else DISTRIBUTION_2
+    with SampleRegistry() as east, SampleRegistry(profile=profile) as west:
+        source, destination = client(east.url), client(west.url, name="west")
+        east.storage.put_blob("a/b", str(descriptor.digest), data)
+        destination.chunk_bytes = chunk
+        if flip is not None:
+            east.fault(BLOBS, method="GET", wire=WireFault(flip_at=flip))
+        for cut in source_cuts:
+            east.fault(BLOBS, method="GET", wire=WireFault(reset_at=cut))
+        for cut in upload_cuts:
+            west.fault("/blobs/uploads/.", method="PATCH" if chunk else "PUT", reset_request_at=cut)
+
+        failed = None
+        try:
+            copy(source, destination, descriptor)
+        except RegistryError as error:
+            failed = error
+
+        if failed is None:
+            assert stored(west, descriptor) == data
+        else:
+            assert isinstance(failed, Corrupt)
+            assert flip is not None
+            assert west.storage.blob_digests() == set()
+        source.close()
+        destination.close()

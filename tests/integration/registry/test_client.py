@@ -398,6 +398,7 @@ def test_a_registry_that_is_not_there_is_a_network_error() -> None:
     with pytest.raises(errors.NetworkError) as caught:
         made.ping()
     assert "127.0.0.1:1" in caught.value.message
+    assert caught.value.registry == "east"
     made.close()
 
 

@@ -63,10 +63,18 @@ def test_what_may_not_stand_in_a_request_is_refused(url: str) -> None:
         ("?x=y", "https://r.example:5000/v2/a/b?x=y"),
         ("https://s3.example/x", "https://s3.example/x"),
         ("//s3.example/x", "https://s3.example/x"),
+        ("/a/../x", "https://r.example:5000/x"),
+        ("https://r.example:5000/x?y#z", "https://r.example:5000/x?y"),
+        ("https://r.example:50001/x", "https://r.example:50001/x"),
+        ("https://r.example:5000.evil.example/x", None),
         ("../../../x", "https://r.example:5000/x"),
     ],
 )  # fmt: skip
-def test_locations_are_resolved(location: str, expected: str) -> None:
+def test_locations_are_resolved(location: str, expected: str | None) -> None:
+    if expected is None:
+        with pytest.raises(ProtocolError):
+            resolve_url(HERE, "/v2/a/b?old=1", location)
+        return
     origin, target = resolve_url(HERE, "/v2/a/b?old=1", location)
     assert f"{origin}{target}" == expected
 
