@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from service import errors
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
+from service.model.endpoint import Credential
 from service.registry.blob_copy import copy_blob
 from service.registry.client import RegistryClient
 from service.registry.results import MOUNTED, UploadSession
@@ -108,6 +110,38 @@ def test_a_digest_that_does_not_hold_is_refused_by_the_registry(source: Registry
     with pytest.raises(errors.Rejected) as caught:
         source.put_blob("bad/a", ABSENT, b"other bytes")
     assert caught.value.oci_code == "DIGEST_INVALID"
+
+
+def test_sha512_blobs_are_kept_though_the_registry_names_them_otherwise(
+    source: RegistryClient, destination: RegistryClient
+) -> None:
+    for size in (1000, 2 * MIB):
+        data, _ = blob(size, seed=512)
+        digest = Digest.of(data, "sha512")
+        source.put_blob("long/a", digest, data)
+        copy_blob(source, "long/a", destination, "long/b", Descriptor("x/y", digest, size))
+        assert destination.read_blob("long/b", digest, size, size) == data
+
+
+def test_basic_credentials(tmp_path: Path) -> None:
+    users = tmp_path / "htpasswd"
+    # bcrypt of "U*U", a test vector of the algorithm's authors
+    users.write_text("u:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n")
+    auth = {"htpasswd": {"realm": "real", "path": str(users)}}
+    with RealRegistry(configuration={"auth": auth}) as server:
+        told: list[int] = []
+        good = Credential("u", "U*U")
+        made = client(server.url, credential=good, on_request=lambda *what: told.append(what[2]))
+        made.ping()
+        manifest = push(made, "auth/a", "v1", b"one", blob(MIB)[0])
+        assert made.get_manifest("auth/a", "v1") == manifest
+        assert told.count(401) == 1
+        made.close()
+        for wrong in (Credential("u", "U*V"), Credential()):
+            refused = client(server.url, credential=wrong)
+            with pytest.raises(errors.AuthenticationFailed):
+                refused.ping()
+            refused.close()
 
 
 def test_a_session_that_was_cancelled_is_lost_and_replaced(destination: RegistryClient) -> None:
