@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run check static test clean
+.PHONY: help run check static test docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ static: .venv/.dev ## format, lint, types and the direction of imports
 
 test: static ## set up and run everything: unit, integration, faults, end to end
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+docs: .venv/.dev ## write the generated pages of docs/reference
+	$(BIN)/python -m tests.support.reference_pages
 
 clean: ## remove what these targets made
 	rm -rf .venv dist build

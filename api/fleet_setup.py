@@ -1,6 +1,6 @@
 """What a fleet needs once before its first start: `python -m api.fleet_setup files|database DIR`.
 
-`files` makes the key of secrets at rest and the database's password where there are none yet;
+`files` makes the key of secrets at rest and the passwords of database and Flower where there are none;
 `database` brings the schema to this version and writes a first admin token to DIR/admin_token.
 Both may be run again at any time and then change nothing.
 """
@@ -30,6 +30,7 @@ def make_files(directory: Path) -> None:
     # PostgreSQL's image reads this as a user of its own; the volume is seen by the fleet only.
     _write_once(password_file, secrets.token_urlsafe(32), 0o644)
     password = password_file.read_text("ascii").strip()
+    _write_once(directory / "flower_auth", f"{ADMIN}:{secrets.token_urlsafe(24)}", 0o600)
     _write_once(directory / "pgpass", f"*:*:*:*:{password}", 0o600)
 
 

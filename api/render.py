@@ -8,7 +8,7 @@ from typing import Any
 
 from api.schemas.registry import effective_registry
 from api.schemas.rule import effective_rule
-from service.model.selection import is_digest
+from service.replication import report
 from service.store.executions import CopyRecord, ExecutionRecord, ExecutionStore, Totals
 from service.store.registries import StoredRegistry
 from service.store.rules import StoredRule
@@ -53,8 +53,8 @@ def rule(stored: StoredRule) -> dict[str, Any]:
 
 
 def execution(record: ExecutionRecord) -> dict[str, Any]:
-    """Return an execution without its totals; `seconds` until now while it runs."""
-    end = record.finished_at or time.time()
+    """Return an execution without its totals; `seconds` until now while it has not ended."""
+    ended = record.finished_at or time.time()
     return {
         "id": record.id,
         "rule": record.rule,
@@ -67,9 +67,7 @@ def execution(record: ExecutionRecord) -> dict[str, Any]:
         "created_at": instant(record.created_at),
         "started_at": instant(record.started_at),
         "finished_at": instant(record.finished_at),
-        "seconds": None
-        if record.started_at is None
-        else round(max(0.0, end - record.started_at), 3),
+        "seconds": round(max(0.0, ended - record.created_at), 3),
     }
 
 
@@ -79,39 +77,15 @@ def execution_detail(record: ExecutionRecord, executions: ExecutionStore) -> dic
     total = by_destination.pop("", Totals())
     return {
         **execution(record),
-        "copies": _copies(total),
-        "blobs": {
-            "copied": total.blobs_copied,
-            "mounted": total.blobs_mounted,
-            "present": total.blobs_present,
-        },
-        "bytes": _bytes(total),
+        "copies": report.copies(total),
+        "blobs": report.blobs(total),
+        "bytes": report.transferred(total),
         "requests": executions.requests([record.id]),
         "destinations": {
-            name: {"copies": _copies(totals), "bytes": _bytes(totals)}
+            name: {"copies": report.copies(totals), "bytes": report.transferred(totals)}
             for name, totals in sorted(by_destination.items())
         },
     }
-
-
-def _copies(totals: Totals) -> dict[str, int]:
-    return {
-        "copied": totals.copied,
-        "unchanged": totals.unchanged,
-        "skipped": totals.skipped,
-        "failed": totals.failed,
-        "pending": totals.pending,
-    }
-
-
-def _bytes(totals: Totals) -> dict[str, int]:
-    return {"copied": totals.bytes_copied, "saved": totals.bytes_saved}
-
-
-def reference(registry_name: str, repository: str, tag_or_digest: str) -> str:
-    """Return a reference below a registry's name: `east/team/app:1.2` or `east/team/app@sha256:..`."""
-    mark = "@" if is_digest(tag_or_digest) else ":"
-    return f"{registry_name}/{repository}{mark}{tag_or_digest}"
 
 
 def copy(record: CopyRecord) -> dict[str, Any]:
@@ -120,10 +94,10 @@ def copy(record: CopyRecord) -> dict[str, Any]:
         "id": record.id,
         "rule": record.rule,
         "execution": record.execution,
-        "source": reference(
+        "source": report.spell(
             record.source_registry, record.source_repository, record.source_reference
         ),
-        "destination": reference(
+        "destination": report.spell(
             record.destination_registry,
             record.destination_repository,
             record.destination_reference,

@@ -96,7 +96,7 @@ class ExecutionSchema(AnswerSchema):
     created_at = fields.DateTime(required=True)
     started_at = fields.DateTime(allow_none=True, required=True)
     finished_at = fields.DateTime(allow_none=True, required=True)
-    seconds = fields.Float(allow_none=True, required=True)
+    seconds = fields.Float(required=True)
 
 
 class ExecutionDetailSchema(ExecutionSchema):

@@ -79,7 +79,7 @@ function executionRow(execution) {
     execution.rule,
     stateOf(execution.state),
     when(execution.started_at || execution.created_at),
-    execution.seconds === null ? "" : execution.seconds.toFixed(1),
+    execution.seconds.toFixed(1),
     execution.trigger,
     element("code", execution.id),
   );
@@ -126,7 +126,7 @@ function show(execution) {
   byId("detail-rule").textContent = execution.rule;
   byId("detail-state").replaceWith(Object.assign(stateOf(execution.state), { id: "detail-state" }));
   byId("detail-id").textContent = execution.id;
-  byId("detail-time").textContent = execution.seconds === null ? "" : execution.seconds.toFixed(1) + " s";
+  byId("detail-time").textContent = execution.seconds.toFixed(1) + " s";
   byId("detail-reason").textContent = execution.reason;
   const copies = execution.copies;
   const all = Math.max(1, copies.copied + copies.unchanged + copies.skipped + copies.failed + copies.pending);
