@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 
 from service.errors import (
+    AuthenticationFailed,
     Corrupt,
+    Denied,
     InvalidDigest,
     NetworkError,
     ProtocolError,
@@ -81,14 +83,15 @@ class Uploads:
         """Ask the registry to take a blob from another of its repositories.
 
         201 is MOUNTED; 202 is *not* mounted but an open session, to be used or cancelled; a refusal
-        of any kind is None: upload instead. Raises NetworkError, Throttled, AuthenticationFailed.
+        of any kind is None: upload instead (some token services refuse a second repository, and
+        what is wrong with the credentials the upload will say). Raises NetworkError, Throttled.
         """
         base = f"/v2/{validate_repository(repository)}/blobs/uploads/"
         target = f"{base}?mount={digest}&from={validate_repository(from_repository)}"
         access = Access("push", repository, from_repository)
         try:
             answer = self._http.request("POST", "mount", target, access, headers=_EMPTY_BODY)
-        except ServerError:
+        except (ServerError, AuthenticationFailed, Denied):
             return None
         if answer.status == 201:
             return None if _other_digest(answer.headers, digest) else MOUNTED

@@ -89,6 +89,20 @@ def test_a_mount_asks_for_both_repositories() -> None:
         made.close()
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_service_that_refuses_two_repositories_only_costs_the_mount(status: int) -> None:
+    tokens = TokenService(users=USERS)
+    with SampleRegistry(auth=BearerAuth(tokens)) as registry:
+        made = client(registry.url, credential=GOOD)
+        data, descriptor = blob(100)
+        made.put_blob("a/b", descriptor.digest, data)
+        rule = registry.fault("^/token.*scope=.*scope=", status=status, times=9)
+        assert made.mount_blob("c/d", descriptor.digest, "a/b") is None
+        made.put_blob("c/d", descriptor.digest, data)
+        assert rule.fired >= 1
+        made.close()
+
+
 def test_a_token_that_ends_is_renewed_once_for_all_threads() -> None:
     tokens = TokenService(users=USERS)
     with SampleRegistry(auth=BearerAuth(tokens)) as registry:
