@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -42,7 +43,7 @@ class Database:
             queue.SimpleQueue()
         )
         self._thread: threading.Thread | None = None
-        self._start_lock = threading.Lock()
+        self._lock = threading.Lock()
         self._closed = False
 
     def _engine(self, busy_timeout_seconds: float, *, immediate: bool) -> Engine:
@@ -87,11 +88,12 @@ class Database:
 
     def submit(self, statement: Callable[[Connection], T]) -> Future[T]:
         """Queue `statement` for the writer; it may be run again, so it must do SQL only."""
-        if self._closed:
-            raise StoreUnavailable("the database is closed")
-        self._ensure_thread()
         future: Future[T] = Future()
-        self._queue.put((statement, future))
+        with self._lock:
+            if self._closed:
+                raise StoreUnavailable("the database is closed")
+            self._ensure_thread()
+            self._queue.put((statement, future))
         return future
 
     def write(self, statement: Callable[[Connection], T]) -> T:
@@ -108,22 +110,21 @@ class Database:
 
     def close(self) -> None:
         """Finish what is queued and let the connections go."""
-        self._closed = True
-        thread = self._thread
+        with self._lock:
+            thread = None if self._closed else self._thread
+            self._closed = True
+            if thread is not None:
+                self._queue.put(None)
         if thread is not None:
-            self._queue.put(None)
             thread.join(timeout=30)
         self._readers.dispose()
         self._writers.dispose()
 
     def _ensure_thread(self) -> None:
-        if self._thread is not None:
-            return
-        with self._start_lock:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="sql-writer", daemon=True)
-                thread.start()
-                self._thread = thread
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="sql-writer", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _run(self) -> None:
         while True:
@@ -143,12 +144,16 @@ class Database:
                 return
 
     def _commit(self, group: list[tuple[Callable[[Connection], Any], Future[Any]]]) -> None:
-        """One transaction for all; when it fails, one for each, so that one bad item harms only itself."""
+        """One transaction for all; when it fails, one for each, so that one bad item harms only itself.
+
+        When the database is what fails, it fails for all at once: each would wait its tries in vain.
+        """
         try:
             results = self._transact([statement for statement, _ in group])
         except Exception as error:  # noqa: BLE001 - every error belongs to a waiting caller
-            if len(group) == 1:
-                group[0][1].set_exception(_translate(error))
+            if len(group) == 1 or (isinstance(error, DBAPIError) and _is_transient(error)):
+                for _, future in group:
+                    future.set_exception(_translate(error))
                 return
             for item in group:
                 self._commit([item])
@@ -169,6 +174,13 @@ class Database:
         raise AssertionError("unreachable")
 
 
+def upsert(connection: Connection, table: Any) -> Any:
+    """Return the dialect's INSERT that knows ON CONFLICT."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
 def _is_transient(error: DBAPIError) -> bool:
     if error.connection_invalidated:
         return True
@@ -179,6 +191,8 @@ def _is_transient(error: DBAPIError) -> bool:
 
 
 def _translate(error: Exception) -> Exception:
-    if isinstance(error, OperationalError):
+    if isinstance(error, OperationalError) or (
+        isinstance(error, DBAPIError) and _is_transient(error)
+    ):
         return StoreUnavailable(f"the database does not answer: {error.orig}")
     return error

@@ -17,9 +17,8 @@ from service.model.states import (
 )
 from service.model.work import CopyRef
 from service.store.clock import now_epoch
-from service.store.database import Database
+from service.store.database import Database, upsert
 from service.store.tables import copies, copy_blobs, executions, leases, processes, selections
-from service.store.work import upsert
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,22 +318,36 @@ class DispatchStore:
         return self._database.write(work) if some is not None else 0
 
     def uncommitted(self, grace_seconds: float, limit: int = 200) -> list[tuple[str, CopyRef]]:
-        """Return fanned-out copies whose parts are all through and whose commit did not come."""
-        query = (
-            select(copies.c.region, copies.c.id, copies.c.fence)
-            .where(
-                copies.c.state == CopyState.COPYING,
-                copies.c.updated_at < now_epoch() - grace_seconds,
-                ~exists().where(
-                    copy_blobs.c.copy_id == copies.c.id,
-                    copy_blobs.c.fence == copies.c.fence,
-                    copy_blobs.c.state == BlobState.PENDING,
-                ),
-            )
-            .limit(limit)
+        """Return fanned-out copies whose parts are all through and whose commit did not come.
+
+        They count as sent again: each is returned once in `grace_seconds`.
+        """
+        overdue = and_(
+            copies.c.state == CopyState.COPYING,
+            copies.c.updated_at < now_epoch() - grace_seconds,
+            ~exists().where(
+                copy_blobs.c.copy_id == copies.c.id,
+                copy_blobs.c.fence == copies.c.fence,
+                copy_blobs.c.state == BlobState.PENDING,
+            ),
         )
         with self._database.read() as connection:
-            return [(r.region, CopyRef(r.id, r.fence)) for r in connection.execute(query)]
+            found = list(
+                connection.execute(select(copies.c.id).where(overdue).limit(limit)).scalars()
+            )
+        if not found:
+            return []
+
+        def work(connection: Connection) -> list[tuple[str, CopyRef]]:
+            rows = connection.execute(
+                update(copies)
+                .where(copies.c.id.in_(found), overdue)
+                .values(updated_at=now_epoch())
+                .returning(copies.c.region, copies.c.id, copies.c.fence)
+            )
+            return [(row.region, CopyRef(row.id, row.fence)) for row in rows]
+
+        return self._database.write(work)
 
     # ---- the end of executions -----------------------------------------------------------------
 
@@ -403,6 +416,7 @@ def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> 
                 copies.c.state == CopyState.COPYING,
                 exists().where(
                     copy_blobs.c.copy_id == copies.c.id,
+                    copy_blobs.c.fence == copies.c.fence,
                     copy_blobs.c.owner == boot,
                     copy_blobs.c.state == BlobState.PENDING,
                 ),

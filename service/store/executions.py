@@ -9,17 +9,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from service.errors import Conflict, NotFoundInStore
 from service.model.rule import SyncRule
 from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState, ExecutionState
 from service.store import codec
 from service.store.clock import now_epoch
-from service.store.database import Database
+from service.store.database import Database, upsert
 from service.store.tables import copies, execution_requests, executions, selections
 
 PRIORITIES = {"urgent": 0, "normal": 1, "bulk": 2}
+CREATE_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,36 +100,27 @@ class ExecutionStore:
         identity = new_id()
 
         def work(connection: Connection) -> str:
-            if idempotency_key is not None:
-                known = connection.execute(
-                    select(executions.c.id, executions.c.rule).where(
-                        executions.c.idempotency_key == idempotency_key
+            for _ in range(CREATE_TRIES):
+                made = connection.execute(
+                    upsert(connection, executions)
+                    .values(
+                        id=identity,
+                        rule=rule.name,
+                        trigger=trigger,
+                        spec=codec.dump(rule),
+                        state=ExecutionState.PENDING,
+                        priority=PRIORITIES[rule.priority],
+                        idempotency_key=idempotency_key,
+                        created_at=now_epoch(),
                     )
-                ).first()
-                if known is not None:
-                    if known.rule != rule.name:
-                        raise Conflict("the Idempotency-Key was used for another rule")
-                    return str(known.id)
-            running = connection.execute(
-                select(executions.c.id)
-                .where(executions.c.rule == rule.name, executions.c.state.not_in(ENDED_EXECUTIONS))
-                .limit(1)
-            ).scalar_one_or_none()
-            if running is not None:
-                return str(running)
-            connection.execute(
-                insert(executions).values(
-                    id=identity,
-                    rule=rule.name,
-                    trigger=trigger,
-                    spec=codec.dump(rule),
-                    state=ExecutionState.PENDING,
-                    priority=PRIORITIES[rule.priority],
-                    idempotency_key=idempotency_key,
-                    created_at=now_epoch(),
+                    .on_conflict_do_nothing()
                 )
-            )
-            return identity
+                if made.rowcount == 1:
+                    return identity
+                standing = _standing(connection, rule.name, idempotency_key)
+                if standing is not None:
+                    return standing
+            raise Conflict(f"executions of rule {rule.name} come and go too fast; try again")
 
         return self.get(self._database.write(work))
 
@@ -259,6 +251,26 @@ class ExecutionStore:
             query = query.where(copies.c.id > after)
         with self._database.read() as connection:
             return [_copy(row) for row in connection.execute(query)]
+
+
+def _standing(connection: Connection, rule: str, idempotency_key: str | None) -> str | None:
+    """Return the execution that stands in the way of a new one: of the same key, or the open one."""
+    if idempotency_key is not None:
+        known = connection.execute(
+            select(executions.c.id, executions.c.rule).where(
+                executions.c.idempotency_key == idempotency_key
+            )
+        ).first()
+        if known is not None:
+            if known.rule != rule:
+                raise Conflict("the Idempotency-Key was used for another rule")
+            return str(known.id)
+    running = connection.execute(
+        select(executions.c.id).where(
+            executions.c.rule == rule, executions.c.state.not_in(ENDED_EXECUTIONS)
+        )
+    ).scalar_one_or_none()
+    return None if running is None else str(running)
 
 
 def new_id() -> str:

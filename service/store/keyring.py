@@ -34,9 +34,10 @@ class KeyRing:
         """Read one key a line; empty lines and lines that start with # are left out."""
         try:
             lines = Path(path).read_text(encoding="ascii").splitlines()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
             raise InvalidConfiguration(
-                f"the secret key file cannot be read: {error.strerror}",
+                f"the secret key file cannot be read: {reason}",
                 field="TRANSSHIP_SECRET_KEY_FILE",
             ) from None
         return cls([line.strip().encode() for line in lines if line.strip() and line[0] != "#"])

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, func, or_, select, update
 
+from service.errors import Cancelled
 from service.model.states import ExecutionState
 from service.model.work import Selected
 from service.store.clock import now_epoch
-from service.store.database import Database
+from service.store.database import Database, upsert
 from service.store.tables import (
     copies,
     digest_tags,
@@ -19,7 +20,7 @@ from service.store.tables import (
     selections,
     written_tags,
 )
-from service.store.work import add_requests, upsert
+from service.store.work import add_requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class PlanStore:
                     executions.c.id == execution,
                     executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
                     executions.c.planned.is_(False),
-                    executions.c.planner.in_(["", boot]),
+                    executions.c.planner == "",
                 )
                 .values(
                     state=ExecutionState.RUNNING,
@@ -132,10 +133,21 @@ class PlanStore:
         referrers: bool,
         requests: dict[str, int],
     ) -> None:
-        """Save one page: copies for what differs, a count for what does not, and the cursor."""
+        """Save one page: copies for what differs, a count for what does not, and the cursor.
+
+        Raises Cancelled, and saves nothing, when the execution was stopped meanwhile: its copies
+        would be open for good.
+        """
         tags = list(referrer_tags)
 
         def work(connection: Connection) -> None:
+            running = connection.execute(
+                select(executions.c.id)
+                .where(executions.c.id == execution, executions.c.state == ExecutionState.RUNNING)
+                .with_for_update(read=True)
+            ).first()
+            if running is None:
+                raise Cancelled
             for item in selected:
                 connection.execute(
                     upsert(connection, copies)
@@ -286,9 +298,7 @@ class PlanStore:
 
     def matched(self, execution: str) -> int:
         """Return how many source tags the rule took."""
-        query = select(func.sum(selections.c.matched)).where(
-            selections.c.execution_id == execution
-        )
+        query = select(func.sum(selections.c.matched)).where(selections.c.execution_id == execution)
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one() or 0)
 

@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from service.errors import Conflict, NotFoundInStore
 from service.model.endpoint import RegistryEndpoint
 from service.store import codec
 from service.store.clock import now_epoch
-from service.store.database import Database
+from service.store.database import Database, upsert
 from service.store.keyring import KeyRing
 from service.store.tables import registries, rules
 
@@ -54,7 +54,7 @@ class RegistryStore:
 
         def work(connection: Connection) -> None:
             row = connection.execute(
-                select(registries).where(registries.c.name == endpoint.name)
+                select(registries).where(registries.c.name == endpoint.name).with_for_update()
             ).first()
             check_version("registry", endpoint.name, row, expected_version)
             values: dict[str, Any] = {
@@ -64,11 +64,12 @@ class RegistryStore:
                 "updated_at": now_epoch(),
             }
             if row is None:
-                connection.execute(
-                    insert(registries).values(
-                        name=endpoint.name, version=1, created_at=now_epoch(), **values
-                    )
+                made = connection.execute(
+                    upsert(connection, registries)
+                    .values(name=endpoint.name, version=1, created_at=now_epoch(), **values)
+                    .on_conflict_do_nothing()
                 )
+                check_created("registry", endpoint.name, made.rowcount)
                 return
             if sealed is None and endpoint.credentials.stored:
                 before = codec.load_endpoint(row.endpoint)
@@ -140,6 +141,15 @@ def check_version(kind: str, name: str, row: Row[Any] | None, expected: int | No
     if expected is not None and expected != found:
         raise Conflict(
             f"{kind} {name} is at version {found}, not {expected}",
+            hint="read it again and repeat the change",
+        )
+
+
+def check_created(kind: str, name: str, rowcount: int) -> None:
+    """Raise Conflict when another process has created the object since it was looked for."""
+    if rowcount != 1:
+        raise Conflict(
+            f"{kind} {name} was created by somebody else meanwhile",
             hint="read it again and repeat the change",
         )
 

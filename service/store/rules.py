@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from service.errors import NotFoundInStore
 from service.model.rule import SyncRule
 from service.store import codec
 from service.store.clock import now_epoch
-from service.store.database import Database
-from service.store.registries import check_version
+from service.store.database import Database, upsert
+from service.store.registries import check_created, check_version
 from service.store.tables import rules
 
 
@@ -42,7 +42,9 @@ class RuleStore:
         """Create or replace a rule. Raises Conflict when it is not at `expected_version`."""
 
         def work(connection: Connection) -> None:
-            row = connection.execute(select(rules).where(rules.c.name == rule.name)).first()
+            row = connection.execute(
+                select(rules).where(rules.c.name == rule.name).with_for_update()
+            ).first()
             check_version("rule", rule.name, row, expected_version)
             every = rule.trigger.every_seconds
             values: dict[str, Any] = {
@@ -54,11 +56,12 @@ class RuleStore:
             }
             if row is None:
                 values["next_run_at"] = now_epoch() if every is not None else None
-                connection.execute(
-                    insert(rules).values(
-                        name=rule.name, version=1, created_at=now_epoch(), **values
-                    )
+                made = connection.execute(
+                    upsert(connection, rules)
+                    .values(name=rule.name, version=1, created_at=now_epoch(), **values)
+                    .on_conflict_do_nothing()
                 )
+                check_created("rule", rule.name, made.rowcount)
                 return
             if row.every_seconds != every:
                 values["next_run_at"] = now_epoch() if every is not None else None

@@ -5,21 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, func, inspect, select, text
 
 from service.errors import InvalidConfiguration
 from service.store.database import Database
 from service.store.tables import metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK = 0x7472616E73686970
+"""The advisory lock under which processes that start together change the schema one by one."""
+
 HEAD = "0001"
 """The newest revision in migrations/; a test holds it to the scripts, and the tables to the head."""
 
 
 def create_or_upgrade(database: Database) -> None:
-    """Bring the database to the head: a new one gets the head's tables at once, and its stamp."""
+    """Bring the database to the head: a new one gets the head's tables at once, and its stamp.
+
+    Raises InvalidConfiguration for a database of a newer version, which is left as it is.
+    """
 
     def work(connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has locked already
+            connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
         version = _version(connection)
         if version == HEAD:
             return
@@ -41,11 +49,19 @@ def create_or_upgrade(database: Database) -> None:
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the migrations that are missing, in the caller's transaction."""
+    """Run the migrations that are missing, in the caller's transaction.
+
+    Raises InvalidConfiguration when the database is at a revision that this version does not know.
+    """
     from alembic import command
+    from alembic.script import ScriptDirectory
 
     config = alembic_config()
     config.attributes["connection"] = connection
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    version = _version(connection)
+    if version is not None and version not in known:
+        raise _mismatch(version)
     command.upgrade(config, "head")
 
 
@@ -54,7 +70,8 @@ def alembic_config() -> Any:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
     return config
 
 
@@ -73,7 +90,11 @@ def check_schema(database: Database) -> None:
         raise InvalidConfiguration(
             "the database has no tables yet", hint="run `transship db upgrade`"
         )
-    raise InvalidConfiguration(
+    raise _mismatch(version)
+
+
+def _mismatch(version: str) -> InvalidConfiguration:
+    return InvalidConfiguration(
         f"the database is at revision {version}, this version of Transship needs {HEAD}",
         hint="run `transship db upgrade`, or start the version that the database belongs to",
     )

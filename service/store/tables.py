@@ -17,9 +17,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
-from service.model.states import CopyState, ExecutionState
+from service.model.states import ENDED_EXECUTIONS, CopyState, ExecutionState
+from service.store.plain_text import PlainText
 
 metadata = MetaData(
     naming_convention={
@@ -37,6 +39,10 @@ BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts only INT
 def _one_of(column: str, values: type[ExecutionState | CopyState]) -> str:
     return f"{column} IN ({', '.join(repr(str(v.value)) for v in values)})"
 
+
+_OPEN = text(
+    f"state NOT IN ({', '.join(repr(str(state.value)) for state in sorted(ENDED_EXECUTIONS))})"
+)
 
 registries = Table(
     "registries",
@@ -73,7 +79,7 @@ executions = Table(
     Column("spec", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("priority", Integer, nullable=False, server_default="1"),
-    Column("reason", Text, nullable=False, server_default=""),
+    Column("reason", PlainText, nullable=False, server_default=""),
     Column("failure_class", String(16), nullable=False, server_default=""),
     Column("warnings", Text, nullable=False, server_default="[]"),
     Column("idempotency_key", String(256), unique=True),
@@ -90,6 +96,9 @@ executions = Table(
     CheckConstraint(_one_of("state", ExecutionState), name="state"),
     Index(None, "rule", "created_at"),
     Index(None, "state"),
+    Index(  # at most one open execution a rule, whichever process creates it
+        "uq_executions_open_rule", "rule", unique=True, sqlite_where=_OPEN, postgresql_where=_OPEN
+    ),
 )
 
 selections = Table(  # one source repository of an execution: the cursor that a crash resumes from
@@ -144,15 +153,19 @@ copies = Table(
     Column("not_before", Double, nullable=False, server_default="0"),
     Column("updated_at", Double, nullable=False),
     Column("failure_class", String(16), nullable=False, server_default=""),
-    Column("reason", Text, nullable=False, server_default=""),
-    Column("hint", Text, nullable=False, server_default=""),
+    Column("reason", PlainText, nullable=False, server_default=""),
+    Column("hint", PlainText, nullable=False, server_default=""),
     Column("blobs_copied", Integer, nullable=False, server_default="0"),
     Column("blobs_mounted", Integer, nullable=False, server_default="0"),
     Column("blobs_present", Integer, nullable=False, server_default="0"),
     Column("bytes_copied", BigInteger, nullable=False, server_default="0"),
     Column("bytes_saved", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint(
-        "execution_id", "destination_registry", "destination_repository", "destination_reference"
+        "execution_id",
+        "destination_registry",
+        "destination_repository",
+        "destination_reference",
+        name="uq_copies_destination",  # what the convention makes is too long for PostgreSQL
     ),
     CheckConstraint(_one_of("state", CopyState), name="state"),
     Index(None, "state", "not_before"),
@@ -166,14 +179,14 @@ copy_blobs = Table(  # only for copies that fan out
     Column("copy_id", ForeignKey("copies.id", ondelete="CASCADE"), primary_key=True),
     Column("digest", String(140), primary_key=True),
     Column("size", BigInteger, nullable=False),
-    Column("media_type", String(255), nullable=False, server_default=""),
+    Column("media_type", PlainText, nullable=False, server_default=""),
     Column("part", Integer, nullable=False),
     Column("task_id", String(36), nullable=False, server_default=""),
     Column("state", String(16), nullable=False),
     Column("owner", String(64), nullable=False, server_default=""),
     Column("fence", Integer, nullable=False),
     Column("failure_class", String(16), nullable=False, server_default=""),
-    Column("reason", Text, nullable=False, server_default=""),
+    Column("reason", PlainText, nullable=False, server_default=""),
     Column("updated_at", Double, nullable=False),
 )
 
@@ -196,7 +209,7 @@ ledgers = Table(  # evidence against a registry raises its epoch; older rows of 
     Column("registry", String(128), primary_key=True),
     Column("scope", String(128), primary_key=True),
     Column("epoch", Integer, nullable=False),
-    Column("reason", Text, nullable=False, server_default=""),
+    Column("reason", PlainText, nullable=False, server_default=""),
     Column("raised_at", Double, nullable=False),
 )
 

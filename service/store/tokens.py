@@ -7,11 +7,11 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from service.errors import Conflict, NotFoundInStore
 from service.store.clock import now_epoch
-from service.store.database import Database
+from service.store.database import Database, upsert
 from service.store.tables import tokens
 
 ROLES = ("viewer", "operator", "admin")
@@ -39,13 +39,13 @@ class TokenStore:
         secret = text or PREFIX + secrets.token_urlsafe(32)
 
         def work(connection: Connection) -> None:
-            if connection.execute(select(tokens.c.name).where(tokens.c.name == name)).first():
-                raise Conflict(f"there is a token named {name} already")
-            connection.execute(
-                insert(tokens).values(
-                    name=name, hash=_hash(secret), role=role, created_at=now_epoch()
-                )
+            made = connection.execute(
+                upsert(connection, tokens)
+                .values(name=name, hash=_hash(secret), role=role, created_at=now_epoch())
+                .on_conflict_do_nothing()
             )
+            if made.rowcount != 1:
+                raise Conflict(f"there is a token named {name} already")
 
         self._database.write(work)
         return secret, self.get(name)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from service.model.states import BlobState, CopyState
 from service.model.work import (
@@ -29,7 +28,7 @@ from service.model.work import (
     Wake,
 )
 from service.store.clock import now_epoch
-from service.store.database import Database
+from service.store.database import Database, upsert
 from service.store.tables import (
     copies,
     copy_blobs,
@@ -74,7 +73,7 @@ class SqlState:
         return self._database.write(work)
 
     def begin_part(self, ref: CopyRef, part: int, boot: str) -> PartWork | None:
-        """Own the pending blobs of one part of a fanned-out copy."""
+        """Own the pending blobs of one part of a fanned-out copy; each fence's part goes to one caller."""
 
         def work(connection: Connection) -> PartWork | None:
             row = connection.execute(
@@ -89,6 +88,7 @@ class SqlState:
                     copy_blobs.c.fence == ref.fence,
                     copy_blobs.c.part == part,
                     copy_blobs.c.state == BlobState.PENDING,
+                    copy_blobs.c.owner == "",
                 )
                 .values(owner=boot, updated_at=now_epoch())
                 .returning(copy_blobs.c.digest, copy_blobs.c.size, copy_blobs.c.media_type)
@@ -223,13 +223,6 @@ class SqlState:
                 )
 
         self._database.write(work)
-
-
-def upsert(connection: Connection, table: Any) -> Any:
-    """Return the dialect's INSERT that knows ON CONFLICT."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
 
 
 def _is(ref: CopyRef) -> Any:
