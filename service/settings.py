@@ -72,6 +72,9 @@ class Settings:
     drain_seconds: float = _setting(20.0, "grace that running tasks get after SIGTERM")
     task_events: bool = _setting(True, "whether tasks send the events that Flower shows")
     flower_listen: str = _setting("127.0.0.1:5555", "HOST:PORT of Flower")
+    flower_password_file: str = _setting(
+        "", "file with the password of Flower's user admin; FLOWER_BASIC_AUTH goes before it"
+    )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from service.settings import Settings
@@ -28,11 +29,17 @@ def arguments(settings: Settings) -> list[str]:
 
 
 def main() -> int:
-    """Serve Flower until SIGTERM; FLOWER_BASIC_AUTH=user:password guards it."""
+    """Serve Flower until SIGTERM, never without a password."""
     settings = Settings.from_env()
     if not os.environ.get("FLOWER_BASIC_AUTH"):
-        sys.stderr.write("transship: FLOWER_BASIC_AUTH=user:password must be set for Flower\n")
-        return 2
+        if not settings.flower_password_file:
+            sys.stderr.write(
+                "transship: Flower needs a password: set TRANSSHIP_FLOWER_PASSWORD_FILE, "
+                "or FLOWER_BASIC_AUTH=user:password\n"
+            )
+            return 2
+        password = Path(settings.flower_password_file).read_text(encoding="utf-8").strip()
+        os.environ["FLOWER_BASIC_AUTH"] = f"admin:{password}"
     app = make_app(settings)
     app.finalize()
     celery: Any = app

@@ -12,9 +12,9 @@ import pytest
 
 from tests.e2e.conftest import Source
 from tests.support.checker import check
-from tests.support.skopeo import skopeo_check
 from tests.support.processes import require, wait_until
 from tests.support.servers import RealRegistry
+from tests.support.skopeo import skopeo_check
 from tests.support.source_log import RequestCost
 from tests.support.transship import Running, transship, write_rules
 
@@ -39,7 +39,7 @@ def test_a_fleet_replicates_and_a_second_run_copies_nothing(
     cost = source.cost()
     assert cost.blobs_served_more_than_once() == {}
     assert len(cost.reads_of_blobs()) == source.fleet.unique_blobs
-    _assert_whole(source, destination)
+    assert_whole(source, destination)
     skopeo = require("skopeo")
     faults = skopeo_check(skopeo, source.url, destination.url, source.expected(), sample=12)
     assert faults == []
@@ -85,7 +85,7 @@ def test_a_killed_sync_goes_on_when_it_is_called_again(
     words = ["sync", "-f", str(rules), "--json"]
     with Running(words, data, tmp_path) as running:
         _wait_for_share(source, destination, 0.3)
-        assert _share(source, destination) < 0.7
+        assert share_of(source, destination) < 0.7
         running.process.kill()
         wait_until(lambda: not running.pids("workers.main"), 10, "the orphaned workers' end")
 
@@ -93,8 +93,8 @@ def test_a_killed_sync_goes_on_when_it_is_called_again(
         report = running.report(RUN_SECONDS)
 
     assert report["state"] == "succeeded", report["failures"][:3]
-    _assert_whole(source, destination)
-    _assert_little_was_served_twice(source)
+    assert_whole(source, destination)
+    assert_little_was_served_twice(source)
 
 
 # ---- parts ---------------------------------------------------------------------------------------
@@ -113,20 +113,20 @@ def _struck_three_times(
         for share in (0.32, 0.44, 0.56):
             _wait_for_share(source, destination, share)
             strike(running)
-            shares.append(_share(source, destination))
+            shares.append(share_of(source, destination))
         report = running.report(RUN_SECONDS)
 
     assert all(0.3 <= share <= 0.7 for share in shares), shares
     assert report["exit_code"] == 0, report["failures"][:3]
     assert report["state"] == "succeeded"
-    _assert_whole(source, destination)
-    _assert_little_was_served_twice(source)
+    assert_whole(source, destination)
+    assert_little_was_served_twice(source)
 
 
 _PUT_TAG = re.compile(r"/v2/(.+)/manifests/([^/?]+)")
 
 
-def _share(source: Source, destination: RealRegistry) -> float:
+def share_of(source: Source, destination: RealRegistry) -> float:
     """The share of the fleet's ordinary tags that the destination has accepted so far."""
     wanted = {place for place in source.expected().values() if not place[1].startswith("sha256-")}
     seen = set()
@@ -138,17 +138,17 @@ def _share(source: Source, destination: RealRegistry) -> float:
 
 def _wait_for_share(source: Source, destination: RealRegistry, share: float) -> None:
     wait_until(
-        lambda: _share(source, destination) >= share, RUN_SECONDS, f"{share:.0%} of the tags"
+        lambda: share_of(source, destination) >= share, RUN_SECONDS, f"{share:.0%} of the tags"
     )
 
 
-def _assert_whole(source: Source, destination: RealRegistry) -> None:
+def assert_whole(source: Source, destination: RealRegistry) -> None:
     report = check(source.url, destination.url, source.expected())
     assert not report.faults, str(report)
     assert report.tags == len(source.fleet.tag_digests)
 
 
-def _assert_little_was_served_twice(source: Source) -> None:
+def assert_little_was_served_twice(source: Source) -> None:
     served = source.cost().blob_bytes
     assert served <= 1.15 * source.fleet.unique_bytes, served / source.fleet.unique_bytes
 
