@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run check static test docs clean
+.PHONY: help run check static test docs pictures clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: static ## set up and run everything: unit, integration, faults, end to end
 
 docs: .venv/.dev ## write the generated pages of docs/reference
 	$(BIN)/python -m tests.support.reference_pages
+
+pictures: .venv/.dev ## draw the README's picture of a run
+	$(BIN)/python -m tests.support.pictures
 
 clean: ## remove what these targets made
 	rm -rf .venv dist build

@@ -201,6 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--ready-file", type=Path, help="written with the address once it serves")
     parser.add_argument("--access-log", type=Path, help="tab-separated lines are appended here")
     parser.add_argument("--profile", choices=sorted(PROFILES), default=OCI_1_1.name)
+    parser.add_argument("--fleet", action="store_true", help="hold the demo's sample fleet")
     options = parser.parse_args(arguments)
     host, _, port = options.listen.rpartition(":")
     stopped = threading.Event()
@@ -213,6 +214,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     registry.log_kept = False
     with registry:
+        if options.fleet:
+            from api.samples.fleet import push_fleet
+            from api.samples.fleet_plan import DEMO_FLEET
+
+            push_fleet(registry.url, DEMO_FLEET)
         if options.ready_file is not None:
             partial = options.ready_file.with_name(options.ready_file.name + ".partial")
             partial.write_text(registry.url + "\n")
