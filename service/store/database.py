@@ -26,6 +26,9 @@ from service.telemetry import get_logger
 T = TypeVar("T")
 MAX_GROUP = 500
 WRITE_TRIES = 6
+COUNT_ROWS = {"preserve_rowcount": True}
+"""Without it an INSERT … ON CONFLICT on PostgreSQL does not tell whether it wrote a row."""
+
 TRANSIENT_SQLSTATES = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
 
 log = get_logger("store")
@@ -51,12 +54,14 @@ class Database:
             return create_engine(
                 self.url,
                 pool_pre_ping=True,
+                execution_options=COUNT_ROWS,
                 pool_size=2 if immediate else 8,
                 max_overflow=0 if immediate else 24,
                 connect_args={"connect_timeout": 5},
             )
         engine = create_engine(
             self.url,
+            execution_options=COUNT_ROWS,
             pool_size=2 if immediate else 16,
             max_overflow=0 if immediate else 48,
             connect_args={"timeout": busy_timeout_seconds, "check_same_thread": False},
