@@ -308,7 +308,9 @@ def _parse_head(head: bytes, origin: Origin) -> tuple[int, bool, dict[str, str]]
 
 
 def _content_length(value: str, connection: Connection) -> int:
-    values = {item.strip() for item in value.split(",")}
+    if value.isdecimal() and len(value) <= 19:
+        return int(value)
+    values = {item.strip() for item in value.split(",")}  # repeated: harmless when all agree
     text = values.pop()
     if values or not (text.isascii() and text.isdigit()) or len(text) > 19:
         connection.close()

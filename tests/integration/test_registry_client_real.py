@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -208,6 +209,21 @@ def test_a_destination_that_is_killed_within_an_upload_is_come_back_to(
         assert sum(struck) > 32 * MIB
         assert made.read_blob("kill/b", descriptor.digest, 32 * MIB, 32 * MIB) == data
         made.close()
+
+
+def test_memory_does_not_grow_with_the_blob(
+    source: RegistryClient, destination: RegistryClient
+) -> None:
+    peaks = []
+    for size in (4 * MIB, 64 * MIB):
+        data, descriptor = blob(size, seed=size)
+        source.put_blob("mem/a", descriptor.digest, data)
+        del data
+        tracemalloc.start()
+        copy_blob(source, "mem/a", destination, "mem/b", descriptor)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert max(peaks) < 2 * MIB, peaks
 
 
 def test_many_threads_share_two_clients(
