@@ -30,7 +30,7 @@ def make_files(directory: Path) -> None:
     # PostgreSQL's image reads this as a user of its own; the volume is seen by the fleet only.
     _write_once(password_file, secrets.token_urlsafe(32), 0o644)
     password = password_file.read_text("ascii").strip()
-    _write_once(directory / "flower_auth", f"{ADMIN}:{secrets.token_urlsafe(24)}", 0o600)
+    _write_once(directory / "flower_password", secrets.token_urlsafe(24), 0o600)
     _write_once(directory / "pgpass", f"*:*:*:*:{password}", 0o600)
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import httpx
 
@@ -19,7 +20,7 @@ class Connection:
     """One server's API. Answers are JSON objects; every error is one of our tree."""
 
     def __init__(self, url: str, token: str) -> None:
-        """Raises InvalidConfiguration for a URL that would carry the token in the clear."""
+        """Refuse, by InvalidConfiguration, a URL that would carry the token in the clear."""
         parsed = httpx.URL(url)
         local = parsed.host in {"127.0.0.1", "::1", "localhost"}
         if parsed.scheme != "https" and not (parsed.scheme == "http" and local):
@@ -66,7 +67,7 @@ class Connection:
         cursor: str | None = None
         while True:
             here = [*pairs, ("cursor", cursor)] if cursor else pairs
-            page = self.ask("GET", f"{path}?{httpx.QueryParams(here)}")
+            page = self.ask("GET", f"{path}?{urlencode(here)}")
             yield from page["items"]
             cursor = page["next"]
             if cursor is None:

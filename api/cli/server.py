@@ -34,7 +34,7 @@ def _list(items: Iterable[dict[str, Any]], as_json: bool, line: Callable[[Any], 
 
 @click.group()
 def tokens() -> None:
-    """Who may speak to the server."""
+    """See to who may speak to the server."""
 
 
 @tokens.command("ls")
@@ -78,7 +78,7 @@ def revoke_token(name: str, data: Path | None) -> None:
 
 @click.group()
 def registries() -> None:
-    """Where images come from and go to."""
+    """See to where images come from and go to."""
 
 
 @registries.command("ls")
@@ -114,7 +114,7 @@ def delete_registry(name: str, data: Path | None) -> None:
 
 @click.group()
 def rules() -> None:
-    """What is to be where."""
+    """Say what is to be where, and run it."""
 
 
 @rules.command("ls")
@@ -186,7 +186,7 @@ def run_rule(
 
 @click.group()
 def executions() -> None:
-    """Runs of rules."""
+    """Look at runs of rules, and stop them."""
 
 
 @executions.command("ls")

@@ -55,7 +55,7 @@ def test_the_services_of_the_compose_file_replicate_in_two_regions(
             assert not report.faults, str(report)
         states = httpx.get(
             f"http://127.0.0.1:{fleet.flower_port}/api/tasks?limit=10000",
-            auth=("admin", (fleet.volume / "admin_token").read_text().strip()),
+            auth=("admin", (fleet.volume / "flower_password").read_text().strip()),
             trust_env=False,
         ).json()
         workers = {task["worker"].split("@")[0] for task in states.values() if task["worker"]}
