@@ -82,6 +82,11 @@ class QueuePublisher:
         ]
         envelope.send(self._redis, queue, messages)
 
+    def waiting(self, region: str) -> int:
+        """Return how many messages stand in the queues of a region."""
+        names = (queues.urgent(region), queues.commit(region), queues.copy(region))
+        return sum(self._redis.llen(envelope.queue_key(name)) for name in names)
+
     def commit(self, region: str, ref: CopyRef) -> None:
         """Send a copy to be committed."""
         queue = queues.commit(region)

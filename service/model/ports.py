@@ -53,6 +53,9 @@ class StatePort(Protocol):
     def heartbeat(self, report: ProcessReport) -> None:
         """Say that this process lives."""
 
+    def farewell(self, boot: str) -> None:
+        """Say that this process ends in order: its slots are gone, and nothing that it held is lost."""
+
 
 class ClaimState(StrEnum):
     """What a claim on a blob came to."""
@@ -99,6 +102,9 @@ class Publisher(Protocol):
         self, region: str, ref: CopyRef, task_ids: Sequence[str], labels: Sequence[str]
     ) -> None:
         """Have each part of a copy placed by a task, and the copy committed after the last one."""
+
+    def waiting(self, region: str) -> int:
+        """Return how many messages stand in the queues of a region."""
 
     def commit(self, region: str, ref: CopyRef) -> None:
         """Have a copy committed."""

@@ -51,8 +51,15 @@ class Heartbeat:
             thread.start()
 
     def stop(self) -> None:
-        """Say no more; the row goes when it is old."""
+        """Say farewell, so that nobody counts on this process's slots any more."""
         self._stop.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout=5)
+        try:
+            self._state.farewell(self._report.boot)
+        except StoreUnavailable:
+            log.info("farewell_not_written")
 
     def _renew(self) -> None:
         while not self._stop.wait(self._settings.alive_seconds / 3):

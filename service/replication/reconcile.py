@@ -37,12 +37,21 @@ class Reconciler:
         for boot, count in found.items():
             log.warning("process_died", boot=boot, copies_planned_again=count)
         self._check_redis()
+        self._check_messages()
         woken = self._store.wake_overdue(self._settings.waiting_grace_seconds)
         if woken:
             log.info("waiting_too_long", copies=woken)
         for region, ref in self._store.uncommitted(self._settings.waiting_grace_seconds):
             log.info("commit_sent_again", copy=ref.id)
             self._publisher.commit(region, ref)
+
+    def _check_messages(self) -> None:
+        """Send again what was sent long ago to a region whose queues are empty by now."""
+        age = self._settings.visibility_timeout + self._settings.waiting_grace_seconds
+        for region in self._store.stale_regions(age):
+            if self._publisher.waiting(region) == 0:
+                count = self._store.resend_stale(region, age)
+                log.warning("messages_lost", region=region, copies_sent_again=count)
 
     def _check_redis(self) -> None:
         """Send everything unowned again as soon as Redis has lost its memory."""

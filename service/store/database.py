@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,7 +72,7 @@ class Database:
         def _connect(connection: Any, _record: Any) -> None:
             connection.isolation_level = None  # SQLAlchemy begins; pysqlite must not
             cursor = connection.cursor()
-            cursor.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(cursor, busy_timeout_seconds)
             cursor.execute("PRAGMA synchronous=FULL")
             cursor.execute("PRAGMA foreign_keys=ON")
             cursor.close()
@@ -184,6 +185,20 @@ def upsert(connection: Connection, table: Any) -> Any:
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
+
+
+def _write_ahead(cursor: Any, patience_seconds: float) -> None:
+    """Switch to WAL, which SQLite refuses at once, busy timeout or not, while another process does it."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.001, 0.01))  # noqa: S311 - jitter
+        else:
+            return
 
 
 def _is_transient(error: DBAPIError) -> bool:

@@ -20,6 +20,9 @@ from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.tables import copies, copy_blobs, executions, leases, processes, selections
 
+CRASHES_OF_A_SUSPECT = 2
+"""One crash is mostly the machine's: whole hosts are killed, and all that they held is innocent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Eligible:
@@ -236,8 +239,8 @@ class DispatchStore:
     def recover_dead(self, *, max_crashes: int) -> dict[str, int]:
         """Plan again what dead processes held; return how many copies, by boot id.
 
-        Each copy that a dead process held becomes a suspect. One that was a suspect already ran
-        alone, so that crash counts against it; after `max_crashes` it fails as poison. Copies that
+        A copy whose process died twice is a suspect and runs alone from then on; after `max_crashes`
+        more it fails as poison. Copies that
         stood in the queue are sent anew: a message popped by the dead process is lost (celery.md 1.3 #1).
         """
         with self._database.read() as connection:
@@ -263,35 +266,36 @@ class DispatchStore:
             lambda connection: _bury(connection, sorted(names), max_crashes=max_crashes)
         )
 
-    def resend_unowned(self, *, region: str | None = None) -> int:
+    def resend_unowned(self) -> int:
         """Make every copy eligible that was sent and that no process holds: Redis lost its messages."""
 
         def work(connection: Connection) -> int:
-            where = [copies.c.state == CopyState.DISPATCHED]
-            if region is not None:
-                where.append(copies.c.region == region)
-            sent = connection.execute(update(copies).where(*where).values(**_again()))
-            fanned = connection.execute(
-                update(copies)
-                .where(
-                    copies.c.state == CopyState.COPYING,
-                    exists().where(
-                        copy_blobs.c.copy_id == copies.c.id,
-                        copy_blobs.c.fence == copies.c.fence,
-                        copy_blobs.c.state == BlobState.PENDING,
-                        copy_blobs.c.owner == "",
-                    ),
-                )
-                .values(**_again())
-            )
             connection.execute(
                 update(executions)
                 .where(executions.c.planned.is_(False), executions.c.planner == "")
                 .values(plan_sent_at=0)
             )
-            return sent.rowcount + fanned.rowcount
+            return _resend(connection)
 
         return self._database.write(work)
+
+    def stale_regions(self, age_seconds: float) -> list[str]:
+        """Return the regions where a copy was sent long ago and nobody has taken it."""
+        old = copies.c.updated_at < now_epoch() - age_seconds
+        query = (
+            select(copies.c.region)
+            .where(old, or_(copies.c.state == CopyState.DISPATCHED, _has_idle_part()))
+            .distinct()
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def resend_stale(self, region: str, age_seconds: float) -> int:
+        """Make the copies of `stale_regions` eligible: their messages were lost one by one."""
+        old = copies.c.updated_at < now_epoch() - age_seconds
+        return self._database.write(
+            lambda connection: _resend(connection, copies.c.region == region, old)
+        )
 
     def wake_overdue(self, grace_seconds: float) -> int:
         """Look again at copies that waited too long: a wake-up was lost."""
@@ -424,7 +428,11 @@ def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> 
         )
         poison = connection.execute(
             update(copies)
-            .where(held, copies.c.suspect.is_(True), copies.c.crashes + 1 >= max_crashes)
+            .where(
+                held,
+                copies.c.suspect.is_(True),
+                copies.c.crashes + 1 >= CRASHES_OF_A_SUSPECT + max_crashes,
+            )
             .values(
                 state=CopyState.FAILED,
                 owner="",
@@ -441,8 +449,8 @@ def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> 
             .where(held)
             .values(
                 **_again(),
-                crashes=copies.c.crashes + func.coalesce(_as_int(copies.c.suspect), 0),
-                suspect=True,
+                crashes=copies.c.crashes + 1,
+                suspect=copies.c.crashes + 1 >= CRASHES_OF_A_SUSPECT,
             )
         ).rowcount
         connection.execute(
@@ -455,33 +463,31 @@ def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> 
         ).scalar_one_or_none()
         connection.execute(delete(processes).where(processes.c.boot == boot))
         if region is not None:
-            connection.execute(
-                update(copies)
-                .where(copies.c.state == CopyState.DISPATCHED, copies.c.region == region)
-                .values(**_again())
-            )
-            connection.execute(
-                update(copies)
-                .where(
-                    copies.c.state == CopyState.COPYING,
-                    copies.c.region == region,
-                    exists().where(
-                        copy_blobs.c.copy_id == copies.c.id,
-                        copy_blobs.c.fence == copies.c.fence,
-                        copy_blobs.c.state == BlobState.PENDING,
-                        copy_blobs.c.owner == "",
-                    ),
-                )
-                .values(**_again())
-            )
+            _resend(connection, copies.c.region == region)
         found[boot] = poison + again
     return found
 
 
-def _as_int(column: Any) -> Any:
-    from sqlalchemy import case
+def _has_idle_part() -> Any:
+    """Whether a part of a fanned-out copy was sent and nobody has taken it."""
+    return and_(
+        copies.c.state == CopyState.COPYING,
+        exists().where(
+            copy_blobs.c.copy_id == copies.c.id,
+            copy_blobs.c.fence == copies.c.fence,
+            copy_blobs.c.state == BlobState.PENDING,
+            copy_blobs.c.owner == "",
+        ),
+    )
 
-    return case((column.is_(True), 1), else_=0)
+
+def _resend(connection: Connection, *where: Any) -> int:
+    sent = update(copies).where(copies.c.state == CopyState.DISPATCHED, *where)
+    fanned_out = update(copies).where(_has_idle_part(), *where)
+    return sum(
+        connection.execute(statement.values(**_again())).rowcount
+        for statement in (sent, fanned_out)
+    )
 
 
 def _verdict(row: Any, counts: dict[str, int], matched: int) -> tuple[ExecutionState, str]:

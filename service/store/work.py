@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, update
 
 from service.model.states import BlobState, CopyState
 from service.model.work import (
@@ -221,6 +221,15 @@ class SqlState:
                         seen_at=now_epoch(),
                     )
                 )
+
+        self._database.write(work)
+
+    def farewell(self, boot: str) -> None:
+        """Remove the process's row, unless it still holds copies: then it counts as dead in time."""
+
+        def work(connection: Connection) -> None:
+            holds = select(copies.c.id).where(copies.c.owner == boot).exists()
+            connection.execute(delete(processes).where(processes.c.boot == boot, ~holds))
 
         self._database.write(work)
 
