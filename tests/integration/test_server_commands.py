@@ -1,0 +1,219 @@
+"""Commands that ask a server, against the API as a process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, update
+
+from api.cli.connection import connect
+from api.cli.main import main
+from service.errors import InvalidConfiguration
+from service.model.states import ExecutionState
+from service.store.tables import executions
+from tests.support.api_process import ApiProcess
+from tests.support.transship import write_rules
+
+
+@dataclass
+class Said:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
+    made = ApiProcess(tmp_path_factory.mktemp("api"))
+    with made.process:
+        made.process.wait_ready(made.ready)
+        yield made
+    made.services.close()
+
+
+@pytest.fixture
+def run(
+    server: ApiProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    monkeypatch.setenv("TRANSSHIP_URL", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setenv("TRANSSHIP_TOKEN", server.token)
+
+    def call(*words: str) -> Said:
+        code: Any = 0
+        try:
+            main(list(words))
+        except SystemExit as error:
+            code = error.code or 0
+        printed = capsys.readouterr()
+        return Said(int(code), printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def fleet(run: Run, tmp_path: Path) -> Path:
+    """A rule is applied, and no run of it is open."""
+    file = write_rules(tmp_path / "transship.yaml", "https://a.example", "https://b.example")
+    assert run("apply", "-f", str(file)).code == 0
+    return file
+
+
+def end(server: ApiProcess, state: ExecutionState) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(update(executions).values(state=state, finished_at=1.0))
+
+    server.services.database.write(work)
+
+
+def test_apply_creates_then_replaces(run: Run, fleet: Path) -> None:
+    again = run("apply", "-f", str(fleet), "--json")
+
+    assert again.json["changes"] == [
+        {"kind": "registries", "name": "source", "action": "replaced"},
+        {"kind": "registries", "name": "destination", "action": "replaced"},
+        {"kind": "rules", "name": "fleet", "action": "replaced"},
+    ]
+
+
+def test_dry_run_writes_nothing(run: Run, fleet: Path, tmp_path: Path) -> None:
+    other = write_rules(tmp_path / "o.yaml", "https://c.example", "https://d.example", name="other")
+
+    said = run("apply", "-f", str(other), "--dry-run")
+
+    assert "rules/other would be created" in said.out
+    assert "other" not in run("rules", "ls").out
+    assert run("registries", "show", "source").json["url"] == "https://a.example"
+
+
+def test_apply_of_a_broken_file_names_the_line_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text("version: 1\nregistries:\n  - {name: new, urll: x}\n")
+
+    said = run("apply", "-f", str(file))
+
+    assert said.code == 2
+    assert "broken.yaml:3" in said.err
+    assert "new" not in run("registries", "ls").out
+
+
+def test_lists_and_objects_are_shown(run: Run, fleet: Path) -> None:
+    assert "https://a.example" in run("registries", "ls").out
+    assert [item["name"] for item in run("rules", "ls", "--json").json["items"]] == ["fleet"]
+    assert run("rules", "show", "fleet").json["source"] == "source"
+    assert "source -> destination" in run("rules", "ls").out
+
+
+def test_run_prints_the_id_and_waiting_gives_the_result(
+    run: Run, fleet: Path, server: ApiProcess
+) -> None:
+    identity = run("rules", "run", "fleet").out.strip()
+    in_vain = run("rules", "run", "fleet", "--wait", "--timeout", "0")
+    end(server, ExecutionState.SUCCEEDED)
+    ended = run("executions", "watch", identity)
+
+    assert run("executions", "show", identity).json["id"] == identity
+    assert in_vain.code == 3
+    assert (ended.code, "succeeded" in ended.out) == (0, True)
+
+
+def test_failed_run_is_exit_code_1(run: Run, fleet: Path, server: ApiProcess) -> None:
+    identity = run("rules", "run", "fleet").out.strip()
+    end(server, ExecutionState.FAILED)
+
+    watched = run("executions", "watch", identity, "--json")
+
+    assert watched.code == 1
+    assert json.loads(watched.out)["state"] == "failed"
+    assert run("executions", "failures", identity, "--json").json == {"items": [], "next": None}
+    assert identity in run("executions", "ls", "--state", "failed", "--limit", "1").out
+
+
+def test_key_gives_the_same_run_again(run: Run, fleet: Path, server: ApiProcess) -> None:
+    first = run("rules", "run", "fleet", "--idempotency-key", "k1").out
+    end(server, ExecutionState.SUCCEEDED)
+
+    assert run("rules", "run", "fleet", "--idempotency-key", "k1").out == first
+
+
+def test_stop_is_told(run: Run, fleet: Path, server: ApiProcess) -> None:
+    identity = run("rules", "run", "fleet").out.strip()
+
+    assert run("executions", "stop", identity).out.strip() == "stopping"
+    end(server, ExecutionState.STOPPED)
+
+
+def test_tokens_are_made_and_revoked(
+    run: Run, fleet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = run("tokens", "create", "ci", "--role", "viewer").out.strip()
+    assert "ci" in run("tokens", "ls").out
+    monkeypatch.setenv("TRANSSHIP_TOKEN", text)
+
+    assert run("rules", "ls").code == 0
+    refused = run("rules", "run", "fleet")
+
+    assert refused.code == 2
+    assert "role viewer" in refused.err
+
+
+def test_unknown_things_and_tokens_are_exit_code_2(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("rules", "show", "no/thing").code == 2
+    assert run("rules", "run", "nothing").code == 2
+    monkeypatch.setenv("TRANSSHIP_TOKEN", "wrong")
+    refused = run("rules", "ls")
+    assert refused.code == 2
+    assert "TRANSSHIP_TOKEN" in refused.err
+
+
+def test_registry_in_use_is_not_deleted(run: Run, fleet: Path) -> None:
+    said = run("registries", "delete", "source")
+
+    assert said.code == 2
+    assert "rule fleet" in said.err
+
+
+def test_server_that_is_not_there_is_exit_code_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSSHIP_URL", "http://127.0.0.1:1")
+
+    said = run("rules", "ls")
+
+    assert said.code == 3
+    assert "does not answer" in said.err
+
+
+def test_token_is_not_sent_in_the_clear(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSSHIP_URL", "http://transship.example")
+
+    assert run("rules", "ls").code == 2
+
+
+def test_missing_variables_are_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRANSSHIP_TOKEN")
+    assert "TRANSSHIP_TOKEN is not set" in run("rules", "ls").err
+    monkeypatch.delenv("TRANSSHIP_URL")
+    assert "--data" in run("rules", "ls").err
+
+
+def test_data_folder_names_the_server(run: Run, server: ApiProcess, tmp_path: Path) -> None:
+    (tmp_path / "engine.json").write_text(json.dumps({"api": f"http://127.0.0.1:{server.port}"}))
+    (tmp_path / "admin.token").write_text(f"{server.token}\n")
+
+    assert run("tokens", "ls", "--data", str(tmp_path)).code == 0
+    with pytest.raises(InvalidConfiguration, match="not the data folder"):
+        connect(tmp_path / "nothing")
