@@ -254,6 +254,19 @@ class DispatchStore:
                 .scalars()
                 .all()
             )
+            owners |= set(
+                connection.execute(
+                    select(copy_blobs.c.owner)
+                    .join(copies, copies.c.id == copy_blobs.c.copy_id)
+                    .where(
+                        copies.c.state == CopyState.COPYING,
+                        copies.c.fence == copy_blobs.c.fence,
+                        copy_blobs.c.state == BlobState.PENDING,
+                        copy_blobs.c.owner != "",
+                    )
+                    .distinct()
+                ).scalars()
+            )
             planners = set(
                 connection.execute(
                     select(executions.c.planner).where(executions.c.planner != "").distinct()

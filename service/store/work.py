@@ -264,8 +264,12 @@ def _copy_work(row: Row[Any]) -> CopyWork:
     )
 
 
+def _place(proof: Proof) -> tuple[str, str, str, str]:
+    return proof.registry, proof.scope, proof.digest, proof.repository
+
+
 def _prove(connection: Connection, execution: str, proofs: Sequence[Proof]) -> None:
-    for proof in proofs:
+    for proof in sorted(proofs, key=_place):  # one order for all, or PostgreSQL finds deadlocks
         epoch = func.coalesce(
             select(ledgers.c.epoch)
             .where(ledgers.c.registry == proof.registry, ledgers.c.scope == proof.scope)
