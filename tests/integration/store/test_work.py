@@ -301,7 +301,7 @@ def test_a_heartbeat_makes_the_row_and_renews_it(plot: Plot) -> None:
 
 def test_a_process_that_ends_in_order_leaves_no_row_unless_it_holds_work(plot: Plot) -> None:
     work = plot.running("v1", boot="busy", rule="busy")[0]
-    fanned_out = plot.fanned_out(["a"], ["b"], tag="v2", boot="fan")
+    fanned_out = plot.fanned_out(["a"], tag="v2", boot="fan")
     assert plot.state.begin_part(fanned_out.ref, 0, "part") is not None
     for boot in ("busy", "part", "idle"):
         plot.heartbeat(boot)
