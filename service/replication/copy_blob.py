@@ -42,7 +42,10 @@ class BlobPlacer:
     # ---- without moving bytes --------------------------------------------------------------------
 
     def settle(self, blobs: Iterable[Descriptor]) -> list[Descriptor]:
-        """Prove what is in place, mount what the registry has elsewhere; return what is missing."""
+        """Prove what is in place, mount what the registry has elsewhere; return what is missing.
+
+        The proofs reach the ledger with the next flush.
+        """
         wanted = [blob for blob in blobs if str(blob.digest) not in self.proved]
         known = self._known(wanted)
         missing = []
@@ -50,7 +53,6 @@ class BlobPlacer:
             self._check_cancelled()
             if not self._settle_one(blob, known.get(str(blob.digest), [])):
                 missing.append(blob)
-        self.flush()
         return missing
 
     def _known(self, blobs: Sequence[Descriptor]) -> dict[str, list[Presence]]:

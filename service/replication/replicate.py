@@ -111,9 +111,13 @@ def _copy(engine: Engine, work: CopyWork, counters: Counters, *, fan_out: bool) 
     tree = TreeReader(engine, work).read(digest)
     placer = BlobPlacer(engine, work, counters)
     missing = placer.settle(tree.blobs())
+    small = sum(blob.size for blob in missing) < engine.settings.small_image_bytes
+    in_one = fan_out and bool(missing) and small
+    if not in_one:
+        placer.flush()
     if missing and not fan_out:
         return _unplaced(engine, work, counters, placer, missing)
-    if missing and sum(blob.size for blob in missing) >= engine.settings.small_image_bytes:
+    if missing and not in_one:
         return _fan_out(engine, work, counters, placer, missing)
     if missing:
         held = _be_patient(placer, placer.transfer(missing))

@@ -269,31 +269,34 @@ def _place(proof: Proof) -> tuple[str, str, str, str]:
 
 
 def _prove(connection: Connection, execution: str, proofs: Sequence[Proof]) -> None:
-    for proof in sorted(proofs, key=_place):  # one order for all, or PostgreSQL finds deadlocks
-        epoch = func.coalesce(
-            select(ledgers.c.epoch)
-            .where(ledgers.c.registry == proof.registry, ledgers.c.scope == proof.scope)
-            .scalar_subquery(),
-            0,
+    """Write one statement for each registry, with the epoch that stands in this transaction."""
+    by_ledger: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for proof in proofs:
+        by_ledger.setdefault((proof.registry, proof.scope), []).append(
+            {
+                "registry": proof.registry,
+                "scope": proof.scope,
+                "digest": proof.digest,
+                "repository": proof.repository,
+                "size": proof.size,
+                "execution_id": execution,
+            }
         )
-        values = {
-            "size": proof.size,
-            "epoch": epoch,
-            "execution_id": execution,
-            "proved_at": now_epoch(),
-        }
-        statement = upsert(connection, presence).values(
-            registry=proof.registry,
-            scope=proof.scope,
-            digest=proof.digest,
-            repository=proof.repository,
-            **values,
-        )
+    for (registry, scope), rows in by_ledger.items():
+        epoch = connection.execute(
+            select(ledgers.c.epoch).where(ledgers.c.registry == registry, ledgers.c.scope == scope)
+        ).scalar_one_or_none()
+        now = connection.execute(select(now_epoch())).scalar_one()
+        statement = upsert(connection, presence)
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["registry", "scope", "digest", "repository"],
-                set_={key: statement.excluded[key] for key in values},
-            )
+                set_={
+                    name: statement.excluded[name]
+                    for name in ("size", "epoch", "execution_id", "proved_at")
+                },
+            ),
+            [{**row, "epoch": epoch or 0, "proved_at": now} for row in rows],
         )
 
 
