@@ -58,6 +58,7 @@ def run_scheduler(settings: Settings) -> int:
     """Drive due rules, windows and reconciliation until SIGTERM; returns the exit code."""
     from service.bootstrap import open_services
     from service.replication.heartbeat import Heartbeat
+    from service.replication.metrics import Metrics
     from workers.signatures import QueuePublisher
 
     services = open_services(settings)
@@ -72,6 +73,8 @@ def run_scheduler(settings: Settings) -> int:
         settings, services.state, services.boot, kind="scheduler", region=settings.region
     )
     heartbeat.start()
+    if settings.metrics_listen:
+        Metrics().serve(settings.metrics_listen)
     services.drive(QueuePublisher(services.redis)).run(stop)
     heartbeat.stop()
     services.close()

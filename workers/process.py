@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
@@ -33,9 +34,12 @@ class WorkerProcess:
             keep_alive=self.services.claims.keep_alive,
         )
         self._ended = threading.Event()
+        self._end_metrics: Callable[[], None] | None = None
 
     def start(self) -> None:
         """Begin to report."""
+        if self.settings.metrics_listen:
+            self._end_metrics = self.engine.metrics.serve(self.settings.metrics_listen)
         self._heartbeat.start()
 
     def drain(self) -> None:
@@ -52,6 +56,8 @@ class WorkerProcess:
         self._ended.set()
         self.engine.draining.set()
         self._heartbeat.stop()
+        if self._end_metrics is not None:
+            self._end_metrics()
         try:
             self.services.claims.bury(self.services.boot)
         except RedisError:

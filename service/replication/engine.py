@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from service.model.digest import Digest
 from service.model.manifest import Manifest
 from service.model.ports import ClaimPort, Publisher, StatePort
-from service.model.work import CopyRef
+from service.model.work import CopyRef, Outcome
 from service.replication.clients import Clients, Meter
+from service.replication.metrics import Metrics
 from service.settings import Settings
 
 MANIFEST_CACHE_BYTES = 32 << 20
@@ -63,8 +64,14 @@ class Engine:
     publisher: Publisher
     clients: Clients
     meter: Meter
+    metrics: Metrics = field(default_factory=Metrics)
     manifests: ManifestCache = field(default_factory=ManifestCache)
     draining: threading.Event = field(default_factory=threading.Event)
+
+    def post(self, outcomes: Sequence[Outcome]) -> None:
+        """Record outcomes in the state and in this process's metrics."""
+        self.state.post(outcomes)
+        self.metrics.count(outcomes)
 
     def cancelled(self, ref: CopyRef, every_seconds: float = 1.0) -> Callable[[], bool]:
         """Return a check, cheap enough for every chunk: the fence is old, or the process drains."""

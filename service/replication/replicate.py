@@ -71,7 +71,7 @@ def copy_part(engine: Engine, ref: CopyRef, part: int, *, last: bool) -> str:
     counters = Counters()
     with engine.meter.collect(counters.requests):
         placed = _place_part(engine, work, counters)
-    engine.state.post([PartEnded(work, counters, tuple(placed))])
+    engine.post([PartEnded(work, counters, tuple(placed))])
     if last:
         return commit_manifest(engine, ref)
     return "placed"
@@ -90,7 +90,7 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
             outcome = outcome_of(error, work, counters, engine.settings)
             if not isinstance(error, Cancelled):
                 _log(work, error, outcome)
-    engine.state.post([outcome])
+    engine.post([outcome])
     if isinstance(outcome, CopyFansOut):
         engine.publisher.fan_out(
             work.region, work.ref, outcome.task_ids, [_label(work, part) for part in outcome.parts]
