@@ -16,6 +16,7 @@ class CopyRef:
 
     id: int
     fence: int
+    label: str = field(default="", compare=False, repr=False)  # for people: what Flower shows
 
 
 @dataclass(frozen=True, slots=True)
