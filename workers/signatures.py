@@ -62,7 +62,7 @@ class QueuePublisher:
                 identity=task_id(ref, "commit"),
                 args=[ref.id, ref.fence],
                 queue=queues.commit(region),
-                argsrepr=f"copy {ref.id}.{ref.fence}",
+                argsrepr=_label(ref),
             )
         )
         if group is not None:
@@ -95,7 +95,7 @@ class QueuePublisher:
             identity=_fresh_id(),
             args=[ref.id, ref.fence],
             queue=queue,
-            argsrepr=f"copy {ref.id}.{ref.fence}",
+            argsrepr=_label(ref),
         )
         envelope.send(self._redis, queue, [text])
 
@@ -107,5 +107,9 @@ def _fresh_id() -> str:
 
 
 def _page_label(page: Sequence[CopyRef]) -> str:
-    first = f"copy {page[0].id}.{page[0].fence}"
+    first = _label(page[0])
     return first if len(page) == 1 else f"{first} and {len(page) - 1} more"
+
+
+def _label(ref: CopyRef) -> str:
+    return ref.label or f"copy {ref.id}.{ref.fence}"

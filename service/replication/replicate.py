@@ -282,10 +282,7 @@ TRANSIENT = frozenset({"network", "server", "throttled", "corrupt", "stopped"})
 def _label(work: CopyWork, blobs: Sequence[PartBlob]) -> str:
     size = sum(blob.size for blob in blobs)
     what = blobs[0].digest[:19] if len(blobs) == 1 else f"{len(blobs)} small blobs"
-    return (
-        f"{work.destination_registry} <- {work.source_registry} "
-        f"{work.source_repository}:{work.source_reference} {what} ({size / 1e6:.1f} MB)"
-    )
+    return f"{work.ref.label} {what} ({size / 1e6:.1f} MB)"
 
 
 def _log(work: CopyWork, error: Exception, outcome: CopyEnded | CopyPostponed) -> None:

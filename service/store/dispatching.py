@@ -19,6 +19,7 @@ from service.model.work import CopyRef
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.tables import copies, copy_blobs, executions, leases, processes, selections
+from service.store.work import label
 
 CRASHES_OF_A_SUSPECT = 2
 """One crash is mostly the machine's: whole hosts are killed, and all that they held is innocent."""
@@ -34,6 +35,7 @@ class Eligible:
     region: str
     priority: int
     suspect: bool
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,10 @@ class DispatchStore:
                 copies.c.priority,
                 copies.c.suspect,
                 copies.c.started,
+                copies.c.source_registry,
+                copies.c.source_repository,
+                copies.c.source_reference,
+                copies.c.destination_registry,
                 turn,
             )
             .where(
@@ -142,7 +148,15 @@ class DispatchStore:
         )
         with self._database.read() as connection:
             return [
-                Eligible(r.id, r.fence, r.execution_id, r.region, r.priority, bool(r.suspect))
+                Eligible(
+                    r.id,
+                    r.fence,
+                    r.execution_id,
+                    r.region,
+                    r.priority,
+                    bool(r.suspect),
+                    label(r),
+                )
                 for r in connection.execute(query)
             ]
 
@@ -178,7 +192,7 @@ class DispatchStore:
                     )
                 )
                 if changed.rowcount == 1:
-                    sent.append(CopyRef(item.id, item.fence + 1))
+                    sent.append(CopyRef(item.id, item.fence + 1, item.label))
             return sent
 
         return self._database.write(work)

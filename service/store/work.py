@@ -242,9 +242,17 @@ def _belongs_to(prefix: str) -> Any:
     return or_(digest_tags.c.tag == prefix, digest_tags.c.tag.like(f"{prefix}.%"))
 
 
+def label(row: Row[Any]) -> str:
+    """Return which copy a row is, in the words that Flower and logs show."""
+    return (
+        f"{row.destination_registry} <- {row.source_registry} "
+        f"{row.source_repository}:{row.source_reference}"
+    )
+
+
 def _copy_work(row: Row[Any]) -> CopyWork:
     return CopyWork(
-        ref=CopyRef(row.id, row.fence),
+        ref=CopyRef(row.id, row.fence, label(row)),
         execution=row.execution_id,
         rule=row.rule,
         region=row.region,

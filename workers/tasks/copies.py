@@ -14,7 +14,9 @@ def register(app: Celery) -> None:
 
     @app.task(name=signatures.REPLICATE)
     def replicate(refs: list[list[int]]) -> dict[str, int]:
-        return use_cases.replicate(process.current().engine, [CopyRef(*ref) for ref in refs])
+        return use_cases.replicate(
+            process.current().engine, [CopyRef(copy, fence) for copy, fence in refs]
+        )
 
     @app.task(name=signatures.COPY_BLOB)
     def copy_blob(copy: int, fence: int, part: int, last: bool) -> dict[str, int | str]:
