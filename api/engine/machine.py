@@ -63,6 +63,7 @@ class Machine:
         self.data.note(redis=self.settings.redis_url)
         self._services = Services(self.settings)
         create_or_upgrade(self._services.database)
+        self._services.dispatching.forget_processes()  # the lock says that nobody else is here
         for number in range(1, workers + 1):
             self.start_child(f"worker-{number}", [sys.executable, "-m", "workers.main", "worker"])
         redis_server.wait_ready(self.data.redis_socket)

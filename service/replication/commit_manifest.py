@@ -7,11 +7,16 @@ last, so that a reader at the destination sees the old image or the whole new on
 from __future__ import annotations
 
 import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from service.errors import Cancelled, Corrupt, ManifestBlobUnknown, ServerError
 from service.model.digest import Digest
 from service.model.manifest import Manifest, parse_manifest
 from service.model.media_types import OCI_INDEX
+from service.model.ports import ClaimState
 from service.model.reference import digest_tag, is_digest_tag
 from service.model.states import CopyState
 from service.model.work import (
@@ -26,6 +31,7 @@ from service.replication.engine import Engine
 from service.replication.tree import Tree
 
 READ_BACK_TRIES = 3
+FALLBACK_LOCK_SECONDS = 30.0
 
 
 class Committer:
@@ -91,8 +97,11 @@ class Committer:
         if subject is None:
             return
         tag = digest_tag(subject.digest)
-        present = self._fallback(tag)
-        entries = list(present) if present is not None else []
+        with self._alone_with(tag):
+            self._add_to_fallback(tag, manifest)
+
+    def _add_to_fallback(self, tag: str, manifest: Manifest) -> None:
+        entries = self._fallback(tag)
         if any(entry.get("digest") == str(manifest.digest) for entry in entries):
             return
         entry = {
@@ -107,11 +116,33 @@ class Committer:
             entry["annotations"] = dict(manifest.annotations)
         self._put_index(tag, [*entries, entry])
 
-    def _fallback(self, tag: str) -> list[dict[str, object]] | None:
-        """Return the entries of a fallback tag at the destination; None when there is none."""
+    @contextmanager
+    def _alone_with(self, tag: str) -> Iterator[None]:
+        """Keep other copies from changing a fallback tag meanwhile: registries have no compare-and-swap."""
+        work, claims = self._work, self._engine.claims
+        scope = self._engine.clients.scope(work.destination_registry)
+        name = f"tag:{work.destination_repository}:{tag}"
+        token = f"{self._engine.boot}/{os.urandom(6).hex()}"
+        deadline = time.monotonic() + FALLBACK_LOCK_SECONDS
+        while claims.claim(work.destination_registry, scope, name, token)[0] is ClaimState.HELD:
+            if self._cancelled():
+                raise Cancelled
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"{tag} is being changed by another copy for too long",
+                    registry=work.destination_registry,
+                )
+            time.sleep(0.02)
+        try:
+            yield
+        finally:
+            claims.give_up(work.destination_registry, scope, name, token, corrupt=False)
+
+    def _fallback(self, tag: str) -> list[dict[str, object]]:
+        """Return the entries of a fallback tag at the destination; none when there is no such tag."""
         repository = self._work.destination_repository
         if self._destination.head_manifest(repository, tag) is None:
-            return None
+            return []
         manifest = self._destination.get_manifest(repository, tag)
         document = json.loads(manifest.raw)
         entries: list[dict[str, object]] = document.get("manifests", [])
@@ -126,15 +157,18 @@ class Committer:
 
     def _put_digest_tag(self, tag: str, manifest: Manifest) -> None:
         """Put a cosign or fallback tag: the source's bytes, or a union where the destination has more."""
-        if manifest.kind == "index" and "." not in tag:
-            present = self._fallback(tag) or []
+        if manifest.kind != "index" or "." in tag:
+            self._destination.put_manifest(self._work.destination_repository, tag, manifest)
+            return
+        with self._alone_with(tag):
+            present = self._fallback(tag)
             source = json.loads(manifest.raw).get("manifests", [])
             digests = {entry.get("digest") for entry in source}
             extra = [entry for entry in present if entry.get("digest") not in digests]
             if extra:
                 self._put_index(tag, [*source, *extra])
-                return
-        self._destination.put_manifest(self._work.destination_repository, tag, manifest)
+            else:
+                self._destination.put_manifest(self._work.destination_repository, tag, manifest)
 
     # ---- the tag ---------------------------------------------------------------------------------
 

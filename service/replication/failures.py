@@ -9,6 +9,7 @@ from service.errors import (
     Corrupt,
     ManifestBlobUnknown,
     ManifestNotFound,
+    NotFound,
     RegistryError,
     Throttled,
     TransshipError,
@@ -59,7 +60,13 @@ def outcome_of(
         return CopyPostponed(
             work, counters, replanned=True, failure_class=error.failure_class, reason=reason
         )
-    return _failed(work, counters, error.failure_class, reason, error.hint)
+    return _failed(work, counters, error.failure_class, reason, _hint(error, work))
+
+
+def _hint(error: TransshipError, work: CopyWork) -> str:
+    if error.hint or not isinstance(error, NotFound) or error.registry == work.source_registry:
+        return error.hint
+    return "the destination may want its project or repository created before the first push"
 
 
 def backoff(failures: int, settings: Settings) -> float:

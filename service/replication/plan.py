@@ -21,6 +21,7 @@ from service.store.work import SqlState
 from service.telemetry import get_logger
 
 MAX_PLAN_ATTEMPTS = 4
+MAX_TOLD_SECONDS = 900.0
 REPOSITORIES_AT_ONCE = 8
 
 log = get_logger("plan")
@@ -199,7 +200,7 @@ class Planner:
             reason = f"{reason} ({error.hint})"
         attempts = self._plans.attempts(execution)
         if error.retryable and attempts < MAX_PLAN_ATTEMPTS:
-            told = getattr(error, "retry_after_seconds", None)
+            told = min(getattr(error, "retry_after_seconds", None) or 0.0, MAX_TOLD_SECONDS)
             pause = told or random.uniform(0.5, 1) * self._settings.retry_seconds * 2**attempts  # noqa: S311 - jitter
             log.warning("planning_postponed", execution=execution, reason=reason, pause=pause)
             self._plans.postpone(execution, pause, reason="", failure_class="")

@@ -293,6 +293,15 @@ class DispatchStore:
             lambda connection: _bury(connection, sorted(names), max_crashes=max_crashes)
         )
 
+    def forget_processes(self) -> None:
+        """Count every process as dead and every lease as over: for an engine that is alone for sure."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(leases))
+            connection.execute(update(processes).values(seen_at=0.0))
+
+        self._database.write(work)
+
     def resend_unowned(self) -> int:
         """Make every copy eligible that was sent and that no process holds: Redis lost its messages."""
 
