@@ -1,0 +1,150 @@
+"""Claims in a real Redis: one mover a blob, the dead give way, waiters are woken, loss is harmless."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from service.model.ports import ClaimState
+from service.store.claims import CORRUPT_SECONDS, DONE_SECONDS, RedisClaims
+
+DIGEST = "sha256:" + "a" * 64
+PLACE = ("west", "user", DIGEST)
+MINE, HELD, DONE, CORRUPT = (ClaimState(s) for s in ("mine", "held", "done", "corrupt"))
+
+
+@pytest.fixture
+def claims(client: redis.Redis) -> RedisClaims:
+    made = RedisClaims(client)
+    for boot in ("a", "b"):
+        made.keep_alive(boot, 60)
+    return made
+
+
+def test_a_claim_is_held_against_others_and_kept_by_its_own(claims: RedisClaims) -> None:
+    assert claims.claim(*PLACE, "a/1") == (MINE, "")
+    assert claims.claim(*PLACE, "b/2") == (HELD, "a/1")
+    assert claims.claim(*PLACE, "a/2") == (HELD, "a/1")
+    assert claims.claim(*PLACE, "a/1") == (MINE, "")
+    assert claims.moving(*PLACE)
+    assert not claims.moving("west", "other", DIGEST)
+    assert claims.claim("west", "other", DIGEST, "b/2") == (MINE, "")
+    assert claims.claim("north", "user", DIGEST, "b/2") == (MINE, "")
+
+
+def test_of_many_threads_one_gets_the_claim(claims: RedisClaims) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        states = list(pool.map(lambda n: claims.claim(*PLACE, f"a/{n}")[0], range(16)))
+
+    assert states.count(MINE) == 1
+    assert states.count(HELD) == 15
+
+
+def test_a_dead_owners_claim_is_taken_at_once(claims: RedisClaims) -> None:
+    claims.claim(*PLACE, "a/1")
+    claims.bury("a")
+
+    assert not claims.moving(*PLACE)
+    assert not claims.wait(*PLACE, 7)
+    assert claims.claim(*PLACE, "b/2") == (MINE, "")
+    assert claims.give_up(*PLACE, "a/1", corrupt=False) == []
+    assert claims.claim(*PLACE, "a/3") == (HELD, "b/2")
+
+
+def test_an_alive_key_lapses_by_itself(claims: RedisClaims, client: redis.Redis) -> None:
+    claims.keep_alive("c", 0.25)
+    assert 0 < client.pttl("transship:alive:c") <= 250
+
+
+def test_done_tells_where_and_wakes_all(claims: RedisClaims, client: redis.Redis) -> None:
+    other = "sha256:" + "b" * 64
+    claims.claim(*PLACE, "a/1")
+    claims.claim("west", "user", other, "a/1")
+    assert claims.wait(*PLACE, 7)
+    assert claims.wait(*PLACE, 8)
+    assert claims.wait("west", "user", other, 9)
+
+    woken = claims.finish("west", "user", [DIGEST, other], "a/1", "mirror/app")
+
+    assert sorted(woken) == [7, 8, 9]
+    assert claims.claim(*PLACE, "b/2") == (DONE, "mirror/app")
+    assert not claims.wait(*PLACE, 10)
+    assert claims.finish("west", "user", [DIGEST], "a/1", "mirror/app") == []
+    assert 0 < client.ttl(f"transship:done:west:user:{DIGEST}") <= DONE_SECONDS
+    assert client.keys("transship:waiters:*") == []
+    assert client.keys("transship:claim:*") == []
+
+
+def test_finish_leaves_a_claim_that_was_taken_over(claims: RedisClaims) -> None:
+    claims.claim(*PLACE, "a/1")
+    claims.bury("a")
+    claims.claim(*PLACE, "b/2")
+
+    claims.finish("west", "user", [DIGEST], "a/1", "mirror/app")
+
+    assert claims.moving(*PLACE)
+
+
+def test_giving_up_promotes_exactly_one_waiter(claims: RedisClaims) -> None:
+    claims.claim(*PLACE, "a/1")
+    for copy in (7, 8, 9):
+        claims.wait(*PLACE, copy)
+
+    (leader,) = claims.give_up(*PLACE, "a/1", corrupt=False)
+
+    assert leader in (7, 8, 9)
+    assert claims.give_up(*PLACE, "a/1", corrupt=False) == []
+    assert claims.claim(*PLACE, "b/2") == (MINE, "")
+    woken = claims.finish("west", "user", [DIGEST], "b/2", "mirror/app")
+    assert sorted([leader, *woken]) == [7, 8, 9]
+
+
+def test_a_corrupt_source_wakes_all_and_is_remembered(
+    claims: RedisClaims, client: redis.Redis
+) -> None:
+    claims.claim(*PLACE, "a/1")
+    for copy in (7, 8):
+        claims.wait(*PLACE, copy)
+
+    assert sorted(claims.give_up(*PLACE, "a/1", corrupt=True)) == [7, 8]
+
+    assert claims.claim(*PLACE, "b/2") == (CORRUPT, "")
+    assert 0 < client.ttl(f"transship:corrupt:west:user:{DIGEST}") <= CORRUPT_SECONDS
+
+
+def test_flushall_is_harmless(claims: RedisClaims, client: redis.Redis) -> None:
+    epoch = claims.new_epoch()
+    assert claims.new_epoch() == claims.epoch() == epoch
+    claims.claim(*PLACE, "a/1")
+    claims.wait(*PLACE, 7)
+
+    client.flushall()
+    client.script_flush()
+
+    assert claims.epoch() == ""
+    assert claims.new_epoch() not in ("", epoch)
+    assert not claims.wait(*PLACE, 8)
+    assert claims.claim(*PLACE, "b/2") == (MINE, "")
+    client.script_flush()
+    assert claims.finish("west", "user", [DIGEST], "a/1", "mirror/app") == []
+    assert claims.claim(*PLACE, "a/3") == (DONE, "mirror/app")
+    client.script_flush()
+    assert claims.give_up(*PLACE, "a/1", corrupt=False) == []
+
+
+def test_every_key_but_the_epoch_and_claims_lapses(
+    claims: RedisClaims, client: redis.Redis
+) -> None:
+    """A claim hangs on its owner's alive key; all else is bounded in time, so in memory, too."""
+    claims.new_epoch()
+    claims.claim(*PLACE, "a/1")
+    claims.wait(*PLACE, 7)
+    claims.finish("west", "user", ["sha256:" + "c" * 64], "a/1", "mirror/app")
+    claims.claim("west", "user", "sha256:" + "d" * 64, "a/1")
+    claims.give_up("west", "user", "sha256:" + "d" * 64, "a/1", corrupt=True)
+
+    eternal = sorted(key.decode() for key in client.keys("*") if client.ttl(key) == -1)
+
+    assert eternal == [f"transship:claim:west:user:{DIGEST}", "transship:epoch"]
