@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from redis.exceptions import RedisError
 
 from service.errors import BlobNotFound, Cancelled, Corrupt
 from service.model.descriptor import Descriptor
@@ -193,7 +196,19 @@ class BlobPlacer:
         """Write proofs durably, then turn claims into done markers and wake who waited."""
         proofs, self._fresh_proofs = self._fresh_proofs, []
         uploaded, self._uploaded = self._uploaded, []
-        self._engine.state.prove(self._work.execution, proofs)
+        try:
+            self._engine.state.prove(self._work.execution, proofs)
+        except BaseException:
+            for digest in uploaded:  # or this living process would keep others off them for good
+                with suppress(RedisError):
+                    self._engine.claims.give_up(
+                        self._work.destination_registry,
+                        self._scope,
+                        digest,
+                        self._token,
+                        corrupt=False,
+                    )
+            raise
         if uploaded:
             woken = self._engine.claims.finish(
                 self._work.destination_registry,

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from service.errors import StoreUnavailable
 from service.model.digest import Digest
 from service.model.manifest import Manifest
 from service.model.ports import ClaimPort, Publisher, StatePort
@@ -15,8 +16,13 @@ from service.model.work import CopyRef, Outcome
 from service.replication.clients import Clients, Meter
 from service.replication.metrics import Metrics
 from service.settings import Settings
+from service.telemetry import get_logger
 
 MANIFEST_CACHE_BYTES = 32 << 20
+POST_PAUSE_SECONDS = 0.1
+MAX_POST_PAUSE_SECONDS = 2.0
+
+log = get_logger("engine")
 
 
 class ManifestCache:
@@ -69,8 +75,22 @@ class Engine:
     draining: threading.Event = field(default_factory=threading.Event)
 
     def post(self, outcomes: Sequence[Outcome]) -> None:
-        """Record outcomes in the state and in this process's metrics."""
-        self.state.post(outcomes)
+        """Record outcomes in the state and in this process's metrics.
+
+        Tries for as long as the state does not answer: a copy whose outcome is lost would be held
+        by this process for good. Raises StoreUnavailable only while the process drains, since its
+        end lets go of all that it held.
+        """
+        pause = POST_PAUSE_SECONDS
+        while True:
+            try:
+                self.state.post(outcomes)
+                break
+            except StoreUnavailable as error:
+                log.warning("outcome_not_recorded", error=error.message, outcomes=len(outcomes))
+                if self.draining.wait(pause):
+                    raise
+                pause = min(MAX_POST_PAUSE_SECONDS, 2 * pause)
         self.metrics.count(outcomes)
 
     def cancelled(self, ref: CopyRef, every_seconds: float = 1.0) -> Callable[[], bool]:

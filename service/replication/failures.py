@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from redis.exceptions import RedisError
+
 from service.errors import (
     Cancelled,
     Corrupt,
@@ -11,6 +13,7 @@ from service.errors import (
     ManifestNotFound,
     NotFound,
     RegistryError,
+    StoreUnavailable,
     Throttled,
     TransshipError,
 )
@@ -22,12 +25,24 @@ MAX_PAUSE_SECONDS = 60.0
 MAX_TOLD_SECONDS = 900.0
 CORRUPT_TRIES = 3
 BUG_TRIES = 2
+OUTAGE_BACKOFF = 1
+
+OUTAGES = (StoreUnavailable, RedisError)
+"""Redis or SQL does not answer: no fault of the copy's, so never counted against it (promise 3)."""
 
 
 def outcome_of(
     error: Exception, work: CopyWork, counters: Counters, settings: Settings
 ) -> CopyEnded | CopyPostponed:
     """Return what becomes of a copy whose work raised `error`."""
+    if isinstance(error, OUTAGES):
+        return CopyPostponed(
+            work,
+            counters,
+            pause_seconds=backoff(OUTAGE_BACKOFF, settings),
+            failure_class="server",
+            reason=f"the engine's own {type(error).__name__}: {error}",
+        )
     if not isinstance(error, TransshipError):
         reason = f"{type(error).__name__}: {error}"
         if work.failures + 1 < BUG_TRIES:

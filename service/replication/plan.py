@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 
-from service.errors import Cancelled, InvalidInput, NotFoundInStore, RegistryError, TransshipError
+from service.errors import (
+    Cancelled,
+    InvalidInput,
+    NotFoundInStore,
+    RegistryError,
+    StoreUnavailable,
+    TransshipError,
+)
 from service.model.rule import SyncRule
 from service.model.selection import destination_registries, members_of_groups
 from service.model.states import CopyState
@@ -21,6 +29,8 @@ from service.store.work import SqlState
 from service.telemetry import get_logger
 
 MAX_PLAN_ATTEMPTS = 4
+LET_GO_TRIES = 600
+LET_GO_PAUSE_SECONDS = 1.0
 MAX_TOLD_SECONDS = 900.0
 REPOSITORIES_AT_ONCE = 8
 
@@ -63,9 +73,25 @@ class Planner:
             self._plans.finish(execution)
         except (RegistryError, InvalidInput, NotFoundInStore) as error:
             self._failed(execution, rule, error)
+        except StoreUnavailable:
+            self._let_go(execution)
+        except Exception as error:
+            log.exception("planning_broke", execution=execution)
+            self._failed(execution, rule, TransshipError(f"{type(error).__name__}: {error}"))
         else:
             self._plans.finish(execution)
         return True
+
+    def _let_go(self, execution: str) -> None:
+        """Give the planning back once SQL answers; until then this living process seems to hold it."""
+        for _ in range(LET_GO_TRIES):
+            try:
+                self._plans.postpone(execution, 0.0, reason="", failure_class="")
+            except StoreUnavailable:
+                time.sleep(LET_GO_PAUSE_SECONDS)
+            else:
+                return
+        log.error("planning_held_for_good", execution=execution)
 
     def _run(self, execution: str, rule: SyncRule) -> None:
         source = self._clients.get(rule.source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from service.model.ports import Publisher
@@ -22,6 +23,8 @@ class Reconciler:
         publisher: Publisher,
         read_epoch: Callable[[], str],
         new_epoch: Callable[[], str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`read_epoch` and `new_epoch` ask and mark the Redis that carries the queue."""
         self._settings = settings
@@ -30,12 +33,13 @@ class Reconciler:
         self._read_epoch = read_epoch
         self._new_epoch = new_epoch
         self._epoch = ""
+        self._clock = clock
+        self._heard_at: float | None = None
+        self._judge_from = 0.0
 
     def reconcile(self) -> None:
         """Do one pass. Raises what SQL or Redis raise; the next pass finds the same work."""
-        found = self._store.recover_dead(max_crashes=self._settings.max_crashes)
-        for boot, count in found.items():
-            log.warning("process_died", boot=boot, copies_planned_again=count)
+        self._recover_dead()
         self._check_redis()
         self._check_messages()
         woken = self._store.wake_overdue(self._settings.waiting_grace_seconds)
@@ -44,6 +48,19 @@ class Reconciler:
         for region, ref in self._store.uncommitted(self._settings.waiting_grace_seconds):
             log.info("commit_sent_again", copy=ref.id)
             self._publisher.commit(region, ref)
+
+    def _recover_dead(self) -> None:
+        """Bury the silent, but not right after SQL was away, or we were: then all were silent."""
+        now, dead_after = self._clock(), self._settings.dead_after_seconds
+        if self._heard_at is not None and now - self._heard_at > dead_after / 2:
+            self._judge_from = now + dead_after
+        if now >= self._judge_from:
+            found = self._store.recover_dead(max_crashes=self._settings.max_crashes)
+            for boot, count in found.items():
+                log.warning("process_died", boot=boot, copies_planned_again=count)
+        else:
+            self._store.busy()
+        self._heard_at = now
 
     def _check_messages(self) -> None:
         """Send again what was sent long ago to a region whose queues are empty by now."""

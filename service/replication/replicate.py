@@ -6,6 +6,8 @@ import time
 import uuid
 from collections.abc import Sequence
 
+from redis.exceptions import RedisError
+
 from service.errors import Cancelled
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
@@ -27,7 +29,7 @@ from service.model.work import (
 from service.replication.commit_manifest import Committer
 from service.replication.copy_blob import BlobPlacer
 from service.replication.engine import Engine
-from service.replication.failures import backoff, outcome_of
+from service.replication.failures import OUTAGES, backoff, outcome_of
 from service.replication.tree import Tree, TreeReader
 from service.telemetry import get_logger
 
@@ -91,12 +93,16 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
             if not isinstance(error, Cancelled):
                 _log(work, error, outcome)
     engine.post([outcome])
-    if isinstance(outcome, CopyFansOut):
-        engine.publisher.fan_out(
-            work.region, work.ref, outcome.task_ids, [_label(work, part) for part in outcome.parts]
-        )
-    if isinstance(outcome, CopyWaits):
-        _close_the_gap(engine, work, outcome.digest)
+    try:
+        if isinstance(outcome, CopyFansOut):
+            labels = [_label(work, part) for part in outcome.parts]
+            engine.publisher.fan_out(work.region, work.ref, outcome.task_ids, labels)
+        if isinstance(outcome, CopyWaits):
+            _close_the_gap(engine, work, outcome.digest)
+    except RedisError as error:  # the rest of the page is this process's to carry out all the same
+        log.warning("queue_away", copy=work.ref.id, error=f"{type(error).__name__}: {error}")
+        if isinstance(outcome, CopyFansOut):
+            engine.post([outcome_of(error, work, Counters(), engine.settings)])
     return outcome.state.value if isinstance(outcome, CopyEnded) else type(outcome).__name__
 
 
@@ -209,8 +215,9 @@ def _place_part(engine: Engine, work: PartWork, counters: Counters) -> list[Blob
         try:
             missing = placer.settle([blob])
             held = placer.transfer(missing)
-        except Cancelled:
-            placed.append(BlobPlaced(digest, BlobState.WAITING, "stopped", "the process drains"))
+        except (Cancelled, *OUTAGES) as error:
+            reason = "the process drains" if isinstance(error, Cancelled) else str(error)
+            placed.append(BlobPlaced(digest, BlobState.WAITING, "stopped", reason))
         except Exception as error:  # noqa: BLE001 - a part returns an outcome, it never raises across a chord
             outcome = outcome_of(error, work.copy, counters, engine.settings)
             _log(work.copy, error, outcome)

@@ -8,8 +8,12 @@ at any time: the ledger in SQL and the destination's own digest check are what c
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from redis.exceptions import RedisError
 
 from service.model.ports import ClaimState
 
@@ -48,6 +52,10 @@ redis.call('DEL', KEYS[3])
 return waiters
 """
 
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
+
 _GIVE_UP = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {} end
 redis.call('DEL', KEYS[1])
@@ -73,10 +81,20 @@ class RedisClaims:
         self._wait = redis.register_script(_WAIT)
         self._finish = redis.register_script(_FINISH)
         self._give_up = redis.register_script(_GIVE_UP)
+        self._release = redis.register_script(_RELEASE)
+        self._owed: deque[tuple[str, str]] = deque()
 
     def keep_alive(self, boot: str, seconds: float) -> None:
-        """Renew the only lease that a process's claims have."""
+        """Renew the only lease that a process's claims have, and let go of claims that are owed.
+
+        A claim is owed when Redis did not answer to its release: while its owner lives, nobody else
+        could take it.
+        """
         self._redis.set(self._alive() + boot, "1", px=int(seconds * 1000))
+        while self._owed:
+            key, token = self._owed[0]
+            self._release(keys=[key], args=[token])
+            self._owed.popleft()
 
     def bury(self, boot: str) -> None:
         """Let the claims of a process that ends go at once."""
@@ -106,12 +124,15 @@ class RedisClaims:
     ) -> list[int]:
         """Turn claims into done markers (120 s) and return all copies that waited for them."""
         pipe = self._redis.pipeline(transaction=False)
+        claimed = []
         for digest in digests:
             keys = [
                 self._key(kind, registry, scope, digest) for kind in ("claim", "done", "waiters")
             ]
+            claimed.append(keys[0])
             self._finish(keys=keys, args=[token, repository, DONE_SECONDS], client=pipe)
-        return [int(copy) for waiters in pipe.execute() for copy in waiters]
+        with self._owing(claimed, token):
+            return [int(copy) for waiters in pipe.execute() for copy in waiters]
 
     def give_up(
         self, registry: str, scope: str, digest: str, token: str, *, corrupt: bool
@@ -120,10 +141,19 @@ class RedisClaims:
         keys = [
             self._key(kind, registry, scope, digest) for kind in ("claim", "waiters", "corrupt")
         ]
-        return [
-            int(copy)
-            for copy in self._give_up(keys=keys, args=[token, int(corrupt), CORRUPT_SECONDS])
-        ]
+        with self._owing(keys[:1], token):
+            return [
+                int(copy)
+                for copy in self._give_up(keys=keys, args=[token, int(corrupt), CORRUPT_SECONDS])
+            ]
+
+    @contextmanager
+    def _owing(self, keys: Sequence[str], token: str) -> Iterator[None]:
+        try:
+            yield
+        except RedisError:
+            self._owed.extend((key, token) for key in keys)
+            raise
 
     # ---- the epoch: tells whether Redis has lost its memory --------------------------------------
 

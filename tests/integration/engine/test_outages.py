@@ -1,0 +1,286 @@
+"""Redis or SQL away for a while: no copy is blamed, held for good, or lost (promises 3 and 5)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis as redis_library
+from sqlalchemy import select
+
+from service.errors import StoreUnavailable
+from service.model.rule import Destination, NameFilter, Selection, SyncRule
+from service.model.states import CopyState
+from service.model.work import ProcessReport
+from service.replication import replicate as use_cases
+from service.replication.plan import Planner
+from service.replication.reconcile import Reconciler
+from service.store.claims import RedisClaims
+from service.store.tables import copies, processes
+from tests.support.processes import wait_until
+from tests.support.world import RecordingPublisher, World, some_bytes
+
+LAYERS = [some_bytes("one", 50_000), some_bytes("two", 60_000)]
+
+
+def test_a_redis_that_restarts_during_a_copy_is_no_fault_of_the_copy(world: World) -> None:
+    images = [world.push(f"team/app{n}", "v1", [LAYERS[n]]) for n in range(2)]
+    execution = world.plan("team/*")
+    refs = world.dispatch()
+    party = world.party()
+    gate = threading.Event()
+    rule = world.east.fault(f"blobs/{images[0].layers[0]}", method="GET", hold=gate)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(party.replicate, *refs)
+        wait_until(lambda: rule.fired, what="the read")
+        world.redis.kill()
+        gate.set()
+        running.result(60)
+    world.redis.start()
+    party.services.claims.keep_alive(party.services.boot, 120)
+    world.run_to_end(execution, party)
+
+    assert world.states(execution) == [CopyState.COPIED] * 2
+    assert all(world.is_whole(image) for image in images)
+    assert _failures(world) == [0, 0]
+
+
+def test_an_outcome_that_sql_does_not_take_is_told_until_it_does(world: World) -> None:
+    world.push("team/app", "v1", [LAYERS[0]])
+    execution = world.plan("team/*")
+    refs = world.dispatch()
+    party = world.party()
+    state = Fails(party.services.state, "post", times=2)
+
+    use_cases.replicate(party.with_state(state), refs)
+
+    assert state.failed == 2
+    assert world.states(execution) == [CopyState.COPIED]
+
+
+def test_a_process_that_drains_does_not_wait_for_sql(world: World) -> None:
+    world.push("team/app", "v1", [LAYERS[0]])
+    execution = world.plan("team/*")
+    refs = world.dispatch()
+    party = world.party()
+    party.engine.draining.set()
+
+    with pytest.raises(StoreUnavailable):
+        use_cases.replicate(party.with_state(Fails(party.services.state, "post", times=9)), refs)
+
+    party.services.state.farewell(party.services.boot)
+    world.services.database.write(_silence)
+    assert world.services.dispatching.recover_dead(max_crashes=3) == {party.services.boot: 1}
+    world.run_to_end(execution, world.party())
+    assert world.states(execution) == [CopyState.COPIED]
+
+
+def test_proofs_that_sql_does_not_take_leave_no_claim_behind(world: World) -> None:
+    image = world.push("team/app", "v1", LAYERS)
+    execution = world.plan("team/*")
+    refs = world.dispatch()
+    party, other = world.party(), world.party()
+    state = Fails(party.services.state, "prove", times=1, when=bool)
+
+    use_cases.replicate(party.with_state(state), refs)
+
+    assert state.failed == 1
+    assert world.services.redis.keys("transship:claim:*") == []
+    world.run_to_end(execution, other)
+    assert world.states(execution) == [CopyState.COPIED]
+    assert world.is_whole(image)
+    assert _failures(world) == [0]
+
+
+def test_a_claim_whose_release_redis_did_not_hear_is_let_go_later(world: World) -> None:
+    client = DeafOnce(world.services.redis)
+    claims, place = RedisClaims(client), ("west", "", "sha256:" + "a" * 64)
+    claims.keep_alive("a", 60)
+    claims.claim(*place, "a/1")
+    client.deaf = True
+    with pytest.raises(redis_library.ConnectionError):
+        claims.finish("west", "", [place[2]], "a/1", "mirror/app")
+    assert claims.moving(*place)
+
+    claims.keep_alive("a", 60)
+
+    assert not claims.moving(*place)
+
+
+def test_a_queue_that_is_away_does_not_cost_the_rest_of_the_page(world: World) -> None:
+    large = world.push("team/a", "v1", LAYERS)
+    small = world.push("team/b", "v1", [some_bytes("small", 100)])
+    execution = world.plan("team/*")
+    refs = world.dispatch()
+    party = world.party(small_image_bytes=10_000, small_blob_bytes=1000)
+    engine = replace(party.engine, publisher=Away())
+
+    use_cases.replicate(engine, refs)
+
+    states = dict(
+        zip(
+            (c.source_repository for c in world.copies(execution)),
+            world.states(execution),
+            strict=True,
+        )
+    )
+    assert states == {"team/a": CopyState.PENDING, "team/b": CopyState.COPIED}
+    world.run_to_end(execution, world.party())
+    assert world.is_whole(large)
+    assert world.is_whole(small)
+    assert _failures(world) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("away"), RuntimeError("a fault of ours")], ids=["sql", "bug"]
+)
+def test_planning_that_breaks_is_not_held_by_a_living_process(
+    world: World, error: Exception
+) -> None:
+    world.push("team/app", "v1", [LAYERS[0]])
+    services = world.services
+    plans = Fails(services.plans, "add_page", times=1, error=error)
+    planner = Planner(
+        services.settings,
+        services.executions,
+        plans,  # type: ignore[arg-type]
+        services.registries,
+        services.state,
+        services.clients,
+        services.meter,
+    )
+    execution = services.executions.create(_rule(), trigger="test").id
+
+    assert planner.plan(execution, services.boot)
+
+    if isinstance(error, StoreUnavailable):
+        assert services.dispatching.unplanned(30) == [execution]
+        assert planner.plan(execution, services.boot)
+        world.run_to_end(execution, world.party())
+        assert world.states(execution) == [CopyState.COPIED]
+    else:
+        (ended,) = services.dispatching.end_executions()
+        assert ended.state == "failed"
+        assert services.executions.get(execution).reason == "RuntimeError: a fault of ours"
+
+
+def test_nobody_is_buried_right_after_sql_was_away(world: World) -> None:
+    now = [1000.0]
+    store = Fails(world.services.dispatching, "wake_overdue", times=0)
+    reconciler = Reconciler(
+        world.settings,
+        store,  # type: ignore[arg-type]
+        RecordingPublisher(),
+        lambda: "epoch",
+        lambda: "epoch",
+        clock=lambda: now[0],
+    )
+    world.services.state.heartbeat(ProcessReport("quiet", "worker", "local", 4, "host", 1))
+    reconciler.reconcile()
+    world.services.database.write(_silence)
+
+    now[0] += 60  # SQL was away for a minute: nobody could write a heartbeat
+    reconciler.reconcile()
+    now[0] += 0.5
+    reconciler.reconcile()
+    assert _known(world) == ["quiet"]
+
+    for _ in range(5):
+        now[0] += world.settings.dead_after_seconds / 4
+        reconciler.reconcile()
+    assert _known(world) == []
+
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+
+class Fails:
+    """A port of which one method raises the first times that it is called."""
+
+    def __init__(
+        self,
+        port: Any,
+        method: str,
+        *,
+        times: int,
+        error: Exception | None = None,
+        when: Callable[[Any], bool] = lambda _argument: True,
+    ) -> None:
+        self._port = port
+        self._method = method
+        self._times = times
+        self._error = error or StoreUnavailable("away")
+        self._when = when
+        self.failed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._port, name)
+        if name != self._method:
+            return found
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            if self.failed < self._times and self._when(arguments[-1] if arguments else None):
+                self.failed += 1
+                raise self._error
+            return found(*arguments, **named)
+
+        return call
+
+
+class DeafOnce:
+    """A Redis client whose next pipeline is lost on the way."""
+
+    def __init__(self, client: redis_library.Redis) -> None:
+        self._client = client
+        self.deaf = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def pipeline(self, **options: Any) -> Any:
+        pipe = self._client.pipeline(**options)
+        if self.deaf:
+            self.deaf = False
+            return Fails(
+                pipe,
+                "execute",
+                times=1,
+                error=redis_library.ConnectionError("lost"),
+                when=lambda _a: True,
+            )
+        return pipe
+
+
+class Away(RecordingPublisher):
+    """A queue that does not answer."""
+
+    def fan_out(self, *_arguments: Any) -> None:
+        raise redis_library.ConnectionError("away")
+
+
+def _rule() -> SyncRule:
+    return SyncRule(
+        "fleet",
+        "east",
+        (Selection(NameFilter(("team/*",))),),
+        (Destination(registry="west", repository="mirror/{repository}"),),
+    )
+
+
+def _failures(world: World) -> list[int]:
+    with world.services.database.read() as connection:
+        return list(connection.execute(select(copies.c.failures)).scalars())
+
+
+def _silence(connection: Any) -> None:
+    connection.execute(processes.update().values(seen_at=processes.c.seen_at - 600))
+
+
+def _known(world: World) -> list[str]:
+    with world.services.database.read() as connection:
+        return list(connection.execute(select(processes.c.boot)).scalars())
