@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.e2e.conftest import Source
 from tests.e2e.test_main_job import assert_little_was_served_twice, assert_whole, share_of
 from tests.support.processes import wait_until
 from tests.support.servers import RealRegistry
+from tests.support.source_log import RequestCost
 from tests.support.transship import Running, clean_environment, transship, write_rules
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -32,7 +34,7 @@ def test_a_rule_runs_through_the_api_and_flower_shows_its_tasks(
         applied = transship("apply", "-f", str(rules), environment=environment)
         ran = transship("rules", "run", "fleet", "--wait", "--json", environment=environment)
         listed = transship("executions", "ls", "--json", environment=environment)
-        names = wait_until(lambda: _flower_names(facts, data), 30, "tasks in Flower")
+        tasks = wait_until(lambda: _flower_knows(facts, data), 30, "every task in Flower")
         code = _interrupt(up)
         left = up.pids("")
 
@@ -41,7 +43,9 @@ def test_a_rule_runs_through_the_api_and_flower_shows_its_tasks(
     execution = json.loads(ran.stdout)
     assert execution["state"] == "succeeded"
     assert json.loads(listed.stdout)["items"][0]["id"] == execution["id"]
-    assert names >= {"transship.replicate", "transship.copy_blob", "transship.commit_manifest"}
+    assert all(task["state"] == "SUCCESS" for task in tasks.values())
+    assert any("mirror" in task["args"] or "<-" in task["args"] for task in tasks.values())
+    _assert_queue_and_log_agree(data, tasks, RequestCost.of(destination.access_log()))
     assert_whole(source, destination)
     assert code == 0
     assert left == []
@@ -103,13 +107,44 @@ def _as_client(facts: dict[str, Any], data: Path) -> dict[str, str]:
     return {**clean_environment(), "TRANSSHIP_URL": facts["api"], "TRANSSHIP_TOKEN": token}
 
 
-def _flower_names(facts: dict[str, Any], data: Path) -> set[str] | None:
+def _flower_knows(facts: dict[str, Any], data: Path) -> dict[str, Any] | None:
+    """Flower's tasks once all that SQL names are there and have ended; events come a moment late."""
     token = (data / "admin.token").read_text().strip()
     answer = httpx.get(
         facts["flower"] + "/api/tasks?limit=10000", auth=("admin", token), trust_env=False
     )
-    names = {task["name"] for task in answer.json().values()}
-    return names if "transship.commit_manifest" in names else None
+    tasks: dict[str, Any] = answer.json()
+    ended = {identity for identity, task in tasks.items() if task["state"] == "SUCCESS"}
+    return tasks if _blob_tasks(data) <= ended and len(ended) == len(tasks) else None
+
+
+def _blob_tasks(data: Path) -> set[str]:
+    with sqlite3.connect(data / "transship.db") as database:
+        return {identity for (identity,) in database.execute("SELECT task_id FROM copy_blobs")}
+
+
+def _assert_queue_and_log_agree(data: Path, tasks: dict[str, Any], cost: RequestCost) -> None:
+    """Each large blob that the destination took has a task; each image that fanned out a commit."""
+    with sqlite3.connect(data / "transship.db") as database:
+        parts = database.execute(
+            "SELECT copy_id, count(DISTINCT part), min(fence) FROM copy_blobs GROUP BY copy_id"
+        ).fetchall()
+        large = {
+            digest
+            for (digest,) in database.execute(
+                "SELECT digest FROM copy_blobs WHERE state = 'copied' AND size >= 1048576"
+            )
+        }
+    by_name: dict[str, int] = {}
+    for task in tasks.values():
+        by_name[task["name"]] = by_name.get(task["name"], 0) + 1
+    chords = [row for row in parts if row[1] > 1]
+    assert large
+    assert large <= set(cost.blobs_put)
+    assert by_name["transship.copy_blob"] >= len(_blob_tasks(data)) > len(chords) > 0
+    assert by_name["transship.commit_manifest"] >= len(chords)
+    assert by_name["transship.replicate"] > 0
+    assert by_name["transship.plan_execution"] > 0
 
 
 def _interrupt(up: Running) -> int | None:
