@@ -97,6 +97,12 @@ class Settings:
 
     def check(self) -> None:
         """Refuse combinations that would lose work (reference/celery.md 1.3 #7, engine.md 0.2)."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            numeric = isinstance(value, int | float) and not isinstance(value, bool)
+            if numeric and (value < 0 or (value == 0 and item.name != "drain_seconds")):
+                name = f"TRANSSHIP_{item.name.upper()}"
+                raise InvalidConfiguration(f"{name}={value} must be greater than 0", field=name)
         claim = max(2 * self.chord_join_seconds, PUBLISH_RETRY_BUDGET_SECONDS)
         if self.visibility_timeout <= claim:
             raise InvalidConfiguration(

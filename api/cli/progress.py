@@ -36,6 +36,9 @@ class _Lines:
 def describe(records: Sequence[ExecutionRecord], totals: Totals) -> str:
     """Return one line of figures."""
     done = totals.copied + totals.unchanged + totals.skipped + totals.failed
+    waiting = next((record.reason for record in records if not record.planned), "")
+    if waiting:
+        return f"trying again: {waiting}"
     more = "" if all(record.planned for record in records) else "+"
     return (
         f"{done}/{done + totals.pending}{more} tags, {totals.copied} copied, "
@@ -91,12 +94,11 @@ def _bar() -> Iterator[Shown]:
 
     def bar(records: Sequence[ExecutionRecord], totals: Totals) -> None:
         done = totals.copied + totals.unchanged + totals.skipped + totals.failed
-        planned = all(record.planned for record in records)
         rate = totals.bytes_copied / max(0.001, time.monotonic() - began)
         failed = f", [red]{totals.failed} failed[/red]" if totals.failed else ""
         progress.update(
             task,
-            description="copying" if planned else "comparing",
+            description=_stage(records),
             total=done + totals.pending or None,
             completed=done,
             figures=(
@@ -107,3 +109,9 @@ def _bar() -> Iterator[Shown]:
 
     with progress:
         yield bar
+
+
+def _stage(records: Sequence[ExecutionRecord]) -> str:
+    if all(record.planned for record in records):
+        return "copying"
+    return "trying again" if any(record.reason for record in records) else "comparing"

@@ -19,6 +19,7 @@ ENGINE_VARIABLE = "TRANSSHIP_ENGINE_DIR"
 PR_SET_PDEATHSIG = 1
 POLL_SECONDS = 0.1
 MAX_RESTART_PAUSE_SECONDS = 5.0
+HOPELESS_FAILURES = 8
 
 log = get_logger("children")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,6 +44,11 @@ class Child:
     retry_at: float = 0.0
     started_at: float = field(default=0.0)
 
+    def last_words(self) -> str:
+        """Return the last line of its log."""
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        return next((line for line in reversed(lines) if line.strip()), "it says nothing")
+
 
 class Children:
     """Keeps children running; all are started from threads that live as long as this object."""
@@ -66,6 +72,11 @@ class Children:
         """Return the process ids by name."""
         with self._lock:
             return {c.name: c.process.pid for c in self._children if c.process is not None}
+
+    def failing(self) -> Child | None:
+        """Return a child that dies again and again right after its start, if there is one."""
+        with self._lock:
+            return next((c for c in self._children if c.failures >= HOPELESS_FAILURES), None)
 
     def stop(self, grace_seconds: float) -> None:
         """End all: the last started first, each by SIGTERM, and SIGKILL when the grace is over."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from api.engine.machine import REGION, Machine
+from service.errors import EngineError
 from service.model.endpoint import RegistryEndpoint
 from service.model.rule import SyncRule
 from service.model.states import ENDED_EXECUTIONS
@@ -129,6 +130,12 @@ def _watch(
             watch(records, executions.totals_by_destination(identities).get("", Totals()))
         if all(record.state in ENDED_EXECUTIONS for record in records):
             return
+        failing = machine.children.failing()
+        if failing is not None:
+            raise EngineError(
+                f"{failing.name} dies again and again: {failing.last_words()}",
+                hint="run again with --data DIR and look at its log in DIR/logs",
+            )
         if interrupted is not None and interrupted.is_set() and not stopped:
             stopped = True
             for identity in identities:

@@ -229,7 +229,7 @@ class Planner:
             told = min(getattr(error, "retry_after_seconds", None) or 0.0, MAX_TOLD_SECONDS)
             pause = told or random.uniform(0.5, 1) * self._settings.retry_seconds * 2**attempts  # noqa: S311 - jitter
             log.warning("planning_postponed", execution=execution, reason=reason, pause=pause)
-            self._plans.postpone(execution, pause, reason="", failure_class="")
+            self._plans.postpone(execution, pause, reason=reason, failure_class="")
             return
         log.warning("planning_failed", execution=execution, reason=reason)
         self._plans.fail(execution, reason=reason, failure_class=error.failure_class)

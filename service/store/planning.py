@@ -259,7 +259,7 @@ class PlanStore:
             connection.execute(
                 update(executions)
                 .where(executions.c.id == execution)
-                .values(planned=True, planner="")
+                .values(planned=True, planner="", reason="")
             )
 
         self._database.write(work)

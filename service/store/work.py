@@ -272,14 +272,13 @@ def _copy_work(row: Row[Any]) -> CopyWork:
     )
 
 
-def _place(proof: Proof) -> tuple[str, str, str, str]:
-    return proof.registry, proof.scope, proof.digest, proof.repository
-
-
 def _prove(connection: Connection, execution: str, proofs: Sequence[Proof]) -> None:
-    """Write one statement for each registry, with the epoch that stands in this transaction."""
+    """Write one statement for each registry, with the epoch that stands in this transaction.
+
+    In one order whoever writes: PostgreSQL would find deadlocks between processes otherwise.
+    """
     by_ledger: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for proof in proofs:
+    for proof in sorted(proofs, key=lambda proof: (proof.registry, proof.scope, proof.digest)):
         by_ledger.setdefault((proof.registry, proof.scope), []).append(
             {
                 "registry": proof.registry,
