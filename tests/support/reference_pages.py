@@ -17,6 +17,7 @@ from api.openapi import routes
 from service.bootstrap import Services
 from service.settings import Settings
 
+HELP: dict[str, Any] = {"terminal_width": 100, "help_option_names": ["-h", "--help"]}
 FOLDER = Path(__file__).parents[2] / "docs/reference"
 
 
@@ -111,7 +112,7 @@ def command_line() -> str:
         "",
     ]
     for words, command in _commands(main.cli, ["transship"]):
-        context = click.Context(command, info_name=" ".join(words), max_content_width=100)
+        context = click.Context(command, info_name=" ".join(words), **HELP)
         lines += [f"## {' '.join(words)}", "", "```text", _help(command, context), "```", ""]
     return "\n".join(lines)
 
