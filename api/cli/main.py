@@ -15,6 +15,7 @@ COMMANDS = {
     "copy": "api.cli.jobs",
     "sync": "api.cli.jobs",
     "validate": "api.cli.jobs",
+    "schema": "api.cli.schema",
     "up": "api.cli.up",
     "demo": "api.cli.demo",
     "worker": "api.cli.processes",
