@@ -57,6 +57,7 @@ class Children:
         self._children: list[Child] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._ended = threading.Event()
         self._monitor: threading.Thread | None = None
 
     def start(self, child: Child) -> None:
@@ -79,20 +80,26 @@ class Children:
             return next((c for c in self._children if c.failures >= HOPELESS_FAILURES), None)
 
     def stop(self, grace_seconds: float) -> None:
-        """End all: the last started first, each by SIGTERM, and SIGKILL when the grace is over."""
+        """End all: the last started first, each by SIGTERM, and SIGKILL when the grace is over.
+
+        The monitor outlives them: the kernel kills a child when the thread that started it ends.
+        """
         self._stop.set()
-        if self._monitor is not None:
-            self._monitor.join()
         deadline = time.monotonic() + grace_seconds
         with self._lock:
             for child in reversed(self._children):
                 _end(child, deadline)
+        self._ended.set()
+        if self._monitor is not None:
+            self._monitor.join()
 
     def _watch(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
             with self._lock:
                 for child in self._children:
-                    self._look(child)
+                    if not self._stop.is_set():
+                        self._look(child)
+        self._ended.wait()
 
     def _look(self, child: Child) -> None:
         process = child.process

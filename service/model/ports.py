@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -53,6 +53,9 @@ class StatePort(Protocol):
     def heartbeat(self, report: ProcessReport) -> None:
         """Say that this process lives."""
 
+    def release(self, boot: str, held: Callable[[], Collection[int]]) -> int:
+        """Let go of copies that this process is said to own and that `held`, asked afterwards, lacks."""
+
     def farewell(self, boot: str) -> None:
         """Say that this process ends in order: its slots are gone, and nothing that it held is lost."""
 
@@ -69,8 +72,19 @@ class ClaimState(StrEnum):
 class ClaimPort(Protocol):
     """Who moves which blob to a registry right now. May be lost at any time without harm."""
 
-    def claim(self, registry: str, scope: str, digest: str, token: str) -> tuple[ClaimState, str]:
-        """Take the claim, or say why not; with DONE comes the repository that has the blob."""
+    def claim(
+        self,
+        registry: str,
+        scope: str,
+        digest: str,
+        token: str,
+        *,
+        source: tuple[str, str] = ("", ""),
+    ) -> tuple[ClaimState, str]:
+        """Take the claim, or say why not; with DONE comes the repository that has the blob.
+
+        CORRUPT: the blob was bad at `source` (registry, repository) a short while ago.
+        """
 
     def wait(self, registry: str, scope: str, digest: str, copy: int) -> bool:
         """Register the copy as a waiter; False when nobody holds the claim any more."""
@@ -84,7 +98,15 @@ class ClaimPort(Protocol):
         """Turn claims into done markers and return the copies that waited."""
 
     def give_up(
-        self, registry: str, scope: str, digest: str, token: str, *, corrupt: bool
+        self,
+        registry: str,
+        scope: str,
+        digest: str,
+        token: str,
+        *,
+        corrupt: bool = False,
+        missing: bool = False,
+        source: tuple[str, str] = ("", ""),
     ) -> list[int]:
         """Let a claim go after a failure and return the waiter that leads now."""
 

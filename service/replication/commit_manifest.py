@@ -29,9 +29,12 @@ from service.model.work import (
 from service.registry.client import RegistryClient
 from service.replication.engine import Engine
 from service.replication.tree import Tree
+from service.telemetry import get_logger
 
 READ_BACK_TRIES = 3
 FALLBACK_LOCK_SECONDS = 30.0
+
+log = get_logger("commit")
 
 
 class Committer:
@@ -60,25 +63,43 @@ class Committer:
                 self._put(referrer, str(referrer.digest))
             for tag, manifest in tree.tagged:
                 self._put_digest_tag(tag, manifest)
-            moved = self._moved(tree.root.digest)
+            moved = self._moved(tree.source_digest)
             if moved is not None:
                 return moved
+            asked = time.monotonic()
             if not self._engine.state.holds(self._work.ref):
                 raise Cancelled
+            if time.monotonic() - asked > self._engine.settings.dead_after_seconds / 2:
+                raise Cancelled  # this process stood still: others may count it as dead
             self._put_tag(tree.root)
+            if not self._engine.state.holds(self._work.ref):
+                self._undo_late_write(tree.source_digest)
+                raise Cancelled
         except ManifestBlobUnknown:
-            self._engine.state.post(
-                [
-                    LedgerDistrusted(
-                        self._work.destination_registry,
-                        self._engine.clients.scope(self._work.destination_registry),
-                        "the registry misses a blob that it was proved to have",
-                    )
-                ]
-            )
+            self._look_for_losses(tree)
             raise
         self._engine.manifests.drop(tree.root.digest)
-        return CopyEnded(self._work, CopyState.COPIED, self._counters, digest=str(tree.root.digest))
+        return CopyEnded(
+            self._work, CopyState.COPIED, self._counters, digest=str(tree.source_digest)
+        )
+
+    def _look_for_losses(self, tree: Tree) -> None:
+        """Void the registry's ledger when a blob that it was proved to have cannot be read."""
+        work = self._work
+        for blob in tree.blobs():
+            if not self._destination.probe_blob(
+                work.destination_repository, blob.digest, blob.size
+            ):
+                self._engine.state.post(
+                    [
+                        LedgerDistrusted(
+                            work.destination_registry,
+                            self._engine.clients.scope(work.destination_registry),
+                            f"{blob.digest} was proved in {work.destination_repository} and is gone",
+                        )
+                    ]
+                )
+                return
 
     # ---- manifests by digest ---------------------------------------------------------------------
 
@@ -202,6 +223,25 @@ class Committer:
             replanned=True,
             digest=str(head.digest),
             reason="the tag moved",
+        )
+
+    def _undo_late_write(self, written: Digest) -> None:
+        """Put right what this process wrote after its fence was gone (reliability.md P4).
+
+        Registries have no compare-and-swap: a process that stood still between its last look and its
+        PUT may have put an older manifest over a newer one. The source says which one is wanted, and
+        whoever took the copy over has put its parts in place.
+        """
+        work = self._work
+        if ":" in work.source_reference:
+            return
+        head = self._source.head_manifest(work.source_repository, work.source_reference)
+        if head is None or head.digest == written:
+            return
+        log.warning("late_write_undone", copy=work.ref.id, tag=work.destination_reference)
+        newer = self._source.get_manifest(work.source_repository, str(head.digest))
+        self._destination.put_manifest(
+            work.destination_repository, work.destination_reference, newer
         )
 
     def _put_tag(self, root: Manifest) -> None:

@@ -23,6 +23,9 @@ from service.replication.engine import Engine
 HEAD_FROM_BYTES = 32 << 10
 """Below this an upload costs the destination no more than the question whether it is needed."""
 
+HEAD_ALWAYS_FROM_BYTES = 1 << 20
+"""From here on a question is cheap beside the bytes, whatever is known of the destination."""
+
 MOUNT_TRIES = 2
 
 
@@ -36,6 +39,7 @@ class BlobPlacer:
         self._source = engine.clients.get(work.source_registry)
         self._destination = engine.clients.get(work.destination_registry)
         self._scope = engine.clients.scope(work.destination_registry)
+        self._origin = (work.source_registry, work.source_repository)
         self._token = f"{engine.boot}/{os.urandom(6).hex()}"
         self._cancelled = engine.cancelled(work.ref)
         self._fresh_proofs: list[Proof] = []
@@ -133,12 +137,14 @@ class BlobPlacer:
 
     def _transfer_one(self, blob: Descriptor) -> bool:
         registry, digest = self._work.destination_registry, str(blob.digest)
-        state, detail = self._engine.claims.claim(registry, self._scope, digest, self._token)
+        state, detail = self._engine.claims.claim(
+            registry, self._scope, digest, self._token, source=self._origin
+        )
         if state is ClaimState.HELD:
             return False
         if state is ClaimState.CORRUPT:
             raise Corrupt(
-                f"the source's blob {digest} was found corrupt a short while ago",
+                f"the source's blob {digest} was found corrupt or missing a short while ago",
                 registry=self._work.source_registry,
             )
         if state is ClaimState.DONE:
@@ -164,7 +170,7 @@ class BlobPlacer:
 
     def _look_first(self, blob: Descriptor) -> bool:
         likely = self._work.retried or not self._work.fresh
-        return likely and blob.size >= HEAD_FROM_BYTES
+        return blob.size >= HEAD_ALWAYS_FROM_BYTES or (likely and blob.size >= HEAD_FROM_BYTES)
 
     def _in_place(self, blob: Descriptor) -> bool:
         size = self._destination.head_blob(self._work.destination_repository, blob.digest)
@@ -182,11 +188,16 @@ class BlobPlacer:
         self._counters.blobs_copied += 1
 
     def _give_up(self, digest: str, error: BaseException) -> None:
-        corrupt = isinstance(error, Corrupt) or (
-            isinstance(error, BlobNotFound) and error.registry == self._work.source_registry
-        )
+        """Let the claim go; a blob that is bad at its source is remembered for a while."""
+        at_source = getattr(error, "registry", "") == self._work.source_registry
         woken = self._engine.claims.give_up(
-            self._work.destination_registry, self._scope, digest, self._token, corrupt=corrupt
+            self._work.destination_registry,
+            self._scope,
+            digest,
+            self._token,
+            corrupt=at_source and isinstance(error, Corrupt),
+            missing=at_source and isinstance(error, BlobNotFound),
+            source=self._origin,
         )
         self._wake(woken)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
-from service.errors import StoreUnavailable
+from service.errors import NotFoundInStore, StoreUnavailable
 from service.replication import executions as execution_cases
 from service.replication.dispatch import Dispatcher
 from service.replication.reconcile import Reconciler
@@ -78,6 +78,21 @@ class Drive:
             except StoreUnavailable:
                 log.info("lease_left_to_lapse")
 
+    def _start_due_rules(self) -> None:
+        """Start each due rule; one that cannot be started does not keep the others back."""
+        for rule, due_at in self._rules.due():
+            try:
+                execution_cases.start(
+                    self._rules,
+                    self._executions,
+                    rule,
+                    trigger="schedule",
+                    idempotency_key=f"schedule:{rule}:{due_at!r}",
+                )
+            except NotFoundInStore:
+                continue  # it was deleted a moment ago
+            self._rules.advance(rule, due_at)
+
     def step(self) -> bool:
         """Do one round; whether there is work under way."""
         now = time.monotonic()
@@ -92,8 +107,7 @@ class Drive:
             return True
         self._next_reconcile = now + min(self._settings.reconcile_seconds, 0.25)
         if self._plans:
-            for rule in self._rules.claim_due():
-                execution_cases.start(self._rules, self._executions, rule, trigger="schedule")
+            self._start_due_rules()
             self._dispatcher.send_plans()
         self._reconciler.reconcile()
         for ended in self._store.end_executions():

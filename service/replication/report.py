@@ -17,6 +17,7 @@ def report(store: ExecutionStore, identities: Sequence[str], seconds: float) -> 
     records = [store.get(identity) for identity in identities]
     totals = store.totals_by_destination(identities)
     overall = totals.pop("", Totals())
+    stopped = any(record.state is ExecutionState.STOPPED for record in records)
     failures = [failure for record in records for failure in _failures(store, record)]
     return {
         "schema": SCHEMA,
@@ -30,7 +31,7 @@ def report(store: ExecutionStore, identities: Sequence[str], seconds: float) -> 
         "executions": [_execution(store, record) for record in records],
         "destinations": {
             name: {
-                "state": _destination_state(entry),
+                "state": _destination_state(entry, stopped=stopped),
                 "copies": copies(entry),
                 "bytes": transferred(entry),
             }
@@ -145,9 +146,11 @@ def _execution(store: ExecutionStore, record: ExecutionRecord) -> dict[str, Any]
     }
 
 
-def _destination_state(totals: Totals) -> str:
+def _destination_state(totals: Totals, *, stopped: bool) -> str:
     if totals.pending:
         return ExecutionState.RUNNING.value
+    if stopped:
+        return ExecutionState.STOPPED.value
     if totals.failed:
         done = totals.copied or totals.unchanged
         return (ExecutionState.PARTIAL if done else ExecutionState.FAILED).value

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from service.errors import Corrupt, InvalidManifest, ManifestNotFound
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
-from service.model.manifest import Manifest
+from service.model.manifest import Manifest, parse_manifest
 from service.model.media_types import MANIFEST_TYPES
 from service.model.reference import digest_tag, is_digest_tag
 from service.model.work import CopyWork
@@ -29,6 +30,9 @@ class Tree:
     """
 
     root: Manifest
+    source_digest: (
+        Digest  # what the source's tag names; the root's own, but for a mended fallback tag
+    )
     children: list[Manifest] = field(default_factory=list)
     referrers: list[Manifest] = field(default_factory=list)
     tagged: list[tuple[str, Manifest]] = field(default_factory=list)
@@ -66,7 +70,10 @@ class TreeReader:
         what may not be copied.
         """
         root = self._fetch(digest)
-        tree = Tree(root)
+        reference = self._work.source_reference
+        if root.kind == "index" and is_digest_tag(reference) and "." not in reference:
+            root = self._without_lost(root)
+        tree = Tree(root, digest)
         self._seen.add(digest)
         self._children(root, tree.children, tree, depth=1)
         if self._work.referrers and not is_digest_tag(self._work.source_reference):
@@ -150,11 +157,23 @@ class TreeReader:
         except ManifestNotFound:
             return  # it was there when the tags were listed
         if manifest.kind == "index":
+            manifest = self._without_lost(manifest)
             for descriptor in manifest.children():
-                try:
-                    self._referrer(descriptor, tree)
-                except ManifestNotFound:
-                    continue  # fallback tags may name what has been deleted; clients skip it
+                self._referrer(descriptor, tree)
         else:
             self._seen.add(manifest.digest)
         tree.tagged.append((tag, manifest))
+
+    def _without_lost(self, index: Manifest) -> Manifest:
+        """Leave out entries of a fallback tag that the source has deleted; its clients skip them."""
+        lost = set()
+        for descriptor in index.children():
+            try:
+                self._fetch(descriptor.digest, descriptor.size)
+            except ManifestNotFound:
+                lost.add(str(descriptor.digest))
+        if not lost:
+            return index
+        document = json.loads(index.raw)
+        document["manifests"] = [e for e in document["manifests"] if e.get("digest") not in lost]
+        return parse_manifest(json.dumps(document).encode(), index.media_type)

@@ -19,12 +19,15 @@ from service.model.ports import ClaimState
 
 DONE_SECONDS = 120
 CORRUPT_SECONDS = 600
+CORRUPT_READS = 3
+"""How often a blob may be read wrong at its source before nobody reads it for ten minutes."""
 WAITERS_SECONDS = 7 * 86400
 
 _CLAIM = """
 local done = redis.call('GET', KEYS[2])
 if done then return {'done', done} end
-if redis.call('EXISTS', KEYS[3]) == 1 then return {'corrupt', ''} end
+if tonumber(redis.call('GET', KEYS[3]) or '0') >= tonumber(ARGV[3]) then return {'corrupt', ''} end
+if redis.call('EXISTS', KEYS[4]) == 1 then return {'corrupt', ''} end
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then
   local boot = string.match(holder, '^(.-)/')
@@ -59,8 +62,14 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 _GIVE_UP = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {} end
 redis.call('DEL', KEYS[1])
-if ARGV[2] == '1' then
-  redis.call('SET', KEYS[3], '1', 'EX', ARGV[3])
+local hopeless = false
+if ARGV[2] == 'corrupt' then
+  hopeless = redis.call('INCR', KEYS[3]) >= tonumber(ARGV[4])
+  redis.call('EXPIRE', KEYS[3], ARGV[3])
+elseif ARGV[2] == 'missing' then
+  redis.call('SET', KEYS[4], '1', 'EX', ARGV[3])
+end
+if hopeless then
   local waiters = redis.call('SMEMBERS', KEYS[2])
   redis.call('DEL', KEYS[2])
   return waiters
@@ -100,10 +109,22 @@ class RedisClaims:
         """Let the claims of a process that ends go at once."""
         self._redis.delete(self._alive() + boot)
 
-    def claim(self, registry: str, scope: str, digest: str, token: str) -> tuple[ClaimState, str]:
-        """Take the claim on a blob for a destination registry."""
-        keys = [self._key(kind, registry, scope, digest) for kind in ("claim", "done", "corrupt")]
-        state, detail = self._claim(keys=keys, args=[token, self._alive()])
+    def claim(
+        self,
+        registry: str,
+        scope: str,
+        digest: str,
+        token: str,
+        *,
+        source: tuple[str, str] = ("", ""),
+    ) -> tuple[ClaimState, str]:
+        """Take the claim on a blob for a destination registry; `source` is where it would come from."""
+        keys = [
+            self._key("claim", registry, scope, digest),
+            self._key("done", registry, scope, digest),
+            *self._bad(source, digest),
+        ]
+        state, detail = self._claim(keys=keys, args=[token, self._alive(), CORRUPT_READS])
         return ClaimState(_text(state)), _text(detail)
 
     def wait(self, registry: str, scope: str, digest: str, copy: int) -> bool:
@@ -135,16 +156,33 @@ class RedisClaims:
             return [int(copy) for waiters in pipe.execute() for copy in waiters]
 
     def give_up(
-        self, registry: str, scope: str, digest: str, token: str, *, corrupt: bool
+        self,
+        registry: str,
+        scope: str,
+        digest: str,
+        token: str,
+        *,
+        corrupt: bool = False,
+        missing: bool = False,
+        source: tuple[str, str] = ("", ""),
     ) -> list[int]:
-        """Let a claim go; one waiter is promoted, or all are woken to fail when the source is corrupt."""
+        """Let a claim go; one waiter is promoted, or all are woken when the blob is hopeless.
+
+        A blob read wrong is counted by source registry, one that is missing is remembered by source
+        repository: others may have it.
+        """
         keys = [
-            self._key(kind, registry, scope, digest) for kind in ("claim", "waiters", "corrupt")
+            self._key("claim", registry, scope, digest),
+            self._key("waiters", registry, scope, digest),
+            *self._bad(source, digest),
         ]
+        why = "corrupt" if corrupt else "missing" if missing else ""
         with self._owing(keys[:1], token):
             return [
                 int(copy)
-                for copy in self._give_up(keys=keys, args=[token, int(corrupt), CORRUPT_SECONDS])
+                for copy in self._give_up(
+                    keys=keys, args=[token, why, CORRUPT_SECONDS, CORRUPT_READS]
+                )
             ]
 
     @contextmanager
@@ -169,6 +207,14 @@ class RedisClaims:
 
     def _alive(self) -> str:
         return self._prefix + "alive:"
+
+    def _bad(self, source: tuple[str, str], digest: str) -> tuple[str, str]:
+        """Return the keys of a blob's wrong reads at a registry, and of its absence in a repository."""
+        registry, repository = source
+        return (
+            f"{self._prefix}corrupt:{registry}:{digest}",
+            f"{self._prefix}missing:{registry}:{repository}:{digest}",
+        )
 
     def _key(self, kind: str, registry: str, scope: str, digest: str) -> str:
         return f"{self._prefix}{kind}:{registry}:{scope}:{digest}"

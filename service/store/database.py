@@ -19,7 +19,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+)
 
 from service.errors import StoreUnavailable
 from service.telemetry import get_logger
@@ -211,8 +217,11 @@ def _is_transient(error: DBAPIError) -> bool:
 
 
 def _translate(error: Exception) -> Exception:
-    if isinstance(error, OperationalError) or (
-        isinstance(error, DBAPIError) and _is_transient(error)
-    ):
+    """Turn whatever a database in trouble says into StoreUnavailable; our own mistakes stay as they are.
+
+    A read-only standby, a full disk, a shutdown: InternalError, OperationalError and their kin.
+    """
+    ours = (IntegrityError, ProgrammingError, DataError)
+    if isinstance(error, DBAPIError) and not isinstance(error, ours):
         return StoreUnavailable(f"the database does not answer: {error.orig}")
     return error

@@ -178,7 +178,10 @@ class ExecutionStore:
                     update(copies)
                     .where(copies.c.execution_id == identity, copies.c.state.in_(OPEN_COPIES))
                     .values(
-                        state=CopyState.STOPPED, fence=copies.c.fence + 1, updated_at=now_epoch()
+                        state=CopyState.STOPPED,
+                        owner="",
+                        fence=copies.c.fence + 1,
+                        updated_at=now_epoch(),
                     )
                 )
 

@@ -99,32 +99,28 @@ class RuleStore:
 
         self._database.write(work)
 
-    def claim_due(self) -> Sequence[str]:
-        """Return the enabled rules whose time has come, each to one caller only.
-
-        The claim is the UPDATE of next_run_at from the value that was read, so any number of
-        schedulers may ask at once. A rule that was due several times runs once.
-        """
+    def due(self) -> Sequence[tuple[str, float]]:
+        """Return the enabled rules whose time has come, each with the instant that it was due at."""
+        query = select(rules.c.name, rules.c.next_run_at).where(
+            rules.c.enabled, rules.c.next_run_at <= now_epoch()
+        )
         with self._database.read() as connection:
-            due = connection.execute(
-                select(rules.c.name, rules.c.next_run_at, rules.c.every_seconds).where(
-                    rules.c.enabled, rules.c.next_run_at <= now_epoch()
-                )
-            ).all()
-        if not due:
-            return []
+            return [(row.name, row.next_run_at) for row in connection.execute(query)]
 
-        def work(connection: Connection) -> Sequence[str]:
-            claimed = []
-            for row in due:
-                changed = connection.execute(
-                    update(rules)
-                    .where(rules.c.name == row.name, rules.c.next_run_at == row.next_run_at)
-                    .values(next_run_at=now_epoch() + row.every_seconds)
-                )
-                if changed.rowcount == 1:
-                    claimed.append(row.name)
-            return claimed
+    def advance(self, name: str, due_at: float) -> bool:
+        """Move a rule on from the instant that it was due at; False when somebody else did.
+
+        To be called when the execution of that instant is saved, so that none is lost. A rule that
+        was due several times moves on once.
+        """
+
+        def work(connection: Connection) -> bool:
+            changed = connection.execute(
+                update(rules)
+                .where(rules.c.name == name, rules.c.next_run_at == due_at)
+                .values(next_run_at=now_epoch() + rules.c.every_seconds)
+            )
+            return changed.rowcount == 1
 
         return self._database.write(work)
 

@@ -101,17 +101,36 @@ def test_giving_up_promotes_exactly_one_waiter(claims: RedisClaims) -> None:
     assert sorted([leader, *woken]) == [7, 8, 9]
 
 
-def test_a_corrupt_source_wakes_all_and_is_remembered(
+def test_a_source_read_wrong_three_times_wakes_all_and_is_remembered(
     claims: RedisClaims, client: redis.Redis
 ) -> None:
-    claims.claim(*PLACE, "a/1")
-    for copy in (7, 8):
+    source = ("east", "team/app")
+    claims.claim(*PLACE, "a/1", source=source)
+    for copy in (7, 8, 9, 10):
         claims.wait(*PLACE, copy)
 
-    assert sorted(claims.give_up(*PLACE, "a/1", corrupt=True)) == [7, 8]
+    (second,) = claims.give_up(*PLACE, "a/1", corrupt=True, source=source)
+    assert claims.claim(*PLACE, "b/2", source=source) == (MINE, "")
+    (third,) = claims.give_up(*PLACE, "b/2", corrupt=True, source=source)
+    assert claims.claim(*PLACE, "c/3", source=source) == (MINE, "")
+    rest = claims.give_up(*PLACE, "c/3", corrupt=True, source=source)
 
-    assert claims.claim(*PLACE, "b/2") == (CORRUPT, "")
-    assert 0 < client.ttl(f"transship:corrupt:west:user:{DIGEST}") <= CORRUPT_SECONDS
+    assert sorted([second, third, *rest]) == [7, 8, 9, 10]
+    assert claims.claim(*PLACE, "d/4", source=("east", "other")) == (CORRUPT, "")
+    assert claims.claim(*PLACE, "d/4", source=("elsewhere", "team/app")) == (MINE, "")
+    assert 0 < client.ttl(f"transship:corrupt:east:{DIGEST}") <= CORRUPT_SECONDS
+
+
+def test_a_blob_missing_in_one_repository_is_still_taken_from_another(
+    claims: RedisClaims,
+) -> None:
+    claims.claim(*PLACE, "a/1", source=("east", "holed"))
+    claims.wait(*PLACE, 7)
+
+    assert claims.give_up(*PLACE, "a/1", missing=True, source=("east", "holed")) == [7]
+
+    assert claims.claim(*PLACE, "b/2", source=("east", "holed")) == (CORRUPT, "")
+    assert claims.claim(*PLACE, "b/2", source=("east", "whole")) == (MINE, "")
 
 
 def test_flushall_is_harmless(claims: RedisClaims, client: redis.Redis) -> None:
