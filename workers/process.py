@@ -32,6 +32,7 @@ class WorkerProcess:
             region=region,
             slots=settings.worker_slots,
             keep_alive=self.services.claims.keep_alive,
+            held=self.engine.holding.ids,
         )
         self._ended = threading.Event()
         self._end_metrics: Callable[[], None] | None = None

@@ -38,8 +38,13 @@ class StatePort(Protocol):
     ) -> list[Presence]:
         """Return what the ledger believes of these blobs at a registry."""
 
-    def digest_tags(self, execution: str, repository: str, prefixes: Iterable[str]) -> list[str]:
-        """Return the listed referrer and cosign tags that belong to these digests."""
+    def digest_tags(
+        self, execution: str, repository: str, prefixes: Iterable[str]
+    ) -> tuple[list[str], bool]:
+        """Return the listed referrer and cosign tags that belong to these digests.
+
+        And whether the listing of the repository is complete: if not, there may be others.
+        """
 
     def prove(self, execution: str, proofs: Sequence[Proof]) -> None:
         """Write proofs to the ledger; returns when they are durable."""

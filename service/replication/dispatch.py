@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from redis.exceptions import RedisError
+
 from service.model.ports import Publisher
 from service.model.work import CopyRef
 from service.settings import Settings
@@ -51,6 +53,21 @@ class Dispatcher:
         chosen = self._one_suspect(self._store.eligible(region, room))
         by_key = {item.id: item for item in chosen}
         sent = self._store.dispatch(chosen)
+        try:
+            self._publish(region, sent, by_key, slots, standing)
+        except RedisError:
+            self._store.take_back(sent)  # what did arrive has an old fence by then
+            raise
+        return len(sent)
+
+    def _publish(
+        self,
+        region: str,
+        sent: Sequence[CopyRef],
+        by_key: dict[int, Eligible],
+        slots: int,
+        standing: int,
+    ) -> None:
         for urgent in (True, False):
             refs = [ref for ref in sent if (by_key[ref.id].priority == URGENT) is urgent]
             alone = [ref for ref in refs if by_key[ref.id].suspect]
@@ -58,7 +75,6 @@ class Dispatcher:
             pages = [*([ref] for ref in alone), *self._pages(together, slots, standing)]
             if pages:
                 self._publisher.replicate(region, pages, urgent=urgent)
-        return len(sent)
 
     def _one_suspect(self, eligible: list[Eligible]) -> list[Eligible]:
         """Let at most one suspect out: should it kill its worker again, it is known by name."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from service.errors import StoreUnavailable
@@ -59,6 +60,32 @@ class ManifestCache:
                 self._size -= len(dropped.raw)
 
 
+class Holding:
+    """The copies that this process's threads have in hand, each named before it is begun."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count: Counter[int] = Counter()
+
+    @contextmanager
+    def hold(self, refs: Iterable[CopyRef]) -> Iterator[None]:
+        """Have these copies in hand for as long as the context lasts."""
+        ids = [ref.id for ref in refs]
+        with self._lock:
+            self._count.update(ids)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count.subtract(ids)
+                self._count = +self._count
+
+    def ids(self) -> frozenset[int]:
+        """Return the ids of all copies in hand."""
+        with self._lock:
+            return frozenset(self._count)
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """The ports and tools of one worker process; `boot` is its identity."""
@@ -73,6 +100,7 @@ class Engine:
     metrics: Metrics = field(default_factory=Metrics)
     manifests: ManifestCache = field(default_factory=ManifestCache)
     draining: threading.Event = field(default_factory=threading.Event)
+    holding: Holding = field(default_factory=Holding)
 
     def post(self, outcomes: Sequence[Outcome]) -> None:
         """Record outcomes in the state and in this process's metrics.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from redis.exceptions import RedisError
 
@@ -31,11 +31,16 @@ class Heartbeat:
         region: str,
         slots: int = 0,
         keep_alive: Callable[[str, float], None] | None = None,
+        held: Callable[[], Collection[int]] | None = None,
     ) -> None:
-        """`slots` is how many tasks the process runs at once; 0 for one that runs none."""
+        """`slots` is how many tasks the process runs at once; 0 for one that runs none.
+
+        `held` names the copies that it works on: what the state says beyond them is let go.
+        """
         self._settings = settings
         self._state = state
         self._keep_alive = keep_alive
+        self._held = held
         self._report = ProcessReport(boot, kind, region, slots, socket.gethostname(), os.getpid())
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._beat, name="heartbeat", daemon=True)]
@@ -73,5 +78,15 @@ class Heartbeat:
         while not self._stop.wait(self._settings.heartbeat_seconds):
             try:
                 self._state.heartbeat(self._report)
+                self._release()
             except StoreUnavailable as error:
                 log.warning("heartbeat_not_written", error=str(error))
+            except Exception:
+                log.exception("heartbeat_broke")  # a silent process would be buried alive
+
+    def _release(self) -> None:
+        if self._held is None:
+            return
+        count = self._state.release(self._report.boot, self._held)
+        if count:
+            log.warning("copies_without_a_task", copies_planned_again=count)

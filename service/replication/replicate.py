@@ -53,27 +53,30 @@ def replicate(engine: Engine, refs: Sequence[CopyRef]) -> dict[str, int]:
     Returns how many came to which state, for the task's result.
     """
     tally: dict[str, int] = {}
-    for work in engine.state.begin(refs, engine.boot):
-        name = _settle(engine, work, fan_out=True)
-        tally[name] = tally.get(name, 0) + 1
+    with engine.holding.hold(refs):
+        for work in engine.state.begin(refs, engine.boot):
+            name = _settle(engine, work, fan_out=True)
+            tally[name] = tally.get(name, 0) + 1
     return tally
 
 
 def commit_manifest(engine: Engine, ref: CopyRef) -> str:
     """Commit a copy that was fanned out; does nothing when somebody else has or had it."""
-    work = engine.state.begin_commit(ref, engine.boot)
-    return "fenced" if work is None else _settle(engine, work, fan_out=False)
+    with engine.holding.hold([ref]):
+        work = engine.state.begin_commit(ref, engine.boot)
+        return "fenced" if work is None else _settle(engine, work, fan_out=False)
 
 
 def copy_part(engine: Engine, ref: CopyRef, part: int, *, last: bool) -> str:
     """Place the blobs of one part of a fanned-out copy; `last`: it is the only part, so commit, too."""
-    work = engine.state.begin_part(ref, part, engine.boot)
-    if work is None:
-        return "fenced"
-    counters = Counters()
-    with engine.meter.collect(counters.requests):
-        placed = _place_part(engine, work, counters)
-    engine.post([PartEnded(work, counters, tuple(placed))])
+    with engine.holding.hold([ref]):
+        work = engine.state.begin_part(ref, part, engine.boot)
+        if work is None:
+            return "fenced"
+        counters = Counters()
+        with engine.meter.collect(counters.requests):
+            placed = _place_part(engine, work, counters)
+        engine.post([PartEnded(work, counters, tuple(placed))])
     if last:
         return commit_manifest(engine, ref)
     return "placed"

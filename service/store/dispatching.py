@@ -197,6 +197,24 @@ class DispatchStore:
 
         return self._database.write(work)
 
+    def take_back(self, refs: Sequence[CopyRef]) -> None:
+        """Make copies eligible again whose messages could not be published."""
+
+        def work(connection: Connection) -> None:
+            for ref in refs:
+                connection.execute(
+                    update(copies)
+                    .where(
+                        copies.c.id == ref.id,
+                        copies.c.fence == ref.fence,
+                        copies.c.state == CopyState.DISPATCHED,
+                    )
+                    .values(**_again())
+                )
+
+        if refs:
+            self._database.write(work)
+
     def pending_regions(self) -> list[str]:
         """Return the regions that have pending copies."""
         with self._database.read() as connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, update
@@ -37,8 +37,13 @@ from service.store.tables import (
     ledgers,
     presence,
     processes,
+    selections,
     written_tags,
 )
+
+
+PREFIXES_AT_ONCE = 200
+"""SQLite refuses expressions that nest deeper than 1000."""
 
 
 class SqlState:
@@ -126,6 +131,7 @@ class SqlState:
             select(
                 presence.c.digest,
                 presence.c.repository,
+                presence.c.proved_at,
                 and_(
                     presence.c.execution_id == execution,
                     presence.c.proved_at > now_epoch() - self._proof_seconds,
@@ -146,20 +152,29 @@ class SqlState:
         )
         with self._database.read() as connection:
             return [
-                Presence(row.digest, row.repository, bool(row.proved_here))
+                Presence(row.digest, row.repository, bool(row.proved_here), row.proved_at)
                 for row in connection.execute(query)
             ]
 
-    def digest_tags(self, execution: str, repository: str, prefixes: Iterable[str]) -> list[str]:
-        """Return listed tags that are one of the prefixes, or start with one and a dot."""
+    def digest_tags(
+        self, execution: str, repository: str, prefixes: Iterable[str]
+    ) -> tuple[list[str], bool]:
+        """Return listed tags that are one of the prefixes, or start with one and a dot.
+
+        And whether the repository's tags are listed to the end: until then there may be others.
+        """
         wanted = list(prefixes)
+        complete = select(selections.c.listed).where(
+            selections.c.execution_id == execution, selections.c.repository == repository
+        )
         query = select(digest_tags.c.tag).where(
             digest_tags.c.execution_id == execution,
             digest_tags.c.repository == repository,
             or_(*[_belongs_to(prefix) for prefix in wanted]),
         )
         with self._database.read() as connection:
-            return sorted(connection.execute(query).scalars())
+            listed = bool(connection.execute(complete).scalar_one_or_none())  # before the tags
+            return sorted(connection.execute(query).scalars()), listed
 
     def prove(self, execution: str, proofs: Sequence[Proof]) -> None:
         """Write proofs to the ledger under the registry's present epoch."""
@@ -183,6 +198,7 @@ class SqlState:
             copy_blobs.c.state,
             copy_blobs.c.failure_class,
             copy_blobs.c.reason,
+            copy_blobs.c.pause_seconds,
         ).where(
             copy_blobs.c.copy_id == ref.id,
             copy_blobs.c.fence == ref.fence,
@@ -190,7 +206,13 @@ class SqlState:
         )
         with self._database.read() as connection:
             return [
-                BlobPlaced(row.digest, BlobState(row.state), row.failure_class, row.reason)
+                BlobPlaced(
+                    row.digest,
+                    BlobState(row.state),
+                    row.failure_class,
+                    row.reason,
+                    row.pause_seconds,
+                )
                 for row in connection.execute(query)
             ]
 
@@ -223,6 +245,47 @@ class SqlState:
                 )
 
         self._database.write(work)
+
+    def release(self, boot: str, held: Callable[[], Collection[int]]) -> int:
+        """Let go of copies that this process is said to own and that `held` does not name.
+
+        Nobody works on them: an answer of ours was lost, or a task broke. `held` is asked after the
+        rows are read, and must name a copy before it is begun.
+        """
+        parts = (
+            select(copies.c.id, copies.c.fence)
+            .join(copy_blobs, copy_blobs.c.copy_id == copies.c.id)
+            .where(
+                copies.c.state == CopyState.COPYING,
+                copy_blobs.c.fence == copies.c.fence,
+                copy_blobs.c.owner == boot,
+                copy_blobs.c.state == BlobState.PENDING,
+            )
+        )
+        whole = select(copies.c.id, copies.c.fence).where(
+            copies.c.owner == boot, copies.c.state == CopyState.RUNNING
+        )
+        with self._database.read() as connection:
+            owned = {(r.id, r.fence) for query in (parts, whole) for r in connection.execute(query)}
+        named = held() if owned else ()
+        strays = [CopyRef(*ref) for ref in sorted(owned) if ref[0] not in named]
+
+        def work(connection: Connection) -> int:
+            return sum(
+                connection.execute(
+                    update(copies)
+                    .where(_is(ref), copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]))
+                    .values(
+                        state=CopyState.PENDING,
+                        owner="",
+                        fence=copies.c.fence + 1,
+                        updated_at=now_epoch(),
+                    )
+                ).rowcount
+                for ref in strays
+            )
+
+        return self._database.write(work) if strays else 0
 
     def farewell(self, boot: str) -> None:
         """Remove the process's row, unless it still holds copies: then it counts as dead in time."""
@@ -269,6 +332,7 @@ def _copy_work(row: Row[Any]) -> CopyWork:
         retried=row.attempts > 1,
         failures=row.failures,
         replans=row.replans,
+        throttles=row.throttles,
     )
 
 
@@ -289,7 +353,8 @@ def _prove(connection: Connection, execution: str, proofs: Sequence[Proof]) -> N
                 "execution_id": execution,
             }
         )
-    for (registry, scope), rows in by_ledger.items():
+    for (registry, scope), rows in sorted(by_ledger.items()):
+        rows.sort(key=lambda row: (row["digest"], row["repository"]))  # one order: no deadlocks
         epoch = connection.execute(
             select(ledgers.c.epoch).where(ledgers.c.registry == registry, ledgers.c.scope == scope)
         ).scalar_one_or_none()
@@ -324,7 +389,7 @@ def _count(connection: Connection, work: CopyWork, counters: Counters) -> dict[s
 
 def add_requests(connection: Connection, execution: str, requests: dict[str, int]) -> None:
     """Add to the execution's count of requests by registry."""
-    for registry, count in requests.items():
+    for registry, count in sorted(requests.items()):  # in one order: two writers must not deadlock
         statement = upsert(connection, execution_requests).values(
             execution_id=execution, registry=registry, requests=count
         )
@@ -384,6 +449,7 @@ def _postponed(connection: Connection, outcome: CopyPostponed) -> None:
             not_before=now_epoch() + outcome.pause_seconds,
             failures=copies.c.failures + int(outcome.failed),
             replans=copies.c.replans + int(outcome.replanned),
+            throttles=copies.c.throttles + int(outcome.failure_class == "throttled"),
             failure_class=outcome.failure_class,
             reason=outcome.reason,
             updated_at=now_epoch(),
@@ -459,12 +525,14 @@ def _part_ended(connection: Connection, outcome: PartEnded) -> None:
                 owner="",
                 failure_class=blob.failure_class,
                 reason=blob.reason,
+                pause_seconds=blob.pause_seconds,
                 updated_at=now_epoch(),
             )
         )
 
 
 def _distrusted(connection: Connection, outcome: LedgerDistrusted) -> None:
+    """Raise the epoch, unless that was done already after the proof that turned out to be void."""
     statement = upsert(connection, ledgers).values(
         registry=outcome.registry,
         scope=outcome.scope,
@@ -472,6 +540,7 @@ def _distrusted(connection: Connection, outcome: LedgerDistrusted) -> None:
         reason=outcome.reason,
         raised_at=now_epoch(),
     )
+    newer = None if outcome.proved_at is None else ledgers.c.raised_at <= outcome.proved_at
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["registry", "scope"],
@@ -480,6 +549,7 @@ def _distrusted(connection: Connection, outcome: LedgerDistrusted) -> None:
                 "reason": statement.excluded.reason,
                 "raised_at": statement.excluded.raised_at,
             },
+            where=newer,
         )
     )
 

@@ -17,6 +17,8 @@ from service.model.rule import Destination, NameFilter, Selection, SyncRule
 from service.model.states import CopyState
 from service.model.work import ProcessReport
 from service.replication import replicate as use_cases
+from service.replication.dispatch import Dispatcher
+from service.replication.heartbeat import Heartbeat
 from service.replication.plan import Planner
 from service.replication.reconcile import Reconciler
 from service.store.claims import RedisClaims
@@ -196,6 +198,90 @@ def test_nobody_is_buried_right_after_sql_was_away(world: World) -> None:
     assert _known(world) == []
 
 
+def test_messages_that_cannot_be_published_leave_copies_eligible(world: World) -> None:
+    for number in range(3):
+        world.push(f"team/app{number}", "v1", [LAYERS[0]])
+    execution = world.plan("team/*")
+    world.party()
+    dispatcher = Dispatcher(world.settings, world.services.dispatching, Away())
+
+    with pytest.raises(redis_library.ConnectionError):
+        dispatcher.fill_windows()
+
+    assert world.states(execution) == [CopyState.PENDING] * 3
+    publisher = RecordingPublisher()
+    assert Dispatcher(world.settings, world.services.dispatching, publisher).fill_windows() == 3
+    assert sum(len(page) for page in publisher.pages) == 3
+    assert {ref.fence for page in publisher.pages for ref in page} == {3}
+
+
+# ---- what a process is said to hold --------------------------------------------------------------
+
+
+def test_a_copy_without_a_task_is_let_go_and_one_in_hand_is_not(world: World) -> None:
+    images = [world.push(f"team/app{number}", "v1", [LAYERS[number]]) for number in range(2)]
+    execution = world.plan("team/*")
+    of_copy = {copy.id: copy.source_repository for copy in world.copies(execution)}
+    stray, worked = sorted(world.dispatch(), key=lambda ref: of_copy[ref.id])
+    party = world.party()
+    state, boot, held = party.services.state, party.services.boot, party.engine.holding.ids
+    state.begin([stray], boot)  # and the answer never came
+    gate = threading.Event()
+    rule = world.east.fault(f"blobs/{images[1].layers[0]}", method="GET", hold=gate)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(party.replicate, worked)
+        wait_until(lambda: rule.fired, what="the read")
+        assert held() == {worked.id}
+        assert state.release(boot, held) == 1
+        assert state.release(boot, held) == 0
+        assert sorted(world.states(execution)) == [CopyState.PENDING, CopyState.RUNNING]
+        gate.set()
+        assert running.result(20) == {"copied": 1}
+
+    assert held() == frozenset()
+    world.run_to_end(execution, party)
+    assert world.states(execution) == [CopyState.COPIED] * 2
+
+
+def test_a_part_without_a_task_is_let_go(world: World) -> None:
+    world.push("team/app", "v1", LAYERS)
+    execution = world.plan("team/*")
+    party = world.party(small_image_bytes=1, small_blob_bytes=1000)
+    (ref,) = world.dispatch()
+    party.replicate(ref)
+    state, boot = party.services.state, party.services.boot
+    assert state.release(boot, party.engine.holding.ids) == 0
+    assert state.begin_part(ref, 0, boot) is not None
+
+    assert state.release(boot, party.engine.holding.ids) == 1
+
+    assert world.states(execution) == [CopyState.PENDING]
+
+
+def test_the_heartbeat_lets_go(world: World) -> None:
+    world.push("team/app", "v1", LAYERS)
+    execution = world.plan("team/*")
+    party = world.party()
+    services = party.services
+    services.state.begin(world.dispatch(), services.boot)
+    heartbeat = Heartbeat(
+        replace(world.settings, heartbeat_seconds=0.02),
+        services.state,
+        services.boot,
+        kind="worker",
+        region="local",
+        slots=4,
+        held=party.engine.holding.ids,
+    )
+
+    heartbeat.start()
+    wait_until(lambda: world.states(execution) == [CopyState.PENDING], 10, "the release")
+    heartbeat.stop()
+
+    assert _known(world) == []
+
+
 # ---- parts ---------------------------------------------------------------------------------------
 
 
@@ -260,6 +346,9 @@ class Away(RecordingPublisher):
     """A queue that does not answer."""
 
     def fan_out(self, *_arguments: Any) -> None:
+        raise redis_library.ConnectionError("away")
+
+    def replicate(self, *_arguments: Any, **_named: Any) -> None:
         raise redis_library.ConnectionError("away")
 
 
