@@ -99,8 +99,13 @@ class World:
     """Everything between which bytes and messages go."""
 
     def __init__(
-        self, folder: Path, east: SampleRegistry, west: SampleRegistry, redis: RedisServer
-    ):
+        self,
+        folder: Path,
+        east: SampleRegistry,
+        west: SampleRegistry,
+        redis: RedisServer,
+        database_url: str = "",
+    ) -> None:
         self.folder = folder
         self.east = east
         self.west = west
@@ -108,7 +113,7 @@ class World:
         self._opened: list[Services] = []
         self.settings = Settings.from_env(
             TEST_TIMERS,
-            database_url=f"sqlite:///{folder}/transship.db",
+            database_url=database_url or f"sqlite:///{folder}/transship.db",
             redis_url=redis.url,
             retry_seconds=0.01,
             worker_slots=4,
@@ -188,13 +193,7 @@ class World:
 
     def plan(self, *repositories: str, rule: str = "fleet") -> str:
         """Plan an execution that mirrors these repositories; its copies are pending then."""
-        saved = SyncRule(
-            rule,
-            "east",
-            (Selection(NameFilter(repositories)),),
-            (Destination(registry="west", repository="mirror/{repository}"),),
-            referrers=False,
-        )
+        saved = a_rule(*repositories, name=rule)
         execution = self.services.executions.create(saved, trigger="test").id
         assert self.services.planner.plan(execution, self.services.boot)
         return execution
@@ -246,16 +245,27 @@ class World:
 
 
 @contextmanager
-def open_world(folder: Path) -> Iterator[World]:
-    """A world of its own."""
+def open_world(folder: Path, database_url: str = "") -> Iterator[World]:
+    """A world of its own, on SQLite unless a database is named."""
     with SampleRegistry() as east, SampleRegistry() as west, RedisServer() as redis:
-        world = World(folder, east, west, redis)
+        world = World(folder, east, west, redis, database_url)
         try:
             yield world
         finally:
             east.faults.clear()
             west.faults.clear()
             world.close()
+
+
+def a_rule(*repositories: str, name: str = "fleet") -> SyncRule:
+    """A rule that mirrors these repositories from east to west."""
+    return SyncRule(
+        name,
+        "east",
+        (Selection(NameFilter(repositories)),),
+        (Destination(registry="west", repository="mirror/{repository}"),),
+        referrers=False,
+    )
 
 
 def some_bytes(seed: str, size: int) -> bytes:

@@ -13,7 +13,6 @@ import redis as redis_library
 from sqlalchemy import select
 
 from service.errors import StoreUnavailable
-from service.model.rule import Destination, NameFilter, Selection, SyncRule
 from service.model.states import CopyState
 from service.model.work import ProcessReport
 from service.replication import replicate as use_cases
@@ -24,7 +23,7 @@ from service.replication.reconcile import Reconciler
 from service.store.claims import RedisClaims
 from service.store.tables import copies, processes
 from tests.support.processes import wait_until
-from tests.support.world import RecordingPublisher, World, some_bytes
+from tests.support.world import RecordingPublisher, World, a_rule, some_bytes
 
 LAYERS = [some_bytes("one", 50_000), some_bytes("two", 60_000)]
 
@@ -156,7 +155,7 @@ def test_planning_that_breaks_is_not_held_by_a_living_process(
         services.clients,
         services.meter,
     )
-    execution = services.executions.create(_rule(), trigger="test").id
+    execution = services.executions.create(a_rule("team/*"), trigger="test").id
 
     assert planner.plan(execution, services.boot)
 
@@ -350,15 +349,6 @@ class Away(RecordingPublisher):
 
     def replicate(self, *_arguments: Any, **_named: Any) -> None:
         raise redis_library.ConnectionError("away")
-
-
-def _rule() -> SyncRule:
-    return SyncRule(
-        "fleet",
-        "east",
-        (Selection(NameFilter(("team/*",))),),
-        (Destination(registry="west", repository="mirror/{repository}"),),
-    )
 
 
 def _failures(world: World) -> list[int]:

@@ -6,12 +6,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from api.engine.children import ENGINE_VARIABLE, end_leftovers
+from service.model.rule import Trigger
 from service.model.states import CopyState, ExecutionState
 from tests.support.processes import ManagedProcess, wait_until
-from tests.support.world import World, some_bytes
+from tests.support.servers import PostgresServer
+from tests.support.world import World, a_rule, open_world, some_bytes
 from workers.envelope import GROUP_PREFIX, PREFIX
 from workers.signatures import QueuePublisher
 
@@ -70,6 +73,33 @@ def test_a_killed_workers_part_is_placed_by_the_next(world: World) -> None:
     assert world.states(execution) == [CopyState.COPIED]
     assert world.is_whole(image)
     assert world.tag_puts("team/app", "v1") == 1
+
+
+def test_everything_runs_on_postgresql(tmp_path: Path) -> None:
+    """A rule that is due, planned by a worker, copied in chords and in pages, and ended."""
+    with PostgresServer() as server, open_world(tmp_path, server.fresh_database()) as world:
+        images = [
+            world.push("team/large", "v1", LAYERS),
+            world.push("team/small", "v1", LAYERS[:1]),
+        ]
+        images += [
+            world.push("team/small", f"v{n}", [some_bytes(f"s{n}", 500)]) for n in range(2, 30)
+        ]
+        rule = replace(a_rule("team/*"), trigger=Trigger(every_seconds=3600.0))
+        world.services.rules.put(rule, document={})
+
+        with world.worker(TRANSSHIP_SMALL_IMAGE_BYTES="1300000"), _driven(world):
+            wait_until(
+                lambda: [r.state.ended for r in world.services.executions.list()] == [True], 40
+            )
+
+        (record,) = world.services.executions.list()
+        assert (record.state, record.trigger) == (ExecutionState.SUCCEEDED, "schedule")
+        totals = world.services.executions.totals(record.id)
+        assert (totals.copied, totals.pending, totals.failed) == (30, 0, 0)
+        assert all(world.is_whole(image) for image in images)
+        assert [world.reads(digest) for digest in images[0].layers] == [1, 1]
+        assert world.services.executions.requests([record.id])["west"] > 30
 
 
 def test_orphaned_workers_of_this_directory_are_ended_and_no_others(world: World) -> None:
