@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from service.errors import InvalidConfiguration
-from service.model.ports import Publisher
+from service.model.ports import ClaimState, Publisher
 from service.replication.clients import Clients, Meter
 from service.replication.dispatch import Dispatcher
 from service.replication.drive import Drive
@@ -165,9 +165,15 @@ class Services:
                 publisher,
                 self.claims.epoch,
                 self.claims.new_epoch,
+                self._blob_state,
             ),
             **options,
         )
+
+    def _blob_state(self, registry: str, digest: str) -> ClaimState:
+        """Return whether a blob is on its way to a registry, or there."""
+        endpoint = self.registries.get(registry).endpoint
+        return self.claims.state(registry, endpoint.credentials.username, digest)
 
     def close(self) -> None:
         """Let connections go, the database last."""

@@ -40,6 +40,7 @@ class CopyWork:
     retried: bool  # begun before: some of its blobs may be there though no ledger says so
     failures: int
     replans: int
+    throttles: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Presence:
     digest: str
     repository: str
     proved_here: bool  # by this execution, and recently enough to be believed
+    proved_at: float = field(default=0.0, compare=False)  # by the database's clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ class BlobPlaced:
     state: BlobState
     failure_class: str = ""
     reason: str = ""
+    pause_seconds: float = 0.0  # what the registry asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,7 @@ class LedgerDistrusted:
     registry: str
     scope: str
     reason: str
+    proved_at: float | None = None  # of the proof that is void; None: evidence of right now
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,12 +83,18 @@ class BlobPlacer:
             if self._probe(blob):
                 self._present(blob)
                 return True
-            self._distrust(f"{blob.digest} was in {self._work.destination_repository} and is gone")
+            self._distrust(
+                f"{blob.digest} was in {self._work.destination_repository} and is gone",
+                here[0].proved_at,
+            )
             return False
         elsewhere = sorted(rows, key=lambda row: not row.proved_here)
-        return any(self._mount(blob, row.repository) for row in elsewhere[:MOUNT_TRIES])
+        return any(
+            self._mount(blob, row.repository, row.proved_at) for row in elsewhere[:MOUNT_TRIES]
+        )
 
-    def _mount(self, blob: Descriptor, repository: str) -> bool:
+    def _mount(self, blob: Descriptor, repository: str, proved_at: float | None = None) -> bool:
+        """Mount a blob and prove it; `proved_at`: when the ledger says that it was there."""
         if repository == self._work.destination_repository:
             return False
         result = self._destination.mount_blob(
@@ -100,7 +106,10 @@ class BlobPlacer:
         if result is not MOUNTED:
             return False
         if not self._probe(blob):
-            self._distrust(f"{blob.digest} was mounted from {repository} but cannot be read")
+            if proved_at is not None:
+                self._distrust(
+                    f"{blob.digest} was mounted from {repository} but cannot be read", proved_at
+                )
             return False
         self._counters.blobs_mounted += 1
         self._counters.bytes_saved += blob.size
@@ -253,9 +262,9 @@ class BlobPlacer:
         if others:
             self._engine.state.post([Wake(others)])
 
-    def _distrust(self, reason: str) -> None:
+    def _distrust(self, reason: str, proved_at: float) -> None:
         self._engine.state.post(
-            [LedgerDistrusted(self._work.destination_registry, self._scope, reason)]
+            [LedgerDistrusted(self._work.destination_registry, self._scope, reason, proved_at)]
         )
 
     def _check_cancelled(self) -> None:

@@ -50,7 +50,7 @@ class Dispatcher:
         room = WINDOW * slots * self._settings.tags_per_task - standing
         if room <= 0:
             return 0
-        chosen = self._one_suspect(self._store.eligible(region, room))
+        chosen = [*self._one_suspect(region), *self._store.eligible(region, room)]
         by_key = {item.id: item for item in chosen}
         sent = self._store.dispatch(chosen)
         try:
@@ -76,15 +76,10 @@ class Dispatcher:
             if pages:
                 self._publisher.replicate(region, pages, urgent=urgent)
 
-    def _one_suspect(self, eligible: list[Eligible]) -> list[Eligible]:
-        """Let at most one suspect out: should it kill its worker again, it is known by name."""
-        suspects = [item for item in eligible if item.suspect]
-        if not suspects:
-            return eligible
-        innocent = [item for item in eligible if not item.suspect]
-        if innocent or self._store.suspects_out():
-            return innocent
-        return suspects[:1]
+    def _one_suspect(self, region: str) -> list[Eligible]:
+        """Let at most one suspect out: should a worker die again meanwhile, it is known by name."""
+        suspects = self._store.eligible(region, 1, suspect=True)
+        return [] if suspects and self._store.suspects_out() else suspects
 
     def _pages(self, refs: Sequence[CopyRef], slots: int, standing: int) -> list[Sequence[CopyRef]]:
         """Cut copies into pages: full ones when there is plenty, single ones when slots would idle."""

@@ -133,6 +133,9 @@ class Engine:
             if now < next_look:
                 return False
             next_look = now + every_seconds
-            return not self.state.holds(ref)
+            try:
+                return not self.state.holds(ref)
+            except StoreUnavailable:
+                return False  # no answer is no reason to throw bytes away: the commit asks again
 
         return check

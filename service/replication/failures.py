@@ -25,6 +25,8 @@ MAX_PAUSE_SECONDS = 60.0
 MAX_TOLD_SECONDS = 900.0
 CORRUPT_TRIES = 3
 BUG_TRIES = 2
+MAX_THROTTLES = 100
+"""Waits that a registry may ask of one copy before it is failed: an execution has to end."""
 OUTAGE_BACKOFF = 1
 
 OUTAGES = (StoreUnavailable, RedisError)
@@ -53,7 +55,7 @@ def outcome_of(
     reason = _reason(error, work)
     if isinstance(error, Cancelled):
         return CopyPostponed(work, counters)
-    if isinstance(error, Throttled):
+    if isinstance(error, Throttled) and work.throttles < MAX_THROTTLES:
         told = error.retry_after_seconds or backoff(work.failures, settings)
         return CopyPostponed(
             work,
@@ -66,7 +68,7 @@ def outcome_of(
         return CopyPostponed(
             work, counters, replanned=True, failure_class=error.failure_class, reason=reason
         )
-    if error.retryable and not isinstance(error, ManifestBlobUnknown):
+    if error.retryable and not isinstance(error, ManifestBlobUnknown | Throttled):
         tries = CORRUPT_TRIES if isinstance(error, Corrupt) else settings.max_attempts
         if work.failures + 1 < tries:
             return _again(work, counters, settings, error.failure_class, reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from service.model.ports import Publisher
+from service.model.ports import ClaimState, Publisher
 from service.settings import Settings
 from service.store.dispatching import DispatchStore
 from service.telemetry import get_logger
@@ -23,15 +23,21 @@ class Reconciler:
         publisher: Publisher,
         read_epoch: Callable[[], str],
         new_epoch: Callable[[], str],
+        blob_state: Callable[[str, str], ClaimState],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`read_epoch` and `new_epoch` ask and mark the Redis that carries the queue."""
+        """`read_epoch` and `new_epoch` ask and mark the Redis that carries the queue.
+
+        `blob_state` says of a destination registry and a digest whether the blob is moving (HELD),
+        there (DONE), hopeless (CORRUPT) or free to be claimed (MINE).
+        """
         self._settings = settings
         self._store = store
         self._publisher = publisher
         self._read_epoch = read_epoch
         self._new_epoch = new_epoch
+        self._blob_state = blob_state
         self._epoch = ""
         self._clock = clock
         self._heard_at: float | None = None
@@ -42,9 +48,7 @@ class Reconciler:
         self._recover_dead()
         self._check_redis()
         self._check_messages()
-        woken = self._store.wake_overdue(self._settings.waiting_grace_seconds)
-        if woken:
-            log.info("waiting_too_long", copies=woken)
+        self._check_waits()
         for region, ref in self._store.uncommitted(self._settings.waiting_grace_seconds):
             log.info("commit_sent_again", copy=ref.id)
             self._publisher.commit(region, ref)
@@ -61,6 +65,20 @@ class Reconciler:
         else:
             self._store.busy()
         self._heard_at = now
+
+    def _check_waits(self) -> None:
+        """Look at blobs that copies have waited for too long: a wake-up may have been lost.
+
+        One that a live process moves is waited for further. One that is there wakes all; where
+        nobody moves it, one copy is woken to lead, and the others wait for it.
+        """
+        for registry, digest in self._store.overdue_waits(self._settings.waiting_grace_seconds):
+            state = self._blob_state(registry, digest)
+            if state is ClaimState.HELD:
+                self._store.wait_on(registry, digest)
+                continue
+            woken = self._store.wake(registry, digest, everybody=state is not ClaimState.MINE)
+            log.info("waiting_too_long", registry=registry, digest=digest, woken=woken)
 
     def _check_messages(self) -> None:
         """Send again what was sent long ago to a region whose queues are empty by now."""

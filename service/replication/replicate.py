@@ -29,7 +29,13 @@ from service.model.work import (
 from service.replication.commit_manifest import Committer
 from service.replication.copy_blob import BlobPlacer
 from service.replication.engine import Engine
-from service.replication.failures import OUTAGES, backoff, outcome_of
+from service.replication.failures import (
+    CORRUPT_TRIES,
+    MAX_THROTTLES,
+    OUTAGES,
+    backoff,
+    outcome_of,
+)
 from service.replication.tree import Tree, TreeReader
 from service.telemetry import get_logger
 
@@ -225,7 +231,13 @@ def _place_part(engine: Engine, work: PartWork, counters: Counters) -> list[Blob
             outcome = outcome_of(error, work.copy, counters, engine.settings)
             _log(work.copy, error, outcome)
             placed.append(
-                BlobPlaced(digest, BlobState.FAILED, outcome.failure_class, outcome.reason)
+                BlobPlaced(
+                    digest,
+                    BlobState.FAILED,
+                    outcome.failure_class,
+                    outcome.reason,
+                    outcome.pause_seconds if isinstance(outcome, CopyPostponed) else 0.0,
+                )
             )
         else:
             placed.append(BlobPlaced(digest, _placed_as(held, before, counters)))
@@ -264,13 +276,16 @@ def _unplaced(
 def _part_failed(
     engine: Engine, work: CopyWork, counters: Counters, failure: BlobPlaced
 ) -> CopyEnded | CopyPostponed:
-    tries = 3 if failure.failure_class == "corrupt" else engine.settings.max_attempts
-    if failure.failure_class in TRANSIENT and work.failures + 1 < tries:
+    """Let the copy try again as its worst blob would have, were it alone."""
+    throttled = failure.failure_class == "throttled"
+    tries = CORRUPT_TRIES if failure.failure_class == "corrupt" else engine.settings.max_attempts
+    again = work.throttles < MAX_THROTTLES if throttled else work.failures + 1 < tries
+    if failure.failure_class in TRANSIENT and again:
         return CopyPostponed(
             work,
             counters,
-            pause_seconds=backoff(work.failures, engine.settings),
-            failed=failure.failure_class != "throttled",
+            pause_seconds=failure.pause_seconds or backoff(work.failures, engine.settings),
+            failed=not throttled,
             failure_class=failure.failure_class,
             reason=failure.reason,
         )

@@ -132,6 +132,12 @@ class RedisClaims:
         keys = [self._key(kind, registry, scope, digest) for kind in ("claim", "waiters")]
         return bool(self._wait(keys=keys, args=[copy, self._alive(), WAITERS_SECONDS]))
 
+    def state(self, registry: str, scope: str, digest: str) -> ClaimState:
+        """Return how a claim would end, without taking it: HELD, DONE, or MINE for a free blob."""
+        if self._redis.exists(self._key("done", registry, scope, digest)):
+            return ClaimState.DONE
+        return ClaimState.HELD if self.moving(registry, scope, digest) else ClaimState.MINE
+
     def moving(self, registry: str, scope: str, digest: str) -> bool:
         """Whether a live process is moving the blob now."""
         holder = self._redis.get(self._key("claim", registry, scope, digest))

@@ -21,6 +21,9 @@ from service.store.database import Database, upsert
 from service.store.tables import copies, copy_blobs, executions, leases, processes, selections
 from service.store.work import label
 
+MAX_PLANNINGS = 12
+"""How often an execution's planning may be begun: a rule that kills its planner has to end, too."""
+
 CRASHES_OF_A_SUSPECT = 2
 """One crash is mostly the machine's: whole hosts are killed, and all that they held is innocent."""
 
@@ -106,8 +109,10 @@ class DispatchStore:
         with self._database.read() as connection:
             return {region: int(count) for region, count in connection.execute(query)}
 
-    def eligible(self, region: str, limit: int) -> list[Eligible]:
+    def eligible(self, region: str, limit: int, *, suspect: bool = False) -> list[Eligible]:
         """Return pending copies of a region: by priority, started ones first, rules in turn.
+
+        Suspects are asked for apart: they go out one at a time.
 
         The turn is taken by numbering each execution's copies and sorting by that number, so that
         a small rule does not stand behind a large one.
@@ -138,6 +143,7 @@ class DispatchStore:
                 copies.c.state == CopyState.PENDING,
                 copies.c.not_before <= now_epoch(),
                 copies.c.region == region,
+                copies.c.suspect.is_(suspect),
             )
             .subquery()
         )
@@ -240,6 +246,21 @@ class DispatchStore:
         """Return executions whose planning nobody holds and was not sent lately; they count as sent."""
 
         def work(connection: Connection) -> list[str]:
+            connection.execute(
+                update(executions)
+                .where(
+                    executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
+                    executions.c.planned.is_(False),
+                    executions.c.planner == "",
+                    executions.c.plan_attempts >= MAX_PLANNINGS,
+                )
+                .values(
+                    state=ExecutionState.RUNNING,
+                    planned=True,
+                    failure_class="bug",
+                    reason=f"planning was begun {MAX_PLANNINGS} times and never came to its end",
+                )
+            )
             rows = connection.execute(
                 update(executions)
                 .where(
@@ -351,29 +372,39 @@ class DispatchStore:
             lambda connection: _resend(connection, copies.c.region == region, old)
         )
 
-    def wake_overdue(self, grace_seconds: float) -> int:
-        """Look again at copies that waited too long: a wake-up was lost."""
+    def overdue_waits(self, grace_seconds: float, limit: int = 200) -> list[tuple[str, str]]:
+        """Return the blobs that copies have waited for too long: destination registry and digest."""
+        query = (
+            select(copies.c.destination_registry, copies.c.waiting_on)
+            .where(
+                copies.c.state == CopyState.WAITING,
+                copies.c.updated_at < now_epoch() - grace_seconds,
+            )
+            .distinct()
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [(r.destination_registry, r.waiting_on) for r in connection.execute(query)]
+
+    def wait_on(self, registry: str, digest: str) -> None:
+        """Let copies wait another while for a blob that is on its way."""
+        self._database.write(
+            lambda connection: connection.execute(
+                update(copies).where(*_waits_for(registry, digest)).values(updated_at=now_epoch())
+            )
+        )
+
+    def wake(self, registry: str, digest: str, *, everybody: bool) -> int:
+        """Make copies that wait for a blob eligible: all of them, or the first, to lead."""
 
         def work(connection: Connection) -> int:
-            return connection.execute(
-                update(copies)
-                .where(
-                    copies.c.state == CopyState.WAITING,
-                    copies.c.updated_at < now_epoch() - grace_seconds,
-                )
-                .values(**_again())
-            ).rowcount
+            where = _waits_for(registry, digest)
+            if not everybody:
+                first = connection.execute(select(func.min(copies.c.id)).where(*where)).scalar_one()
+                where = (*where, copies.c.id == first)
+            return connection.execute(update(copies).where(*where).values(**_again())).rowcount
 
-        with self._database.read() as connection:
-            some = connection.execute(
-                select(copies.c.id)
-                .where(
-                    copies.c.state == CopyState.WAITING,
-                    copies.c.updated_at < now_epoch() - grace_seconds,
-                )
-                .limit(1)
-            ).first()
-        return self._database.write(work) if some is not None else 0
+        return self._database.write(work)
 
     def uncommitted(self, grace_seconds: float, limit: int = 200) -> list[tuple[str, CopyRef]]:
         """Return fanned-out copies whose parts are all through and whose commit did not come.
@@ -520,6 +551,14 @@ def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> 
             _resend(connection, copies.c.region == region)
         found[boot] = poison + again
     return found
+
+
+def _waits_for(registry: str, digest: str) -> tuple[Any, ...]:
+    return (
+        copies.c.state == CopyState.WAITING,
+        copies.c.destination_registry == registry,
+        copies.c.waiting_on == digest,
+    )
 
 
 def _has_idle_part() -> Any:

@@ -108,8 +108,8 @@ selections = Table(  # one source repository of an execution: the cursor that a 
     Column("repository", String(255), primary_key=True),
     Column("cursor", Text, nullable=False, server_default=""),
     Column("done", Boolean, nullable=False, server_default="0"),
+    Column("listed", Boolean, nullable=False, server_default="0"),  # all its digest_tags are there
     Column("matched", Integer, nullable=False, server_default="0"),
-    Column("unchanged", Integer, nullable=False, server_default="0"),
 )
 
 digest_tags = (
@@ -142,6 +142,7 @@ copies = Table(
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("failures", Integer, nullable=False, server_default="0"),
     Column("replans", Integer, nullable=False, server_default="0"),
+    Column("throttles", Integer, nullable=False, server_default="0"),
     Column("crashes", Integer, nullable=False, server_default="0"),
     Column("suspect", Boolean, nullable=False, server_default="0"),
     Column("started", Boolean, nullable=False, server_default="0"),
@@ -187,6 +188,7 @@ copy_blobs = Table(  # only for copies that fan out
     Column("fence", Integer, nullable=False),
     Column("failure_class", String(16), nullable=False, server_default=""),
     Column("reason", PlainText, nullable=False, server_default=""),
+    Column("pause_seconds", Double, nullable=False, server_default="0"),
     Column("updated_at", Double, nullable=False),
 )
 
@@ -232,6 +234,14 @@ execution_requests = Table(
     Column("execution_id", ForeignKey("executions.id", ondelete="CASCADE"), primary_key=True),
     Column("registry", String(128), primary_key=True),
     Column("requests", BigInteger, nullable=False),
+)
+
+execution_unchanged = Table(  # tags that were in place, by destination: they have no rows in copies
+    "execution_unchanged",
+    metadata,
+    Column("execution_id", ForeignKey("executions.id", ondelete="CASCADE"), primary_key=True),
+    Column("registry", String(128), primary_key=True),
+    Column("unchanged", BigInteger, nullable=False),
 )
 
 processes = Table(

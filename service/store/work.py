@@ -41,7 +41,6 @@ from service.store.tables import (
     written_tags,
 )
 
-
 PREFIXES_AT_ONCE = 200
 """SQLite refuses expressions that nest deeper than 1000."""
 
@@ -167,14 +166,18 @@ class SqlState:
         complete = select(selections.c.listed).where(
             selections.c.execution_id == execution, selections.c.repository == repository
         )
-        query = select(digest_tags.c.tag).where(
-            digest_tags.c.execution_id == execution,
-            digest_tags.c.repository == repository,
-            or_(*[_belongs_to(prefix) for prefix in wanted]),
-        )
+        found: list[str] = []
         with self._database.read() as connection:
             listed = bool(connection.execute(complete).scalar_one_or_none())  # before the tags
-            return sorted(connection.execute(query).scalars()), listed
+            for start in range(0, len(wanted), PREFIXES_AT_ONCE):
+                group = wanted[start : start + PREFIXES_AT_ONCE]
+                query = select(digest_tags.c.tag).where(
+                    digest_tags.c.execution_id == execution,
+                    digest_tags.c.repository == repository,
+                    or_(*[_belongs_to(prefix) for prefix in group]),
+                )
+                found.extend(connection.execute(query).scalars())
+        return sorted(found), listed
 
     def prove(self, execution: str, proofs: Sequence[Proof]) -> None:
         """Write proofs to the ledger under the registry's present epoch."""

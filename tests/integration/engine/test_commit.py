@@ -235,6 +235,7 @@ def _reconciler(world: World, party: Party) -> Reconciler:
         party.publisher,
         claims.epoch,
         claims.new_epoch,
+        lambda registry, digest: claims.state(registry, "", digest),
     )
 
 

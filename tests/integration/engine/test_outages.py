@@ -13,6 +13,7 @@ import redis as redis_library
 from sqlalchemy import select
 
 from service.errors import StoreUnavailable
+from service.model.ports import ClaimState
 from service.model.states import CopyState
 from service.model.work import ProcessReport
 from service.replication import replicate as use_cases
@@ -172,13 +173,14 @@ def test_planning_that_breaks_is_not_held_by_a_living_process(
 
 def test_nobody_is_buried_right_after_sql_was_away(world: World) -> None:
     now = [1000.0]
-    store = Fails(world.services.dispatching, "wake_overdue", times=0)
+    store = Fails(world.services.dispatching, "overdue_waits", times=0)
     reconciler = Reconciler(
         world.settings,
         store,  # type: ignore[arg-type]
         RecordingPublisher(),
         lambda: "epoch",
         lambda: "epoch",
+        lambda _registry, _digest: ClaimState.MINE,
         clock=lambda: now[0],
     )
     world.services.state.heartbeat(ProcessReport("quiet", "worker", "local", 4, "host", 1))

@@ -111,7 +111,8 @@ def test_a_dead_leaders_blob_is_taken_over(world: World) -> None:
     heir.replicate(second)
     assert _state(world, execution, second.id) is CopyState.WAITING
     dead.die()
-    assert world.services.dispatching.wake_overdue(-1) == 1
+    (waited_for,) = world.services.dispatching.overdue_waits(-1)
+    assert world.services.dispatching.wake(*waited_for, everybody=False) == 1
     world.services.database.write(_forget_process(dead.services.boot))
     assert world.services.dispatching.recover_dead(max_crashes=3) == {dead.services.boot: 1}
     world.run_to_end(execution, heir)

@@ -6,7 +6,7 @@ import pytest
 
 from service.model.states import BlobState, CopyState, ExecutionState
 from service.model.work import BlobPlaced, CopyEnded, CopyWaits, Counters, PartEnded
-from service.store.dispatching import DispatchStore
+from service.store.dispatching import MAX_PLANNINGS, DispatchStore
 from service.store.tables import copies, executions, leases, processes
 from tests.integration.store.builders import BOOT, Plot, a_digest, a_rule, in_threads, selected
 from tests.integration.store.conftest import OpenDatabase
@@ -59,7 +59,7 @@ def test_eligible_copies_come_by_priority_then_started_then_in_turn(
     started = plot.running("s1", rule="started")[0]
     plot.state.post([CopyWaits(started, Counters(), "x")])
     plot.ago(copies, "updated_at", 60)
-    assert dispatching.wake_overdue(10) == 1
+    assert dispatching.wake(*dispatching.overdue_waits(10)[0], everybody=True) == 1
 
     order = [item.execution for item in dispatching.eligible("local", 100)]
 
@@ -153,8 +153,10 @@ def test_who_dies_with_two_processes_runs_alone_and_is_poison_after_three_more(
 ) -> None:
     plot.planned("v1")
     for number in range(5):
-        (item,) = dispatching.eligible("local", 9)
-        assert item.suspect is (number >= 2)
+        suspect = number >= 2
+        assert dispatching.eligible("local", 9, suspect=not suspect) == []
+        (item,) = dispatching.eligible("local", 9, suspect=suspect)
+        assert item.suspect is suspect
         (work,) = plot.state.begin(dispatching.dispatch([item]), f"boot{number}")
         assert dispatching.suspects_out() == int(number >= 2)
         assert dispatching.recover_dead(max_crashes=3) == {f"boot{number}": 1}
@@ -209,16 +211,38 @@ def test_parts_that_somebody_works_on_are_left(dispatching: DispatchStore, plot:
     assert plot.copy(work.ref).state == CopyState.COPYING
 
 
-def test_a_copy_that_waits_too_long_looks_again(dispatching: DispatchStore, plot: Plot) -> None:
-    work = plot.running("v1")[0]
-    plot.state.post([CopyWaits(work, Counters(), a_digest("layer"))])
-    assert dispatching.wake_overdue(10) == 0
+def test_copies_that_wait_too_long_are_found_by_what_they_wait_for(
+    dispatching: DispatchStore, plot: Plot
+) -> None:
+    works = plot.running("v1", "v2", "v3")
+    for work in works:
+        plot.state.post([CopyWaits(work, Counters(), a_digest("layer"))])
+    place = (works[0].destination_registry, a_digest("layer"))
+    assert dispatching.overdue_waits(10) == []
 
     plot.ago(copies, "updated_at", 11)
+    assert dispatching.overdue_waits(10) == [place]
+    dispatching.wait_on(*place)
+    assert dispatching.overdue_waits(10) == []
 
-    assert dispatching.wake_overdue(10) == 1
-    assert dispatching.wake_overdue(10) == 0
-    assert plot.copy(work.ref).state == CopyState.PENDING
+    plot.ago(copies, "updated_at", 11)
+    assert dispatching.wake(*place, everybody=False) == 1
+    assert [plot.copy(work.ref).state for work in works].count(CopyState.PENDING) == 1
+    assert dispatching.wake(*place, everybody=True) == 2
+    assert dispatching.overdue_waits(-1) == []
+
+
+def test_planning_that_never_ends_is_given_up(dispatching: DispatchStore, plot: Plot) -> None:
+    execution = plot.executions.create(a_rule("endless"), trigger="api").id
+    for number in range(MAX_PLANNINGS):
+        assert dispatching.unplanned(-1) == [execution]
+        assert plot.plans.begin(execution, f"boot{number}")
+        dispatching.recover_dead(max_crashes=3)
+
+    assert dispatching.unplanned(-1) == []
+    (ended,) = dispatching.end_executions()
+    assert ended.state == "failed"
+    assert "never came to its end" in plot.executions.get(execution).reason
 
 
 def test_a_commit_that_did_not_come_is_named_once_a_grace(

@@ -284,8 +284,8 @@ def test_listed_digest_tags_belong_to_their_digest(plot: Plot) -> None:
     mine, other = "sha256-" + "a" * 64, "sha256-" + "b" * 64
     plot.page(execution, [], referrer_tags=[mine, f"{mine}.sig", f"{other}.sig", f"{mine}x"])
 
-    assert plot.state.digest_tags(execution, "team/app", [mine]) == [mine, f"{mine}.sig"]
-    assert plot.state.digest_tags(execution, "team/other", [mine]) == []
+    assert plot.state.digest_tags(execution, "team/app", [mine]) == ([mine, f"{mine}.sig"], True)
+    assert plot.state.digest_tags(execution, "team/other", [mine]) == ([], False)
 
 
 def test_a_heartbeat_makes_the_row_and_renews_it(plot: Plot) -> None:

@@ -163,6 +163,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
         sa.Column("replans", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("throttles", sa.Integer(), server_default="0", nullable=False),
         sa.Column("crashes", sa.Integer(), server_default="0", nullable=False),
         sa.Column("suspect", sa.Boolean(), server_default="0", nullable=False),
         sa.Column("started", sa.Boolean(), server_default="0", nullable=False),
@@ -234,13 +235,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("execution_id", "registry", name=op.f("pk_execution_requests")),
     )
     op.create_table(
+        "execution_unchanged",
+        sa.Column("execution_id", sa.String(length=32), nullable=False),
+        sa.Column("registry", sa.String(length=128), nullable=False),
+        sa.Column("unchanged", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["execution_id"],
+            ["executions.id"],
+            name=op.f("fk_execution_unchanged_execution_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("execution_id", "registry", name=op.f("pk_execution_unchanged")),
+    )
+    op.create_table(
         "selections",
         sa.Column("execution_id", sa.String(length=32), nullable=False),
         sa.Column("repository", sa.String(length=255), nullable=False),
         sa.Column("cursor", sa.Text(), server_default="", nullable=False),
         sa.Column("done", sa.Boolean(), server_default="0", nullable=False),
+        sa.Column("listed", sa.Boolean(), server_default="0", nullable=False),
         sa.Column("matched", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("unchanged", sa.Integer(), server_default="0", nullable=False),
         sa.ForeignKeyConstraint(
             ["execution_id"],
             ["executions.id"],
@@ -262,6 +276,7 @@ def upgrade() -> None:
         sa.Column("fence", sa.Integer(), nullable=False),
         sa.Column("failure_class", sa.String(length=16), server_default="", nullable=False),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("pause_seconds", sa.Double(), server_default="0", nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
             ["copy_id"], ["copies.id"], name=op.f("fk_copy_blobs_copy_id"), ondelete="CASCADE"
