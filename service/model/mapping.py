@@ -160,6 +160,16 @@ def keeps_repository(template: str) -> bool:
     return whole and spelled in {"{repository}", "{namespace}/{name}"}
 
 
+def is_one_to_one(template: str, placeholder: str) -> bool:
+    """Whether two values of the placeholder never give one name, whatever else differs between them."""
+    varying = [
+        (part.text, part.skip)
+        for part in _parse(template)
+        if part.placeholder and part.text not in {"host", "registry"}
+    ]
+    return varying == [(placeholder, 0)]
+
+
 def keeps_tag(template: str) -> bool:
     """Whether the template leaves every tag as it is."""
     return _parse(template) == (_Part("tag", placeholder=True),)

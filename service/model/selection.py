@@ -9,8 +9,10 @@ from service.errors import InvalidConfiguration, InvalidInput
 from service.model.digest import Digest
 from service.model.endpoint import RegistryEndpoint
 from service.model.glob import NameMatcher, is_literal
-from service.model.mapping import render_repository, render_tag
+from service.model.mapping import placeholders, render_repository, render_tag
 from service.model.rule import Destination, NameFilter, Selection, SyncRule
+
+TAG_PLACEHOLDERS = frozenset({"tag", "digest"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,68 @@ class RuleSelector:
                 return None
             names.update((name, None) for name in exact if entry.wants_tag(name))
         return tuple(names)
+
+    def named_repositories(self) -> frozenset[str]:
+        """Return the repositories that the rule names, and does not only describe by a pattern."""
+        return frozenset(
+            name
+            for entry in self._entries
+            for name in entry.selection.repositories.include
+            if is_literal(name) and entry.wants_repository(name)
+        )
+
+    def templates(self) -> list[tuple[int, str, str]]:
+        """Return destination index and templates of repository and tag, for each entry and destination."""
+        return [
+            (
+                index,
+                entry.selection.to_repository or destination.repository,
+                entry.selection.to_tag or destination.tag,
+            )
+            for entry in self._entries
+            for index, destination in enumerate(self.rule.destinations)
+        ]
+
+    def templates_of(self, repository: str, tag: str) -> list[tuple[int, str, str]]:
+        """Return destination index and templates of the entry that takes the tag."""
+        selection = self._entry(repository, tag)
+        if selection is None:
+            return []
+        return [
+            (
+                index,
+                selection.to_repository or destination.repository,
+                selection.to_tag or destination.tag,
+            )
+            for index, destination in enumerate(self.rule.destinations)
+        ]
+
+    def homes(self, repository: str) -> set[tuple[int, str]]:
+        """Return destination index and repository of where tags of this repository may go.
+
+        Whatever its tags are: templates that depend on the tag, and names that cannot be, are left
+        out.
+        """
+        found: set[tuple[int, str]] = set()
+        for entry in self._entries:
+            if not entry.wants_repository(repository):
+                continue
+            for index, destination in enumerate(self.rule.destinations):
+                template = entry.selection.to_repository or destination.repository
+                if placeholders(template) & TAG_PLACEHOLDERS:
+                    continue
+                try:
+                    name = render_repository(
+                        template,
+                        host=self._host,
+                        registry=self.rule.source,
+                        repository=repository,
+                        tag="",
+                    )
+                except InvalidInput:
+                    continue
+                found.add((index, name))
+        return found
 
     def wants_repository(self, repository: str) -> bool:
         """Whether any entry takes something of the repository."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from service.errors import RegistryError
+from service.errors import InvalidInput, RegistryError, TransshipError
 from service.model.reference import is_digest_tag
 from service.model.states import CopyState
 from service.model.work import Selected
@@ -25,14 +26,27 @@ class Wanted:
     reference: str
 
 
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """A name at a destination that holds what the source has under it."""
+
+    registry: str
+    repository: str
+    digest: str
+
+
 @dataclass(slots=True)
 class Comparison:
-    """What came out of a page: copies to make, and a count for what is in place."""
+    """What came out of a page: copies to make, and what is in place already."""
 
     selected: list[Selected] = field(default_factory=list)
     missing: list[tuple[str, str, str]] = field(default_factory=list)
-    unchanged: int = 0
+    in_place: list[InPlace] = field(default_factory=list)
     requests: dict[str, int] = field(default_factory=dict)
+
+    def unchanged(self) -> Counter[str]:
+        """Count what is in place by destination registry."""
+        return Counter(found.registry for found in self.in_place)
 
 
 class Comparer:
@@ -55,7 +69,7 @@ class Comparer:
         self._clean = clean
 
     def compare(self, source: str, page: Sequence[Wanted], *, listed: bool) -> Comparison:
-        """Compare one page. Raises RegistryError when the source as a whole refuses (credentials)."""
+        """Compare one page. What cannot be read of one reference is a row that says so."""
         result = Comparison()
         by_source: dict[tuple[str, str], list[Wanted]] = {}
         for wanted in page:
@@ -63,14 +77,16 @@ class Comparer:
                 wanted
             )
 
-        def look(group: list[Wanted]) -> list[Selected | None]:
+        def look(group: list[Wanted]) -> list[Selected | InPlace | None]:
             with self._meter.collect(result.requests):
                 return self._group(source, group, listed=listed)
 
         for outcome in self._pool.map(look, by_source.values()):
             for item in outcome:
                 if item is None:
-                    result.unchanged += 1
+                    continue
+                if isinstance(item, InPlace):
+                    result.in_place.append(item)
                     continue
                 result.selected.append(item)
                 if item.absent:
@@ -83,28 +99,37 @@ class Comparer:
                     )
         return result
 
-    def _group(self, source: str, group: list[Wanted], *, listed: bool) -> list[Selected | None]:
-        """Compare one source reference with all of its destinations; None stands for equal."""
+    def _group(
+        self, source: str, group: list[Wanted], *, listed: bool
+    ) -> list[Selected | InPlace | None]:
+        """Compare one source reference with all of its destinations; None: nothing to do with it."""
         first = group[0]
         reference = first.source_reference
         client = self._clients.get(source)
         if reference.startswith("sha") and ":" in reference:
             digest = reference
         else:
-            head = client.head_manifest(first.source_repository, reference)
+            try:
+                head = client.head_manifest(first.source_repository, reference)
+            except (RegistryError, InvalidInput) as error:
+                return [self._unread(wanted, error, listed=listed) for wanted in group]
             if head is None:
                 return [self._gone(wanted, listed=listed) for wanted in group]
             digest = str(head.digest)
         return [self._one(wanted, digest, listed=listed) for wanted in group]
 
-    def _one(self, wanted: Wanted, digest: str, *, listed: bool) -> Selected | None:
+    def _one(self, wanted: Wanted, digest: str, *, listed: bool) -> Selected | InPlace | None:
         try:
             destination = self._clients.get(wanted.registry)
-            there = destination.head_manifest(wanted.repository, wanted.reference)
+            try:
+                there = destination.head_manifest(wanted.repository, wanted.reference)
+            except InvalidInput:
+                return self._row(
+                    wanted, digest, listed=listed
+                )  # what is there is no image: replace it
             if there is not None and str(there.digest) == digest:
-                return None
-            follows = listed and is_digest_tag(wanted.source_reference)
-            if follows and not self._subject_is_there(destination, wanted):
+                return InPlace(wanted.registry, wanted.repository, digest)
+            if _follows(wanted, listed=listed) and not self._subject_is_there(destination, wanted):
                 return None  # its image's own copy brings it, or nobody wants that image
         except RegistryError as error:
             if error.retryable:  # the copy itself will try again, and say so if it cannot
@@ -115,10 +140,34 @@ class Comparer:
                 listed=listed,
                 state=CopyState.FAILED,
                 failure_class=error.failure_class,
-                reason=f"{wanted.registry}: {error.message}",
+                reason=told(error, wanted.registry),
                 hint=error.hint,
             )
         return self._row(wanted, digest, listed=listed, absent=there is None)
+
+    def _unread(self, wanted: Wanted, error: TransshipError, *, listed: bool) -> Selected | None:
+        """Leave a source reference that cannot be read to its copy, or fail it when that is for good."""
+        if _follows(wanted, listed=listed):
+            try:
+                if not self._subject_is_there(self._clients.get(wanted.registry), wanted):
+                    return None
+            except RegistryError:
+                return None
+        if error.retryable:  # without a digest: the copy reads the tag itself
+            return self._row(wanted, "", listed=listed)
+        return self.failed(wanted, error)
+
+    def failed(self, wanted: Wanted, error: TransshipError) -> Selected:
+        """Return the row of what cannot be copied for what its source, or its name, is like."""
+        return self._row(
+            wanted,
+            "",
+            listed=False,
+            state=CopyState.FAILED,
+            failure_class=error.failure_class,
+            reason=told(error, ""),
+            hint=error.hint,
+        )
 
     def _gone(self, wanted: Wanted, *, listed: bool) -> Selected:
         """Skip a tag that vanished after it was listed; fail one that the rule names and that is not there."""
@@ -135,10 +184,11 @@ class Comparer:
         )
 
     def _subject_is_there(self, destination: RegistryClient, wanted: Wanted) -> bool:
-        algorithm, _, rest = wanted.source_reference.partition("-")
-        encoded = rest.partition(".")[0]
-        subject = f"{algorithm}:{encoded}"
-        return destination.head_manifest(wanted.repository, subject) is not None
+        subject = subject_of(wanted.source_reference)
+        try:
+            return destination.head_manifest(wanted.repository, subject) is not None
+        except InvalidInput:
+            return False  # cut digests, as of sha512, name nothing; their image's copy brings them
 
     def _row(
         self,
@@ -171,6 +221,24 @@ class Comparer:
 
 
 GONE = "the source no longer has this tag"
+
+
+def told(error: TransshipError, registry: str) -> str:
+    """Return the error's message, a registry's with the name of that registry in front."""
+    if not isinstance(error, RegistryError):
+        return error.message
+    name = error.registry or registry
+    return error.message if error.message.startswith(name) else f"{name}: {error.message}"
+
+
+def subject_of(tag: str) -> str:
+    """Return the digest of the image that a referrer or cosign tag belongs to."""
+    algorithm, _, rest = tag.partition("-")
+    return f"{algorithm}:{rest.partition('.')[0]}"
+
+
+def _follows(wanted: Wanted, *, listed: bool) -> bool:
+    return listed and is_digest_tag(wanted.source_reference)
 
 
 def split_digest_tags(tags: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from service.errors import InvalidConfiguration, NotFound, RepositoryNotFound
-from service.model.mapping import keeps_repository, keeps_tag, placeholders
-from service.model.rule import Destination, SyncRule
+from service.errors import InvalidConfiguration, InvalidInput, NotFound
+from service.model.mapping import is_one_to_one, keeps_repository
+from service.model.rule import SyncRule
 from service.model.selection import RuleSelector
 from service.registry.client import RegistryClient
 from service.replication.compare import Wanted, split_digest_tags
 from service.store.planning import Cursor, PlanStore
 
 PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A piece of a repository's list of tags, as the rule takes it.
+
+    `digest_tags` are those of the whole page of the registry, with its first piece: copies of that
+    piece look for them. `complete`: no later page holds any more of them.
+    """
+
+    tags: list[str]
+    digest_tags: list[str]
+    position: str
+    done: bool
+    listed: bool
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """A tag whose name at a destination cannot be; the repository in `wanted` is a template."""
+
+    wanted: Wanted
+    error: InvalidInput
 
 
 class Selector:
@@ -25,18 +50,23 @@ class Selector:
         destinations: Sequence[tuple[str, ...]],
         plans: PlanStore,
         execution: str,
+        at_source: Collection[str] = (),
     ) -> None:
-        """`destinations` are the registries that each destination of the rule means."""
-        self._rule = rule
+        """`destinations` are the registries that each destination of the rule means.
+
+        `at_source` are those of them that are the source, under whatever name.
+        """
+        self.rule = rule
         self._source = source
         self._destinations = destinations
         self._plans = plans
         self._execution = execution
-        self._names = RuleSelector(rule, host=source.endpoint.host)
+        self._at_source = frozenset(at_source)
+        self.names = RuleSelector(rule, host=source.endpoint.host)
 
     def list_repositories(self) -> None:
         """Bring the list of repositories to its end, from where it stands."""
-        exact = self._names.exact_repositories()
+        exact = self.names.exact_repositories()
         cursor, done = self._plans.catalog(self._execution)
         if done:
             return
@@ -44,112 +74,126 @@ class Selector:
             self._plans.add_repositories(self._execution, exact, cursor="", done=True)
             return
         for page in self._source.list_repositories(cursor=cursor or None):
-            wanted = [name for name in page.repositories if self._names.wants_repository(name)]
+            wanted = [name for name in page.repositories if self.names.wants_repository(name)]
             self._plans.add_repositories(
                 self._execution, wanted, cursor=page.next or "", done=page.next is None
             )
-        self._plans.add_repositories(self._execution, [], cursor="", done=True)
+        named = sorted(self.names.named_repositories())  # a catalog may hide them
+        self._plans.add_repositories(self._execution, named, cursor="", done=True)
 
-    def pages(self, cursor: Cursor) -> Iterator[tuple[list[str], list[str], str, bool, bool]]:
-        """Yield pages of a repository: tags, referrer tags, next cursor, done, listed.
+    def pages(self, cursor: Cursor) -> Iterator[Page]:
+        """Yield what the rule takes of a repository, from its cursor on.
 
-        A repository that is not there any more is an empty one. Raises RegistryError.
+        A repository that the catalog lists and that is gone is an empty one. Raises RegistryError:
+        RepositoryNotFound for one that the rule names, and for one that goes while it is listed.
         """
-        exact = self._names.exact_tags(cursor.repository)
+        exact = self.names.exact_tags(cursor.repository)
         if exact is not None:
-            yield list(exact), [], "", True, False
+            yield Page(list(exact), [], "", done=True, listed=False, complete=False)
             return
+        position = cursor.position
+        begun = bool(position) or cursor.repository in self.names.named_repositories()
         try:
-            for page in self._source.list_tags(cursor.repository, cursor=cursor.position or None):
+            for page in self._source.list_tags(cursor.repository, cursor=position or None):
                 ordinary, digest_tags = split_digest_tags(page.tags)
-                taken = [tag for tag in ordinary if self._names.wants(cursor.repository, tag)]
+                taken = [tag for tag in ordinary if self.names.wants(cursor.repository, tag)]
+                last = page.next is None
                 for start in range(0, max(len(taken), 1), PAGE):
-                    last = start + PAGE >= len(taken)
-                    yield (
+                    end = start + PAGE >= len(taken)
+                    yield Page(
                         taken[start : start + PAGE],
-                        digest_tags if last else [],
-                        (page.next or "") if last else cursor.position,
-                        last and page.next is None,
-                        True,
+                        digest_tags if start == 0 else [],
+                        (page.next or "") if end else position,
+                        done=end and last,
+                        listed=True,
+                        complete=last,
                     )
-        except (RepositoryNotFound, NotFound):
-            yield [], [], "", True, True
+                position, begun = page.next or "", True
+        except NotFound:
+            if begun:
+                raise
+            yield Page([], [], "", done=True, listed=True, complete=True)
 
-    def wanted(self, repository: str, tags: Sequence[str]) -> list[Wanted]:
-        """Name every tag at every destination. Raises InvalidInput for a name that cannot be."""
+    def wanted(self, repository: str, tags: Iterable[str]) -> tuple[list[Wanted], list[Unnamed]]:
+        """Name every tag at every destination; also return those that cannot be named, and why."""
+        wanted: list[Wanted] = []
+        unnamed: list[Unnamed] = []
+        for tag in tags:
+            try:
+                names = self._named(repository, tag)
+                for name in names:
+                    if self.feeds_itself(name):
+                        raise self.circular(name)
+            except InvalidInput as error:
+                unnamed.extend(
+                    Unnamed(Wanted(repository, tag, registry, template, tag), error)
+                    for index, template, _ in self.names.templates_of(repository, tag)
+                    for registry in self._destinations[index]
+                )
+            else:
+                wanted.extend(names)
+        return wanted, unnamed
+
+    def names_of(self, repository: str, tags: Iterable[str]) -> Iterator[Wanted]:
+        """Yield the name of every tag at every destination that can be named."""
+        for tag in tags:
+            try:
+                yield from self._named(repository, tag)
+            except InvalidInput:
+                continue
+
+    def _named(self, repository: str, tag: str) -> list[Wanted]:
         return [
             Wanted(repository, tag, registry, target.repository, target.reference)
-            for tag in tags
-            for target in self._names.targets(repository, tag)
+            for target in self.names.targets(repository, tag)
             for registry in self._destinations[target.destination_index]
         ]
 
-    def refuse_collisions(self, repositories: Sequence[str]) -> None:
-        """Raise InvalidConfiguration when two source tags would have one name at a destination.
+    def homes(self, repository: str) -> set[tuple[str, str]]:
+        """Return registry and repository of where tags of a repository go, whichever they are."""
+        return {
+            (registry, name)
+            for index, name in self.names.homes(repository)
+            for registry in self._destinations[index]
+        }
 
-        Runs before anything is written. Only repositories that could collide are listed for it.
-        """
-        suspicious = self._suspicious(repositories)
-        names: dict[tuple[str, str, str], str] = {}
-        for repository in suspicious:
-            for tags, _, _, _, _ in self.pages(Cursor(repository, "")):
-                for wanted in self.wanted(repository, tags):
-                    name = (wanted.registry, wanted.repository, wanted.reference)
-                    source = f"{wanted.source_repository}:{wanted.source_reference}"
-                    other = names.setdefault(name, source)
-                    if other != source:
-                        raise InvalidConfiguration(
-                            f"rule {self._rule.name}: {other} and {source} would both become "
-                            f"{name[1]}:{name[2]} at {name[0]}; nothing was written",
-                            field="destinations",
-                            hint="give them different names: use {repository} and {tag} in the templates",
-                        )
-
-    def _suspicious(self, repositories: Sequence[str]) -> list[str]:
-        templates = [
-            (entry.to_repository or d.repository, entry.to_tag or d.tag)
-            for entry in self._rule.select
-            for d in self._rule.destinations
+    def places(self) -> list[tuple[str, str, str]]:
+        """Return each destination registry with the templates of repository and tag there."""
+        found = [
+            (registry, repository, tag)
+            for index, repository, tag in self.names.templates()
+            for registry in self._destinations[index]
         ]
-        if _one_to_one(self._rule, templates):
-            return []
-        if any(
-            placeholders(repository) & {"tag", "digest"} or not keeps_tag(tag)
-            for repository, tag in templates
-        ):
-            return list(repositories)
-        sources: dict[tuple[str, str], set[str]] = {}
-        for repository in repositories:
-            for wanted in self._any_names(repository):
-                sources.setdefault(wanted, set()).add(repository)
-        crowded = {name for names in sources.values() if len(names) > 1 for name in names}
-        return sorted(crowded)
+        return list(dict.fromkeys(found))
 
-    def _any_names(self, repository: str) -> set[tuple[str, str]]:
-        """Return where the repository's tags could go, whichever entry takes them."""
-        found: set[tuple[str, str]] = set()
-        for entry in self._rule.select:
-            for index, destination in enumerate(self._rule.destinations):
-                template = entry.to_repository or destination.repository
-                probe = RuleSelector(
-                    SyncRule(
-                        name=self._rule.name,
-                        source=self._rule.source,
-                        select=(type(entry)(),),
-                        destinations=(Destination(registry="any", repository=template),),
-                    ),
-                    host=self._source.endpoint.host,
-                )
-                found.update(
-                    (registry, target.repository)
-                    for target in probe.targets(repository, "tag")
-                    for registry in self._destinations[index]
-                )
-        return found
+    def keeps_apart(self) -> bool:
+        """Whether the templates alone show that no two sources get one name."""
+        places = self.places()
+        return len({registry for registry, _, _ in places}) == len(places) and all(
+            (keeps_repository(repository) or is_one_to_one(repository, "repository"))
+            and is_one_to_one(tag, "tag")
+            for _, repository, tag in places
+        )
 
+    def at_source(self, registry: str) -> bool:
+        """Whether a destination is the source itself."""
+        return registry in self._at_source
 
-def _one_to_one(rule: SyncRule, templates: Sequence[tuple[str, str]]) -> bool:
-    """Whether names stay as they are, to one destination a registry: nothing can collide."""
-    plain = all(keeps_repository(repository) and keeps_tag(tag) for repository, tag in templates)
-    registries = [d.registry or f"group {d.group}" for d in rule.destinations]
-    return plain and len(set(registries)) == len(registries)
+    def feeds_itself(self, wanted: Wanted) -> bool:
+        """Whether a name to be written is one that the rule takes: written over, or copied on and on."""
+        own = (wanted.source_repository, wanted.source_reference)
+        return (
+            self.at_source(wanted.registry)
+            and (wanted.repository, wanted.reference) != own
+            and self.names.wants(wanted.repository, wanted.reference)
+        )
+
+    def circular(self, wanted: Wanted, so_far: str = "") -> InvalidConfiguration:
+        """Return the error for a name that `feeds_itself`."""
+        return InvalidConfiguration(
+            f"rule {self.rule.name}: {wanted.source_repository}:{wanted.source_reference} would "
+            f"become {wanted.repository}:{wanted.reference} at {wanted.registry}, which is the "
+            f"rule's own source and selected there{so_far}",
+            field="select",
+            hint="exclude what the rule writes from what it selects, or name another registry",
+        )

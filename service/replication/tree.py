@@ -139,17 +139,24 @@ class TreeReader:
         tree.referrers.append(manifest)
 
     def _digest_tags(self, subjects: Iterable[Manifest]) -> list[str]:
+        """Return the tags that belong to these: as listed, and as probed until the list is complete."""
         prefixes = [digest_tag(subject.digest) for subject in subjects]
+        found: dict[str, None] = {}
         if self._work.listed:
-            return self._engine.state.digest_tags(
+            listed, complete = self._engine.state.digest_tags(
                 self._work.execution, self._work.source_repository, prefixes
             )
+            if complete:
+                return listed
+            found.update((tag, None) for tag in listed)
         candidates = [prefix + suffix for prefix in prefixes for suffix in COSIGN_SUFFIXES]
-        return [
-            tag
+        found.update(
+            (tag, None)
             for tag in candidates
-            if self._source.head_manifest(self._work.source_repository, tag) is not None
-        ]
+            if tag not in found
+            and self._source.head_manifest(self._work.source_repository, tag) is not None
+        )
+        return list(found)
 
     def _tagged(self, tag: str, tree: Tree) -> None:
         try:

@@ -17,7 +17,7 @@ from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState, Execu
 from service.store import codec
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
-from service.store.tables import copies, execution_requests, executions, selections
+from service.store.tables import copies, execution_requests, execution_unchanged, executions
 
 PRIORITIES = {"urgent": 0, "normal": 1, "bulk": 2}
 CREATE_TRIES = 3
@@ -209,12 +209,17 @@ class ExecutionStore:
             .where(copies.c.execution_id.in_(wanted))
             .group_by(copies.c.destination_registry, copies.c.state)
         )
-        unchanged = select(func.sum(selections.c.unchanged)).where(
-            selections.c.execution_id.in_(wanted)
+        unchanged = (
+            select(execution_unchanged.c.registry, func.sum(execution_unchanged.c.unchanged))
+            .where(execution_unchanged.c.execution_id.in_(wanted))
+            .group_by(execution_unchanged.c.registry)
         )
         sums: dict[str, dict[str, int]] = {"": dict.fromkeys(Totals.__slots__, 0)}
         with self._database.read() as connection:
-            sums[""]["unchanged"] = int(connection.execute(unchanged).scalar_one() or 0)
+            for registry, count in connection.execute(unchanged):
+                for name in ("", registry):
+                    entry = sums.setdefault(name, dict.fromkeys(Totals.__slots__, 0))
+                    entry["unchanged"] += int(count)
             for registry, state, count, *figures in connection.execute(query):
                 for name in ("", registry):
                     entry = sums.setdefault(name, dict.fromkeys(Totals.__slots__, 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, func, or_, select, update
@@ -16,6 +16,7 @@ from service.store.database import Database, upsert
 from service.store.tables import (
     copies,
     digest_tags,
+    execution_unchanged,
     executions,
     selections,
     written_tags,
@@ -105,16 +106,35 @@ class PlanStore:
 
         self._database.write(work)
 
-    def cursors(self, execution: str, limit: int = 100) -> list[Cursor]:
-        """Return repositories whose tags are not listed to the end."""
+    def cursors(self, execution: str, *, after: str = "", limit: int = 200) -> list[Cursor]:
+        """Return repositories, the first ones after `after`, whose tags are not listed to the end."""
         query = (
             select(selections.c.repository, selections.c.cursor)
-            .where(selections.c.execution_id == execution, selections.c.done.is_(False))
+            .where(
+                selections.c.execution_id == execution,
+                selections.c.done.is_(False),
+                selections.c.repository > after,
+            )
             .order_by(selections.c.repository)
             .limit(limit)
         )
         with self._database.read() as connection:
             return [Cursor(row.repository, row.cursor) for row in connection.execute(query)]
+
+    def every_cursor(self, execution: str) -> Iterator[Cursor]:
+        """Yield what `cursors` returns to the end, with only some hundreds in memory."""
+        after = ""
+        while page := self.cursors(execution, after=after):
+            yield from page
+            after = page[-1].repository
+
+    def open_repositories(self, execution: str) -> int:
+        """Return how many repositories are not listed to the end."""
+        query = select(func.count()).where(
+            selections.c.execution_id == execution, selections.c.done.is_(False)
+        )
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def add_page(
         self,
@@ -125,16 +145,19 @@ class PlanStore:
         *,
         selected: Sequence[Selected],
         matched: int,
-        unchanged: int,
+        unchanged: Mapping[str, int],
         referrer_tags: Iterable[str],
         cursor: str,
         done: bool,
+        listed: bool,
         priority: int,
         referrers: bool,
         requests: dict[str, int],
     ) -> None:
         """Save one page: copies for what differs, a count for what does not, and the cursor.
 
+        `unchanged` counts by destination registry. `listed` says that no page to come holds a
+        referrer or cosign tag: from then on nobody has to probe for them.
         Raises Cancelled, and saves nothing, when the execution was stopped meanwhile: its copies
         would be open for good.
         """
@@ -189,9 +212,22 @@ class PlanStore:
                     cursor=cursor,
                     done=done,
                     matched=selections.c.matched + matched,
-                    unchanged=selections.c.unchanged + unchanged,
+                    **({"listed": True} if listed else {}),
                 )
             )
+            for registry, count in sorted(unchanged.items()):
+                statement = upsert(connection, execution_unchanged).values(
+                    execution_id=execution, registry=registry, unchanged=count
+                )
+                connection.execute(
+                    statement.on_conflict_do_update(
+                        index_elements=["execution_id", "registry"],
+                        set_={
+                            "unchanged": execution_unchanged.c.unchanged
+                            + statement.excluded.unchanged
+                        },
+                    )
+                )
             add_requests(connection, execution, requests)
 
         self._database.write(work)

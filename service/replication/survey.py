@@ -1,0 +1,285 @@
+"""Survey: walk over the repositories of one execution, compare them, save copies of what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from threading import Lock
+
+from service.errors import Cancelled, InvalidInput, RegistryError, TransshipError
+from service.model.rule import SyncRule
+from service.model.states import CopyState
+from service.model.work import LedgerDistrusted, Selected
+from service.replication.clients import Clients, Meter
+from service.replication.collisions import CollisionCheck
+from service.replication.compare import Comparer, Comparison, Wanted, subject_of
+from service.replication.select import Page, Selector, Unnamed
+from service.store.executions import PRIORITIES
+from service.store.planning import Cursor, PlanStore
+from service.store.work import SqlState
+from service.telemetry import get_logger
+
+REPOSITORIES_AT_ONCE = 8
+REPOSITORIES_IN_HAND = 2 * REPOSITORIES_AT_ONCE
+FAILURES_IN_A_ROW = 24
+"""So many repositories that fail for a while, one after the other, are the registry's failure."""
+ALL_TAGS = "*"
+MAX_NAME = 255
+
+log = get_logger("survey")
+
+
+@dataclass(slots=True)
+class _Troubles:
+    """Repositories that could not be listed for now; thread safe."""
+
+    first: RegistryError | InvalidInput | None = None
+    in_a_row: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    def add(self, error: RegistryError | InvalidInput) -> bool:
+        """Count one; whether it looks as if all would fail."""
+        with self.lock:
+            self.first = self.first or error
+            self.in_a_row += 1
+            return self.in_a_row >= FAILURES_IN_A_ROW
+
+    def over(self) -> None:
+        """One repository could be listed."""
+        with self.lock:
+            self.in_a_row = 0
+
+
+class Survey:
+    """One attempt to plan one execution."""
+
+    def __init__(
+        self,
+        execution: str,
+        rule: SyncRule,
+        selector: Selector,
+        plans: PlanStore,
+        state: SqlState,
+        clients: Clients,
+        meter: Meter,
+        *,
+        last: bool,
+    ) -> None:
+        """`last`: there will be no further attempt, so what fails for a while fails for good."""
+        self._execution = execution
+        self._rule = rule
+        self._selector = selector
+        self._plans = plans
+        self._state = state
+        self._clients = clients
+        self._meter = meter
+        self._last = last
+        self._troubles = _Troubles()
+
+    def refuse_collisions(self, comparer: Comparer) -> None:
+        """Raise InvalidConfiguration for a rule whose names collide, before it writes anything."""
+
+        def give_up(cursor: Cursor, error: RegistryError) -> None:
+            if error.retryable and not self._last:
+                raise error
+            self._fail(comparer, cursor, error, {})
+
+        CollisionCheck(
+            self._selector,
+            lambda: self._plans.every_cursor(self._execution),
+            self._plans.open_repositories(self._execution),
+            give_up,
+        ).refuse()
+
+    def compare(self, comparer: Comparer) -> None:
+        """Bring every repository to its end, with few in memory at a time.
+
+        One that cannot be listed is recorded as failed and the others go on; for a failure that may
+        pass, the first of them is raised when the others are through.
+        """
+        with ThreadPoolExecutor(REPOSITORIES_AT_ONCE, "select") as pool:
+            running: set[Future[None]] = set()
+            try:
+                for cursor in self._cursors():
+                    if len(running) >= REPOSITORIES_IN_HAND:
+                        ended, running = wait(running, return_when=FIRST_COMPLETED)
+                        for job in ended:
+                            job.result()
+                    running.add(pool.submit(self._repository, comparer, cursor))
+                for job in running:
+                    job.result()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        if self._troubles.first is not None and not self._last:
+            raise self._troubles.first
+
+    def _cursors(self) -> Iterator[Cursor]:
+        return self._plans.every_cursor(self._execution)
+
+    # ---- one repository --------------------------------------------------------------------------
+
+    def _repository(self, comparer: Comparer, cursor: Cursor) -> None:
+        requests: dict[str, int] = {}
+        try:
+            with self._meter.collect(requests):
+                for page in self._selector.pages(cursor):
+                    if not self._plans.open(self._execution):
+                        raise Cancelled
+                    self._page(comparer, cursor.repository, page, requests)
+                    requests.clear()
+        except (RegistryError, InvalidInput) as error:
+            log.warning(
+                "repository_failed",
+                execution=self._execution,
+                repository=cursor.repository,
+                reason=error.message,
+            )
+            if error.retryable:
+                hopeless = self._troubles.add(error)
+                if hopeless:
+                    raise
+                if not self._last:
+                    self._state.add_requests(self._execution, requests)
+                    return
+            self._fail(comparer, cursor, error, requests)
+        else:
+            self._troubles.over()
+
+    def _page(
+        self, comparer: Comparer, repository: str, page: Page, requests: dict[str, int]
+    ) -> None:
+        wanted, unnamed = self._selector.wanted(repository, page.tags)
+        result = comparer.compare(self._rule.source, wanted, listed=page.listed)
+        result.selected.extend(_unnamed(comparer, unnamed))
+        digest_tags = page.digest_tags if self._rule.referrers else []
+        if digest_tags:
+            self._followers(comparer, repository, digest_tags, result)
+        self._notice_losses(result)
+        for registry, count in result.requests.items():
+            requests[registry] = requests.get(registry, 0) + count
+        self._plans.add_page(
+            self._execution,
+            self._rule.name,
+            self._rule.source,
+            repository,
+            selected=result.selected,
+            matched=len(page.tags),
+            unchanged=result.unchanged(),
+            referrer_tags=digest_tags,
+            cursor=page.position,
+            done=page.done,
+            listed=page.listed and page.complete,
+            priority=PRIORITIES[self._rule.priority],
+            referrers=self._rule.referrers,
+            requests=requests,
+        )
+
+    def _followers(
+        self, comparer: Comparer, repository: str, digest_tags: list[str], result: Comparison
+    ) -> None:
+        """Compare referrer and cosign tags whose image is at the destination already.
+
+        Those of an image that is copied now travel with it, before its tag moves (promise 1). Where
+        the name of the repository depends on the tag, they are looked for beside the images of
+        the same page.
+        """
+        homes = self._selector.homes(repository)
+        beside: dict[str, set[tuple[str, str]]] = {}
+        for found in result.in_place:
+            beside.setdefault(found.digest, set()).add((found.registry, found.repository))
+        followers = [
+            Wanted(repository, tag, registry, name, tag)
+            for tag in digest_tags
+            for registry, name in sorted(homes | beside.get(subject_of(tag), set()))
+        ]
+        found_there = comparer.compare(self._rule.source, followers, listed=True)
+        result.selected.extend(
+            item for item in found_there.selected if item.state is not CopyState.SKIPPED
+        )
+        for registry, count in found_there.requests.items():
+            result.requests[registry] = result.requests.get(registry, 0) + count
+
+    def _notice_losses(self, result: Comparison) -> None:
+        """Hold it against all that a registry has when a tag that we committed there is gone."""
+        lost = self._plans.lost_tags(result.missing)
+        for registry in sorted({name for name, _, _ in lost}):
+            log.warning("destination_lost_tags", registry=registry, execution=self._execution)
+            self._state.post(
+                [
+                    LedgerDistrusted(
+                        registry,
+                        self._clients.scope(registry),
+                        "a tag that was committed is gone",
+                    )
+                ]
+            )
+            self._plans.warn(
+                self._execution,
+                f"{registry} lost tags that were committed to it: nothing proved there before is believed",
+            )
+        self._plans.forget_tags(lost)
+
+    def _fail(
+        self,
+        comparer: Comparer,
+        cursor: Cursor,
+        error: TransshipError,
+        requests: dict[str, int],
+    ) -> None:
+        """Record that a repository cannot be listed: a failed copy of all its tags, at each destination."""
+        repository = cursor.repository
+        homes = self._selector.homes(repository) or {
+            (registry, template) for registry, template, _ in self._selector.places()
+        }
+        apart = self._selector.keeps_apart()
+        rows = [
+            comparer.failed(
+                Wanted(
+                    repository,
+                    ALL_TAGS,
+                    registry,
+                    name if apart else _apart(name, repository),
+                    ALL_TAGS,
+                ),
+                error,
+            )
+            for registry, name in sorted(homes)
+        ]
+        self._plans.add_page(
+            self._execution,
+            self._rule.name,
+            self._rule.source,
+            repository,
+            selected=rows,
+            matched=len(rows),
+            unchanged={},
+            referrer_tags=(),
+            cursor=cursor.position,
+            done=True,
+            listed=False,
+            priority=PRIORITIES[self._rule.priority],
+            referrers=self._rule.referrers,
+            requests=requests,
+        )
+
+
+def _unnamed(comparer: Comparer, unnamed: list[Unnamed]) -> list[Selected]:
+    """Return failed rows, each under a name of its own: the name that it cannot have tells nothing."""
+    rows = []
+    for item in unnamed:
+        wanted = item.wanted
+        place = Wanted(
+            wanted.source_repository,
+            wanted.source_reference,
+            wanted.registry,
+            _apart(wanted.repository, wanted.source_repository),
+            wanted.reference,
+        )
+        rows.append(comparer.failed(place, item.error))
+    return rows
+
+
+def _apart(name: str, repository: str) -> str:
+    return f"{name} of {repository}"[:MAX_NAME]
