@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from api.engine.machine import REGION, Machine
-from service.errors import EngineError
+from service.errors import EngineError, StoreUnavailable
 from service.model.endpoint import RegistryEndpoint
 from service.model.rule import SyncRule
 from service.model.states import ENDED_EXECUTIONS
 from service.replication.heartbeat import Heartbeat
+from service.replication.plan import Planner
 from service.replication.report import report
-from service.store.executions import ExecutionRecord, Totals
+from service.store.executions import ExecutionRecord, ExecutionStore, Totals
+from service.store.planning import PlanStore
+from service.telemetry import get_logger
 from workers.signatures import QueuePublisher
 
 LOOK_SECONDS = 0.1
+PLAN_SECONDS = 0.05
+
+log = get_logger("oneshot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +71,23 @@ def run(
         drive = services.drive(QueuePublisher(services.redis), plans=False)
         threads = [
             threading.Thread(target=drive.run, args=(stop,), name="drive"),
-            threading.Thread(target=_plan, args=(machine, identities, stop), name="plan"),
+            threading.Thread(
+                target=plan_here,
+                args=(
+                    services.executions,
+                    services.plans,
+                    services.planner,
+                    services.boot,
+                    identities,
+                    stop,
+                ),
+                name="plan",
+            ),
         ]
         for thread in threads:
             thread.start()
         try:
-            _watch(machine, identities, watch, interrupted)
+            _watch(machine, identities, watch, interrupted, threads[1])
         finally:
             stop.set()
             for thread in threads:
@@ -102,18 +119,42 @@ def _stop_earlier(machine: Machine) -> None:
     machine.services.dispatching.end_executions()
 
 
-def _plan(machine: Machine, identities: Sequence[str], stop: threading.Event) -> None:
-    """Plan each execution here, while the workers start; a postponed one is planned again."""
-    services = machine.services
+def plan_here(
+    executions: ExecutionStore,
+    plans: PlanStore,
+    planner: Planner,
+    boot: str,
+    identities: Sequence[str],
+    stop: threading.Event,
+) -> None:
+    """Plan each execution here, while the workers start; a postponed one is planned again.
+
+    Returns when all are planned or `stop` is set. Whatever goes wrong is written on the execution,
+    as soon as SQL takes it.
+    """
     waiting = list(identities)
+    broken: dict[str, str] = {}
     while waiting and not stop.is_set():
         for identity in list(waiting):
-            record = services.executions.get(identity)
-            if record.planned or record.state in ENDED_EXECUTIONS:
-                waiting.remove(identity)
-            elif services.plans.due(identity):
-                services.planner.plan(identity, services.boot)
-        stop.wait(0.05)
+            try:
+                record = executions.get(identity)
+                if record.planned or record.state in ENDED_EXECUTIONS:
+                    waiting.remove(identity)
+                elif identity in broken:
+                    plans.fail(identity, reason=broken[identity], failure_class="bug")
+                elif plans.due(identity):
+                    planner.plan(identity, boot, stop=stop)
+            except StoreUnavailable as error:
+                log.warning("planning_waits_for_sql", execution=identity, error=str(error))
+            except Exception as error:
+                log.exception("planning_broke", execution=identity)
+                broken[identity] = f"{type(error).__name__}: {error}"
+        stop.wait(PLAN_SECONDS)
+
+
+def unplanned(records: Iterable[ExecutionRecord]) -> bool:
+    """Whether one of them still waits for its planning."""
+    return any(not r.planned and r.state not in ENDED_EXECUTIONS for r in records)
 
 
 def _watch(
@@ -121,6 +162,7 @@ def _watch(
     identities: Sequence[str],
     watch: Watch | None,
     interrupted: threading.Event | None,
+    planning: threading.Thread,
 ) -> None:
     executions = machine.services.executions
     stopped = False
@@ -130,6 +172,8 @@ def _watch(
             watch(records, executions.totals_by_destination(identities).get("", Totals()))
         if all(record.state in ENDED_EXECUTIONS for record in records):
             return
+        if not planning.is_alive() and unplanned(executions.get(one) for one in identities):
+            raise EngineError("planning ended before everything was planned")
         failing = machine.children.failing()
         if failing is not None:
             raise EngineError(
