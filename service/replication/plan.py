@@ -163,10 +163,9 @@ class Planner:
             reason = f"{reason} ({error.hint})"
         attempts = self._plans.attempts(execution)
         if error.retryable and attempts < MAX_PLAN_ATTEMPTS:
-            pause_told = min(getattr(error, "retry_after_seconds", None) or 0.0, MAX_TOLD_SECONDS)
-            pause = (
-                pause_told or random.uniform(0.5, 1) * self._settings.retry_seconds * 2**attempts
-            )
+            wished = min(getattr(error, "retry_after_seconds", None) or 0.0, MAX_TOLD_SECONDS)
+            jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
+            pause = wished or jitter * self._settings.retry_seconds * 2**attempts
             log.warning("planning_postponed", execution=execution, reason=reason, pause=pause)
             self._plans.postpone(execution, pause, reason=reason, failure_class="")
             return
