@@ -82,6 +82,18 @@ class QueuePublisher:
         ]
         envelope.send(self._redis, queue, messages)
 
+    def part(self, region: str, ref: CopyRef, part: int, task_id: str) -> None:
+        """Send one part again, outside its chord; whoever ends last commits."""
+        queue = queues.copy(region)
+        text = envelope.message(
+            task=COPY_BLOB,
+            identity=task_id,
+            args=[ref.id, ref.fence, part, True],
+            queue=queue,
+            argsrepr=f"{_label(ref)} part {part}, sent again",
+        )
+        envelope.send(self._redis, queue, [text])
+
     def waiting(self, region: str) -> int:
         """Return how many messages stand in the queues of a region."""
         names = (queues.urgent(region), queues.commit(region), queues.copy(region))

@@ -130,6 +130,9 @@ class Publisher(Protocol):
     ) -> None:
         """Have each part of a copy placed by a task, and the copy committed after the last one."""
 
+    def part(self, region: str, ref: CopyRef, part: int, task_id: str) -> None:
+        """Have one part of a fanned-out copy placed, and the copy committed if it was the last one."""
+
     def waiting(self, region: str) -> int:
         """Return how many messages stand in the queues of a region."""
 

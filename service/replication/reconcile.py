@@ -62,9 +62,17 @@ class Reconciler:
             found = self._store.recover_dead(max_crashes=self._settings.max_crashes)
             for boot, count in found.items():
                 log.warning("process_died", boot=boot, copies_planned_again=count)
+            if found:
+                self._send_parts()
         else:
             self._store.busy()
         self._heard_at = now
+
+    def _send_parts(self, region: str | None = None, age_seconds: float = 0.0) -> int:
+        parts = self._store.take_idle_parts(region=region, age_seconds=age_seconds)
+        for part in parts:
+            self._publisher.part(part.region, part.ref, part.part, part.task_id)
+        return len(parts)
 
     def _check_waits(self) -> None:
         """Look at blobs that copies have waited for too long: a wake-up may have been lost.
@@ -86,6 +94,7 @@ class Reconciler:
         for region in self._store.stale_regions(age):
             if self._publisher.waiting(region) == 0:
                 count = self._store.resend_stale(region, age)
+                count += self._send_parts(region, age)
                 log.warning("messages_lost", region=region, copies_sent_again=count)
 
     def _check_redis(self) -> None:
@@ -96,6 +105,6 @@ class Reconciler:
         known = self._epoch
         self._epoch = epoch or self._new_epoch()
         if known or not epoch:
-            count = self._store.resend_unowned()
+            count = self._store.resend_unowned() + self._send_parts()
             if known or count:
                 log.warning("redis_lost_its_memory", copies_sent_again=count)

@@ -74,7 +74,10 @@ def commit_manifest(engine: Engine, ref: CopyRef) -> str:
 
 
 def copy_part(engine: Engine, ref: CopyRef, part: int, *, last: bool) -> str:
-    """Place the blobs of one part of a fanned-out copy; `last`: it is the only part, so commit, too."""
+    """Place the blobs of one part of a fanned-out copy.
+
+    `last`: no chord waits for it, so commit, unless another part is still under way.
+    """
     with engine.holding.hold([ref]):
         work = engine.state.begin_part(ref, part, engine.boot)
         if work is None:
@@ -120,9 +123,7 @@ def _copy(engine: Engine, work: CopyWork, counters: Counters, *, fan_out: bool) 
         raise Cancelled
     digest = _current_digest(engine, work)
     if digest is None:
-        return CopyEnded(
-            work, CopyState.SKIPPED, counters, reason="the source no longer has this tag"
-        )
+        return _gone(work, counters)
     tree = TreeReader(engine, work).read(digest)
     placer = BlobPlacer(engine, work, counters)
     missing = placer.settle(tree.blobs())
@@ -139,6 +140,20 @@ def _copy(engine: Engine, work: CopyWork, counters: Counters, *, fan_out: bool) 
         if held:
             return _wait(placer, work, counters, held)
     return _commit(engine, work, counters, tree)
+
+
+def _gone(work: CopyWork, counters: Counters) -> CopyEnded:
+    """Skip a tag that vanished after it was listed; one that the rule names must be there."""
+    if work.listed:
+        reason = "the source no longer has this tag"
+        return CopyEnded(work, CopyState.SKIPPED, counters, reason=reason)
+    return CopyEnded(
+        work,
+        CopyState.FAILED,
+        counters,
+        failure_class="gone",
+        reason=f"the source has no {work.source_repository}:{work.source_reference}",
+    )
 
 
 def _current_digest(engine: Engine, work: CopyWork) -> Digest | None:

@@ -18,7 +18,15 @@ from service.model.states import (
 from service.model.work import CopyRef
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
-from service.store.tables import copies, copy_blobs, executions, leases, processes, selections
+from service.store.tables import (
+    copies,
+    copy_blobs,
+    execution_unchanged,
+    executions,
+    leases,
+    processes,
+    selections,
+)
 from service.store.work import label
 
 MAX_PLANNINGS = 12
@@ -39,6 +47,16 @@ class Eligible:
     priority: int
     suspect: bool
     label: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdlePart:
+    """A part of a fanned-out copy whose message was lost, or whose worker died."""
+
+    region: str
+    ref: CopyRef
+    part: int
+    task_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +372,55 @@ class DispatchStore:
 
         return self._database.write(work)
 
+    def take_idle_parts(
+        self, *, region: str | None = None, age_seconds: float = 0.0, limit: int = 500
+    ) -> list[IdlePart]:
+        """Return parts of fanned-out copies that nobody works on; they count as sent by this call.
+
+        Their fence stays: parts that others are moving go on.
+        """
+        where = [
+            copies.c.state == CopyState.COPYING,
+            copy_blobs.c.fence == copies.c.fence,
+            copy_blobs.c.state == BlobState.PENDING,
+            copy_blobs.c.owner == "",
+        ]
+        if age_seconds:
+            where.append(copies.c.updated_at < now_epoch() - age_seconds)
+        if region is not None:
+            where.append(copies.c.region == region)
+        query = (
+            select(
+                copies.c.id,
+                copies.c.fence,
+                copies.c.region,
+                copies.c.source_registry,
+                copies.c.source_repository,
+                copies.c.source_reference,
+                copies.c.destination_registry,
+                copy_blobs.c.part,
+                copy_blobs.c.task_id,
+            )
+            .join(copy_blobs, copy_blobs.c.copy_id == copies.c.id)
+            .where(*where)
+            .distinct()
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            parts = [
+                IdlePart(r.region, CopyRef(r.id, r.fence, label(r)), r.part, r.task_id)
+                for r in connection.execute(query)
+            ]
+        if parts:
+            self._database.write(
+                lambda connection: connection.execute(
+                    update(copies)
+                    .where(copies.c.id.in_([part.ref.id for part in parts]))
+                    .values(updated_at=now_epoch())
+                )
+            )
+        return parts
+
     def stale_regions(self, age_seconds: float) -> list[str]:
         """Return the regions where a copy was sent long ago and nobody has taken it."""
         old = copies.c.updated_at < now_epoch() - age_seconds
@@ -472,7 +539,15 @@ class DispatchStore:
                 ).scalar_one()
                 or 0
             )
-            state, reason = _verdict(row, counts, matched)
+            unchanged = int(
+                connection.execute(
+                    select(func.sum(execution_unchanged.c.unchanged)).where(
+                        execution_unchanged.c.execution_id == row.id
+                    )
+                ).scalar_one()
+                or 0
+            )
+            state, reason = _verdict(row, counts, matched, unchanged)
             changed = connection.execute(
                 update(executions)
                 .where(executions.c.id == row.id, executions.c.state == row.state)
@@ -529,15 +604,25 @@ def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> 
                 updated_at=now_epoch(),
             )
         ).rowcount
+        calm = and_(held, copies.c.state == CopyState.COPYING, copies.c.crashes == 0)
+        kept = list(connection.execute(select(copies.c.id).where(calm)).scalars())
         again = connection.execute(
             update(copies)
-            .where(held)
+            .where(held, copies.c.id.not_in(kept))
             .values(
                 **_again(),
                 crashes=copies.c.crashes + 1,
                 suspect=copies.c.crashes + 1 >= CRASHES_OF_A_SUSPECT,
             )
         ).rowcount
+        connection.execute(  # the other parts of these may be well under way elsewhere
+            update(copies).where(copies.c.id.in_(kept)).values(crashes=copies.c.crashes + 1)
+        )
+        connection.execute(
+            update(copy_blobs)
+            .where(copy_blobs.c.owner == boot, copy_blobs.c.state == BlobState.PENDING)
+            .values(owner="")
+        )
         connection.execute(
             update(executions)
             .where(executions.c.planner == boot)
@@ -549,7 +634,7 @@ def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> 
         connection.execute(delete(processes).where(processes.c.boot == boot))
         if region is not None:
             _resend(connection, copies.c.region == region)
-        found[boot] = poison + again
+        found[boot] = poison + again + len(kept)
     return found
 
 
@@ -575,26 +660,24 @@ def _has_idle_part() -> Any:
 
 
 def _resend(connection: Connection, *where: Any) -> int:
-    sent = update(copies).where(copies.c.state == CopyState.DISPATCHED, *where)
-    fanned_out = update(copies).where(_has_idle_part(), *where)
-    return sum(
-        connection.execute(statement.values(**_again())).rowcount
-        for statement in (sent, fanned_out)
-    )
+    return connection.execute(
+        update(copies).where(copies.c.state == CopyState.DISPATCHED, *where).values(**_again())
+    ).rowcount
 
 
-def _verdict(row: Any, counts: dict[str, int], matched: int) -> tuple[ExecutionState, str]:
+def _verdict(
+    row: Any, counts: dict[str, int], matched: int, unchanged: int
+) -> tuple[ExecutionState, str]:
     from service.store import codec
 
     bad = counts.get(CopyState.FAILED, 0) + counts.get(CopyState.SUPERSEDED, 0)
-    good = counts.get(CopyState.COPIED, 0) + counts.get(CopyState.UNCHANGED, 0)
+    good = counts.get(CopyState.COPIED, 0) + counts.get(CopyState.UNCHANGED, 0) + unchanged
     if row.state == ExecutionState.STOPPING or counts.get(CopyState.STOPPED, 0):
         return ExecutionState.STOPPED, row.reason
     if row.failure_class:
         return (ExecutionState.PARTIAL if good else ExecutionState.FAILED), row.reason
     if bad:
-        settled = good or matched > bad
-        return (ExecutionState.PARTIAL if settled else ExecutionState.FAILED), ""
+        return (ExecutionState.PARTIAL if good else ExecutionState.FAILED), ""
     if matched == 0 and codec.load_rule(row.spec).on_empty == "fail":
         return ExecutionState.FAILED, "the rule matches nothing, and on_empty is fail"
     return ExecutionState.SUCCEEDED, ""

@@ -93,6 +93,7 @@ class SqlState:
                     copy_blobs.c.part == part,
                     copy_blobs.c.state == BlobState.PENDING,
                     copy_blobs.c.owner == "",
+                    copy_blobs.c.owner == "",
                 )
                 .values(owner=boot, updated_at=now_epoch())
                 .returning(copy_blobs.c.digest, copy_blobs.c.size, copy_blobs.c.media_type)
@@ -104,12 +105,12 @@ class SqlState:
         return self._database.write(work)
 
     def begin_commit(self, ref: CopyRef, boot: str) -> CopyWork | None:
-        """Own a fanned-out copy for its commit."""
+        """Own a fanned-out copy for its commit, unless a part of it is still under way."""
 
         def work(connection: Connection) -> CopyWork | None:
             row = connection.execute(
                 update(copies)
-                .where(_is(ref), copies.c.state == CopyState.COPYING)
+                .where(_is(ref), copies.c.state == CopyState.COPYING, ~_has_pending_part(ref))
                 .values(state=CopyState.RUNNING, owner=boot, updated_at=now_epoch())
                 .returning(*copies.c)
             ).first()
@@ -304,11 +305,23 @@ def _is(ref: CopyRef) -> Any:
     return and_(copies.c.id == ref.id, copies.c.fence == ref.fence)
 
 
+def _has_pending_part(ref: CopyRef) -> Any:
+    return (
+        select(copy_blobs.c.copy_id)
+        .where(
+            copy_blobs.c.copy_id == ref.id,
+            copy_blobs.c.fence == ref.fence,
+            copy_blobs.c.state == BlobState.PENDING,
+        )
+        .exists()
+    )
+
+
 def _belongs_to(prefix: str) -> Any:
     return or_(digest_tags.c.tag == prefix, digest_tags.c.tag.like(f"{prefix}.%"))
 
 
-def label(row: Row[Any]) -> str:
+def label(row: Any) -> str:
     """Return which copy a row is, in the words that Flower and logs show."""
     return (
         f"{row.destination_registry} <- {row.source_registry} "

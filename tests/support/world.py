@@ -37,6 +37,7 @@ class RecordingPublisher:
     plans: list[str] = field(default_factory=list)
     pages: list[list[CopyRef]] = field(default_factory=list)
     fanned_out: list[tuple[CopyRef, int]] = field(default_factory=list)
+    parts: list[tuple[CopyRef, int]] = field(default_factory=list)
     commits: list[CopyRef] = field(default_factory=list)
     standing: int = 0
 
@@ -53,6 +54,9 @@ class RecordingPublisher:
 
     def waiting(self, region: str) -> int:
         return self.standing
+
+    def part(self, region: str, ref: CopyRef, part: int, task_id: str) -> None:
+        self.parts.append((ref, part))
 
     def commit(self, region: str, ref: CopyRef) -> None:
         self.commits.append(ref)

@@ -161,10 +161,13 @@ def test_a_commit_finds_out_by_itself_that_a_part_did_nothing(world: World) -> N
     party.replicate(ref)
     assert party.copy_part(ref, 0) == "placed"
 
-    assert party.commit(ref) == "CopyPostponed"
+    assert party.commit(ref) == "fenced"
 
     assert world.tag_at_west("team/app", "v1") is None
-    world.run_to_end(execution, world.party())
+    ((_, count),) = party.publisher.fanned_out
+    assert [party.copy_part(ref, part) for part in range(1, count)] == ["placed"] * (count - 1)
+    assert party.commit(ref) == "copied"
+    assert world.states(execution) == [CopyState.COPIED]
     assert world.tag_at_west("team/app", "v1") == image.digest
     assert world.is_whole(image)
 
@@ -204,7 +207,10 @@ def test_a_redis_that_forgot_has_everything_unowned_sent_again(world: World) -> 
     world.redis.flushall()
     reconciler.reconcile()
 
-    assert world.states(execution) == [CopyState.PENDING] * 2
+    assert sorted(world.states(execution)) == [CopyState.COPYING, CopyState.PENDING]
+    ((_, count),) = party.publisher.fanned_out
+    assert [party.copy_part(*part) for part in party.publisher.parts] == ["placed"] * count
+    assert party.commit(sent[1]) == "copied"
     world.run_to_end(execution, world.party())
     assert world.states(execution) == [CopyState.COPIED] * 2
 

@@ -129,16 +129,40 @@ def test_what_a_dead_process_held_is_planned_again_and_what_stood_in_the_queue(
     assert dispatching.slots() == {"local": 4}
 
 
-def test_a_part_that_a_dead_process_held_is_planned_again(
+def test_a_part_that_a_dead_process_held_is_sent_again_and_others_go_on(
     dispatching: DispatchStore, plot: Plot
 ) -> None:
     plot.heartbeat("dead")
-    work = plot.fanned_out(["a"], ["b"])
+    work = plot.fanned_out(["a"], ["b"], ["c"])
     assert plot.state.begin_part(work.ref, 0, "dead") is not None
+    assert plot.state.begin_part(work.ref, 1, "alive") is not None
+    plot.heartbeat("alive")
     _die(plot, "dead")
 
     assert dispatching.recover_dead(max_crashes=3) == {"dead": 1}
-    assert plot.copy(work.ref).state == CopyState.PENDING
+
+    assert plot.copy(work.ref).state == CopyState.COPYING
+    assert plot.state.holds(work.ref)
+    idle = dispatching.take_idle_parts(region="local")
+    assert sorted((part.ref, part.part, part.task_id) for part in idle) == [
+        (work.ref, 0, "task-0"),
+        (work.ref, 2, "task-2"),
+    ]
+    assert dispatching.take_idle_parts(age_seconds=10) == []
+    assert plot.state.begin_part(work.ref, 0, "heir") is not None
+    assert plot.state.begin_part(work.ref, 1, "heir") is None
+
+
+def test_a_copy_whose_parts_kill_twice_runs_alone(dispatching: DispatchStore, plot: Plot) -> None:
+    work = plot.fanned_out(["a"])
+    for boot in ("first", "second"):
+        plot.heartbeat(boot)
+        assert plot.state.begin_part(work.ref, 0, boot) is not None
+        _die(plot, boot)
+        assert dispatching.recover_dead(max_crashes=3) == {boot: 1}
+
+    row = plot.copy(work.ref)
+    assert (row.state, row.crashes, row.suspect) == (CopyState.PENDING, 2, True)
 
 
 def test_an_owner_that_nobody_knows_is_dead(dispatching: DispatchStore, plot: Plot) -> None:
@@ -177,10 +201,10 @@ def test_what_no_process_holds_is_sent_again(dispatching: DispatchStore, plot: P
     execution = plot.executions.create(a_rule("unplanned"), trigger="api").id
     assert execution in dispatching.unplanned(30)
 
-    assert dispatching.resend_unowned() == 2
+    assert dispatching.resend_unowned() == 1
 
     assert plot.copy(queued).state == CopyState.PENDING
-    assert plot.copy(unowned.ref).state == CopyState.PENDING
+    assert [part.ref for part in dispatching.take_idle_parts()] == [unowned.ref] * 2
     assert plot.copy(running.ref).state == CopyState.RUNNING
     assert not plot.state.holds(queued)
     assert execution in dispatching.unplanned(30)
@@ -197,9 +221,12 @@ def test_single_messages_that_were_lost_are_sent_again(
 
     assert dispatching.stale_regions(90) == ["local"]
     assert dispatching.resend_stale("elsewhere", 90) == 0
-    assert dispatching.resend_stale("local", 90) == 2
+    assert dispatching.resend_stale("local", 90) == 1
+    assert dispatching.take_idle_parts(region="elsewhere", age_seconds=90) == []
+    idle = dispatching.take_idle_parts(region="local", age_seconds=90)
+    assert [part.ref for part in idle] == [unowned.ref] * 2
     assert dispatching.stale_regions(90) == []
-    assert plot.copy(queued).state == plot.copy(unowned.ref).state == CopyState.PENDING
+    assert plot.copy(queued).state == CopyState.PENDING
 
 
 def test_parts_that_somebody_works_on_are_left(dispatching: DispatchStore, plot: Plot) -> None:
@@ -208,6 +235,7 @@ def test_parts_that_somebody_works_on_are_left(dispatching: DispatchStore, plot:
         assert plot.state.begin_part(work.ref, part, BOOT) is not None
 
     assert dispatching.resend_unowned() == 0
+    assert dispatching.take_idle_parts() == []
     assert plot.copy(work.ref).state == CopyState.COPYING
 
 

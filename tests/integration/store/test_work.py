@@ -76,6 +76,12 @@ def test_a_part_is_begun_once(plot: Plot, open_database: OpenDatabase) -> None:
 def test_a_commit_is_begun_once(plot: Plot, open_database: OpenDatabase) -> None:
     work = plot.fanned_out(["a"], ["b"])
     states = [plot.state, SqlState(open_database())]
+    for number, name in enumerate("ab"):
+        assert plot.state.begin_commit(work.ref, BOOT) is None  # a part is under way
+        part = plot.state.begin_part(work.ref, number, BOOT)
+        assert part is not None
+        placed = (BlobPlaced(a_digest(name), BlobState.COPIED),)
+        plot.state.post([PartEnded(part, Counters(), placed)])
     assert plot.state.begin_commit(CopyRef(work.ref.id, work.ref.fence - 1), BOOT) is None
 
     begun = in_threads(4, lambda number: states[number % 2].begin_commit(work.ref, f"boot{number}"))
@@ -159,7 +165,7 @@ def test_an_outcome_of_an_old_fence_changes_nothing(plot: Plot, kind: str) -> No
 def test_what_an_old_fence_fanned_out_is_not_what_a_new_one_waits_for(plot: Plot) -> None:
     work = plot.fanned_out(["a"], ["b"])
     assert plot.state.begin_part(work.ref, 0, "dead") is not None
-    assert plot.dispatching.resend_unowned() == 1
+    plot.state.post([CopyPostponed(work, Counters())])
     (again,) = plot.state.begin(
         plot.dispatching.dispatch(plot.dispatching.eligible("local", 9)), BOOT
     )
@@ -309,7 +315,8 @@ def test_a_process_that_ends_in_order_leaves_no_row_unless_it_holds_work(plot: P
 
     plot.ago(processes, "seen_at", 60)
     assert plot.dispatching.recover_dead(max_crashes=3) == {"busy": 1, "part": 1}
-    assert plot.copy(work.ref).state == plot.copy(fanned_out.ref).state == CopyState.PENDING
+    assert plot.copy(work.ref).state == CopyState.PENDING
+    assert [part.ref for part in plot.dispatching.take_idle_parts()] == [fanned_out.ref]
 
 
 def _proof(digest: str, registry: str = "west") -> Proof:

@@ -47,6 +47,9 @@ class RecordingPublisher:
     def fan_out(self, region: str, ref: Any, task_ids: Any, labels: Any) -> None:
         raise NotImplementedError
 
+    def part(self, region: str, ref: Any, part: int, task_id: str) -> None:
+        raise NotImplementedError
+
     def commit(self, region: str, ref: Any) -> None:
         raise NotImplementedError
 
