@@ -52,6 +52,8 @@ def demo(listen: str, stay: bool | None) -> None:
         if stay if stay is not None else sys.stderr.isatty():
             click.echo("press Ctrl-C to stop", err=True)
             stopped.wait()
+        else:
+            click.echo("the demo ends here; with --stay it goes on serving all this", err=True)
     finally:
         engine.stop()
         shutil.rmtree(data, ignore_errors=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
+from pathlib import Path
 from typing import Any
 
 import click
@@ -84,4 +86,13 @@ def main(arguments: list[str] | None = None) -> Any:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(exits.NOT_AS_THE_RULE_SAYS)
+    except Exception as error:  # noqa: BLE001 - the last net below a command
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        click.echo(
+            f"transship: {type(error).__name__}: {error}\n"
+            f"  this is a fault in Transship, at {Path(where.filename).name}:{where.lineno}; "
+            "please report it",
+            err=True,
+        )
+        sys.exit(exits.UNKNOWN)
     sys.exit(0)

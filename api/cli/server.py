@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -180,8 +181,8 @@ def run_rule(
             exits.print_json(execution)
         else:
             click.echo(_describe(execution) if wait else execution["id"])
-    if wait:
-        sys.exit(_code(execution))
+        code = _code(execution, _classes(server, execution)) if wait else 0
+    sys.exit(code)
 
 
 @click.group()
@@ -233,9 +234,10 @@ def watch_execution(identity: str, timeout: float | None, data: Path | None, as_
     with connect(data) as server:
         execution = server.ask("GET", f"/executions/{quote(identity, safe='')}")
         execution = _follow(server, execution, timeout, as_json=as_json, lines=True)
+        code = _code(execution, _classes(server, execution))
     if not as_json:
         click.echo(_describe(execution))
-    sys.exit(_code(execution))
+    sys.exit(code)
 
 
 @executions.command("stop")
@@ -338,9 +340,17 @@ def _describe(execution: dict[str, Any]) -> str:
     )
 
 
-def _code(execution: dict[str, Any]) -> int:
+def _classes(server: Connection, execution: dict[str, Any]) -> set[str]:
+    """Return the classes of an execution's failures: they decide between exit codes 1, 2 and 3."""
+    if execution["state"] != "failed":
+        return set()
+    path = f"/executions/{quote(execution['id'], safe='')}/copies"
+    failed = itertools.islice(server.items(path, state="failed"), 1000)
+    return {copy["class"] for copy in failed} | ({execution["class"]} - {""})
+
+
+def _code(execution: dict[str, Any], failed_as: Iterable[str] = ()) -> int:
     if execution["state"] not in ENDED:
         return exits.UNKNOWN
-    if execution["state"] == "succeeded":
-        return exits.AS_THE_RULE_SAYS
-    return exits.NOT_AS_THE_RULE_SAYS
+    classes = [{"class": name} for name in failed_as]
+    return exits.of_report({**execution, "failures": classes})

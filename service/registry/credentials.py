@@ -75,4 +75,8 @@ def _with_password(spec: CredentialSpec, secret: str) -> Credential:
 
 
 def _missing(message: str, field: str) -> InvalidConfiguration:
-    return InvalidConfiguration(message, field=f"credentials.{field}")
+    return InvalidConfiguration(
+        message,
+        field=f"credentials.{field}",
+        hint="it is read by the process that copies: give it to the worker, or to `up` and `sync`",
+    )

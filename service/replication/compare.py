@@ -132,6 +132,8 @@ class Comparer:
             if _follows(wanted, listed=listed) and not self._subject_is_there(destination, wanted):
                 return None  # its image's own copy brings it, or nobody wants that image
         except RegistryError as error:
+            if _follows(wanted, listed=listed):
+                return None  # whether anybody wants it cannot be seen; its image's copy will say
             if error.retryable:  # the copy itself will try again, and say so if it cannot
                 return self._row(wanted, digest, listed=listed)
             return self._row(

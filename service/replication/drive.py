@@ -16,7 +16,8 @@ from service.replication import executions as execution_cases
 from service.replication.dispatch import Dispatcher
 from service.replication.reconcile import Reconciler
 from service.settings import Settings
-from service.store.dispatching import DispatchStore, Ended
+from service.store.dispatching import DispatchStore
+from service.store.endings import Ended
 from service.store.executions import ExecutionStore
 from service.store.rules import RuleStore
 from service.telemetry import get_logger

@@ -114,7 +114,7 @@ def _failures(store: ExecutionStore, record: ExecutionRecord) -> list[dict[str, 
             record.id, states=[CopyState.FAILED, CopyState.SUPERSEDED], limit=MAX_FAILURES + 1
         )
     ]
-    if record.reason and record.state is not ExecutionState.SUCCEEDED:
+    if record.reason and record.state in (ExecutionState.FAILED, ExecutionState.PARTIAL):
         found.insert(
             0,
             {

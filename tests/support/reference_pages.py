@@ -81,7 +81,7 @@ def api() -> str:
         "## Example",
         "",
         "```console",
-        'auth="Authorization: Bearer $(cat data/admin_token)"',
+        'auth="Authorization: Bearer $(cat data/admin.token)"',
         "json='Content-Type: application/json'",
         "api=http://127.0.0.1:8470/api/v1",
         'curl -H "$auth" -H "$json" -X PUT $api/registries/east -d \'{"url": "http://127.0.0.1:5000"}\'',
