@@ -36,8 +36,9 @@ def demo(listen: str, stay: bool | None) -> None:
     """Copy a sample fleet between two sample registries, and show where to look."""
     stopped = wait_for_signal()
     data = Path(tempfile.mkdtemp(prefix="transship-demo-"))
-    engine = Up(data, listen=listen, flower_listen="127.0.0.1:0", workers=1, command="demo")
+    engine: Up | None = None
     try:
+        engine = Up(data, listen=listen, flower_listen="127.0.0.1:0", workers=1, command="demo")
         addresses = engine.start()
         urls = {name: _registry(engine, name) for name in ("east", "west")}
         click.echo(f"sample registries: east {urls['east']}, west {urls['west']}", err=True)
@@ -55,7 +56,8 @@ def demo(listen: str, stay: bool | None) -> None:
         else:
             click.echo("the demo ends here; with --stay it goes on serving all this", err=True)
     finally:
-        engine.stop()
+        if engine is not None:
+            engine.stop()
         shutil.rmtree(data, ignore_errors=True)
     sys.exit(code)
 

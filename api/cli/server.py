@@ -108,7 +108,7 @@ def show_registry(name: str, data: Path | None) -> None:
 @click.argument("name")
 @DATA
 def delete_registry(name: str, data: Path | None) -> None:
-    """Forget a registry that no rule names."""
+    """Forget a registry that no rule uses, itself or by a group."""
     with connect(data) as server:
         server.ask("DELETE", f"/registries/{quote(name, safe='')}")
 
@@ -206,7 +206,9 @@ def list_executions(
         _list(
             _first(found, limit),
             as_json,
-            lambda e: f"{e['id']}  {e['state']:10} {e['seconds']:9.1f} s  {e['rule']}",
+            lambda e: (
+                f"{e['id']}  {e['created_at']}  {e['state']:10} {e['seconds'] or 0:9.1f} s  {e['rule']}"
+            ),
         )
 
 
@@ -265,7 +267,10 @@ def list_failures(identity: str, data: Path | None, as_json: bool) -> None:
         _list(
             server.items(path, state=["failed", "superseded"]),
             as_json,
-            lambda c: f"{c['destination']}: [{c['class']}] {c['reason']} {c['hint']}".rstrip(),
+            lambda c: (
+                f"{c['destination']}: [{c['class']}] {c['reason']}"
+                + (f"\n  {c['hint']}" if c["hint"] else "")
+            ),
         )
 
 
@@ -321,6 +326,8 @@ def _follow(
             click.echo(_describe(seen), err=True)
         if deadline is not None and time.monotonic() >= deadline:
             break
+    if execution["state"] not in ENDED:
+        click.echo(f"transship: no end in time; {execution['id']} goes on", err=True)
     return execution
 
 
@@ -332,6 +339,8 @@ def _line(value: dict[str, Any]) -> str:
 
 def _describe(execution: dict[str, Any]) -> str:
     copies, moved = execution["copies"], execution["bytes"]
+    if execution["reason"]:
+        return f"{execution['rule']}: {execution['state']}: {execution['reason']}"
     return (
         f"{execution['rule']}: {execution['state']}: {copies['copied']} copied, "
         f"{copies['unchanged']} unchanged, {copies['skipped']} skipped, {copies['failed']} failed, "

@@ -13,6 +13,8 @@ from typing import IO, Any
 from service.errors import EngineError
 from service.store.keyring import write_new_key
 
+RUN_PREFIX = "transship-run-"
+
 
 class DataDir:
     """A directory that one engine holds at a time."""
@@ -48,7 +50,8 @@ class DataDir:
         self.logs.mkdir(exist_ok=True)
         write_new_key(self.key_file)
         # A unix socket's path may have 107 bytes at most, so it does not live in here.
-        self._run = Path(tempfile.mkdtemp(prefix="transship-run-"))
+        _sweep_runs()
+        self._run = Path(tempfile.mkdtemp(prefix=f"{RUN_PREFIX}{os.getpid()}-"))
 
     def note(self, **facts: Any) -> None:
         """Add facts to what others may read about the engine that holds the directory."""
@@ -102,3 +105,11 @@ class DataDir:
     def logs(self) -> Path:
         """Logs of the child processes."""
         return self.path / "logs"
+
+
+def _sweep_runs() -> None:
+    """Remove the socket folders of engines that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{RUN_PREFIX}*-*"):
+        pid = folder.name.removeprefix(RUN_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -101,18 +101,27 @@ class RegistryStore:
             return [_stored(row) for row in connection.execute(query)]
 
     def delete(self, name: str) -> None:
-        """Forget a registry. Raises NotFoundInStore, and Conflict while a rule names it."""
+        """Forget a registry.
+
+        Raises NotFoundInStore, and Conflict while a rule names it, itself or by one of its groups.
+        """
 
         def work(connection: Connection) -> None:
+            found = connection.execute(
+                select(registries.c.endpoint).where(registries.c.name == name)
+            ).scalar_one_or_none()
+            if found is None:
+                raise NotFoundInStore(f"there is no registry named {name}")
+            groups = codec.load_endpoint(found).groups
             for row in connection.execute(select(rules.c.name, rules.c.spec)):
                 rule = codec.load_rule(row.spec)
-                if name in (rule.source, *(d.registry for d in rule.destinations)):
+                named = name in (rule.source, *(d.registry for d in rule.destinations))
+                if named or any(d.group in groups for d in rule.destinations if d.group):
                     raise Conflict(
                         f"registry {name} is used by rule {row.name}",
                         hint="delete or change the rule first",
                     )
-            if connection.execute(delete(registries).where(registries.c.name == name)).rowcount < 1:
-                raise NotFoundInStore(f"there is no registry named {name}")
+            connection.execute(delete(registries).where(registries.c.name == name))
 
         self._database.write(work)
 

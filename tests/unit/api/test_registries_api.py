@@ -113,12 +113,14 @@ def test_registry_in_use_is_not_forgotten(fleet: Api) -> None:
     assert fleet.get(PATH).status_code == 200
 
 
-def test_last_member_of_a_group_in_use_is_not_forgotten(fleet: Api) -> None:
+def test_member_of_a_group_in_use_leaves_it_before_it_is_forgotten(fleet: Api) -> None:
     fleet.put("/api/v1/rules/fleet", {**FLEET, "destinations": [{"group": "prod"}]})
 
     assert fleet.delete("/api/v1/registries/west").status_code == 409
     assert fleet.put("/api/v1/registries/west", {"url": "https://w.example"}).status_code == 409
     fleet.put("/api/v1/registries/north", {"url": "https://n.example", "groups": ["prod"]})
+    assert fleet.delete("/api/v1/registries/west").status_code == 409
+    assert fleet.put("/api/v1/registries/west", {"url": "https://w.example"}).status_code == 200
     assert fleet.delete("/api/v1/registries/west").status_code == 204
 
 
