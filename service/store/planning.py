@@ -13,6 +13,7 @@ from service.model.states import ExecutionState
 from service.model.work import Selected
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
+from service.store.outcomes import add_requests
 from service.store.tables import (
     copies,
     digest_tags,
@@ -21,7 +22,6 @@ from service.store.tables import (
     selections,
     written_tags,
 )
-from service.store.work import add_requests
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,40 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 
 from service.model.states import BlobState, CopyState
 from service.model.work import (
     BlobPlaced,
-    CopyEnded,
-    CopyFansOut,
-    CopyPostponed,
     CopyRef,
-    CopyWaits,
     CopyWork,
-    Counters,
-    LedgerDistrusted,
     Outcome,
     PartBlob,
-    PartEnded,
     PartWork,
     Presence,
     ProcessReport,
     Proof,
-    Wake,
 )
+from service.store import outcomes as rows
 from service.store.clock import now_epoch
-from service.store.database import Database, upsert
+from service.store.database import Database
 from service.store.tables import (
     copies,
     copy_blobs,
     digest_tags,
-    execution_requests,
     ledgers,
     presence,
     processes,
     selections,
-    written_tags,
 )
 
 PREFIXES_AT_ONCE = 200
@@ -60,7 +51,7 @@ class SqlState:
             for ref in refs:
                 row = connection.execute(
                     update(copies)
-                    .where(_is(ref), copies.c.state == CopyState.DISPATCHED)
+                    .where(rows.is_at(ref), copies.c.state == CopyState.DISPATCHED)
                     .values(
                         state=CopyState.RUNNING,
                         owner=boot,
@@ -81,7 +72,7 @@ class SqlState:
 
         def work(connection: Connection) -> PartWork | None:
             row = connection.execute(
-                select(copies).where(_is(ref), copies.c.state == CopyState.COPYING)
+                select(copies).where(rows.is_at(ref), copies.c.state == CopyState.COPYING)
             ).first()
             if row is None:
                 return None
@@ -110,7 +101,11 @@ class SqlState:
         def work(connection: Connection) -> CopyWork | None:
             row = connection.execute(
                 update(copies)
-                .where(_is(ref), copies.c.state == CopyState.COPYING, ~_has_pending_part(ref))
+                .where(
+                    rows.is_at(ref),
+                    copies.c.state == CopyState.COPYING,
+                    ~_has_pending_part(ref),
+                )
                 .values(state=CopyState.RUNNING, owner=boot, updated_at=now_epoch())
                 .returning(*copies.c)
             ).first()
@@ -121,7 +116,9 @@ class SqlState:
     def holds(self, ref: CopyRef) -> bool:
         """Whether the fence is still the copy's."""
         with self._database.read() as connection:
-            return connection.execute(select(copies.c.id).where(_is(ref))).first() is not None
+            return (
+                connection.execute(select(copies.c.id).where(rows.is_at(ref))).first() is not None
+            )
 
     def presence(
         self, registry: str, scope: str, digests: Iterable[str], execution: str
@@ -183,14 +180,14 @@ class SqlState:
     def prove(self, execution: str, proofs: Sequence[Proof]) -> None:
         """Write proofs to the ledger under the registry's present epoch."""
         if proofs:
-            self._database.write(lambda connection: _prove(connection, execution, proofs))
+            self._database.write(lambda connection: rows.prove(connection, execution, proofs))
 
     def post(self, outcomes: Sequence[Outcome]) -> None:
         """Record outcomes in one transaction."""
 
         def work(connection: Connection) -> None:
             for outcome in outcomes:
-                _APPLY[type(outcome)](connection, outcome)
+                rows.apply(connection, outcome)
 
         if outcomes:
             self._database.write(work)
@@ -223,7 +220,9 @@ class SqlState:
     def add_requests(self, execution: str, requests: dict[str, int]) -> None:
         """Add to the HTTP requests that an execution has sent, by registry."""
         if requests:
-            self._database.write(lambda connection: add_requests(connection, execution, requests))
+            self._database.write(
+                lambda connection: rows.add_requests(connection, execution, requests)
+            )
 
     def heartbeat(self, report: ProcessReport) -> None:
         """Write the process's row."""
@@ -278,7 +277,10 @@ class SqlState:
             return sum(
                 connection.execute(
                     update(copies)
-                    .where(_is(ref), copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]))
+                    .where(
+                        rows.is_at(ref),
+                        copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]),
+                    )
                     .values(
                         state=CopyState.PENDING,
                         owner="",
@@ -299,10 +301,6 @@ class SqlState:
             connection.execute(delete(processes).where(processes.c.boot == boot, ~holds))
 
         self._database.write(work)
-
-
-def _is(ref: CopyRef) -> Any:
-    return and_(copies.c.id == ref.id, copies.c.fence == ref.fence)
 
 
 def _has_pending_part(ref: CopyRef) -> Any:
@@ -350,246 +348,3 @@ def _copy_work(row: Row[Any]) -> CopyWork:
         replans=row.replans,
         throttles=row.throttles,
     )
-
-
-def _prove(connection: Connection, execution: str, proofs: Sequence[Proof]) -> None:
-    """Write one statement for each registry, with the epoch that stands in this transaction.
-
-    In one order whoever writes: PostgreSQL would find deadlocks between processes otherwise.
-    """
-    by_ledger: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for proof in sorted(proofs, key=lambda proof: (proof.registry, proof.scope, proof.digest)):
-        by_ledger.setdefault((proof.registry, proof.scope), []).append(
-            {
-                "registry": proof.registry,
-                "scope": proof.scope,
-                "digest": proof.digest,
-                "repository": proof.repository,
-                "size": proof.size,
-                "execution_id": execution,
-            }
-        )
-    for (registry, scope), rows in sorted(by_ledger.items()):
-        rows.sort(key=lambda row: (row["digest"], row["repository"]))  # one order: no deadlocks
-        epoch = connection.execute(
-            select(ledgers.c.epoch).where(ledgers.c.registry == registry, ledgers.c.scope == scope)
-        ).scalar_one_or_none()
-        now = connection.execute(select(now_epoch())).scalar_one()
-        statement = upsert(connection, presence)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["registry", "scope", "digest", "repository"],
-                set_={
-                    name: statement.excluded[name]
-                    for name in ("size", "epoch", "execution_id", "proved_at")
-                },
-            ),
-            [{**row, "epoch": epoch or 0, "proved_at": now} for row in rows],
-        )
-
-
-def _count(connection: Connection, work: CopyWork, counters: Counters) -> dict[str, Any]:
-    """Add requests to the execution's, and return the columns that add up on the copy."""
-    add_requests(connection, work.execution, counters.requests)
-    return {
-        name: copies.c[name] + getattr(counters, name)
-        for name in (
-            "blobs_copied",
-            "blobs_mounted",
-            "blobs_present",
-            "bytes_copied",
-            "bytes_saved",
-        )
-    }
-
-
-def add_requests(connection: Connection, execution: str, requests: dict[str, int]) -> None:
-    """Add to the execution's count of requests by registry."""
-    for registry, count in sorted(requests.items()):  # in one order: two writers must not deadlock
-        statement = upsert(connection, execution_requests).values(
-            execution_id=execution, registry=registry, requests=count
-        )
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["execution_id", "registry"],
-                set_={"requests": execution_requests.c.requests + statement.excluded.requests},
-            )
-        )
-
-
-def _ended(connection: Connection, outcome: CopyEnded) -> None:
-    work = outcome.work
-    added = _count(connection, work, outcome.counters)
-    changed = connection.execute(
-        update(copies)
-        .where(_is(work.ref), copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]))
-        .values(
-            state=outcome.state,
-            digest=outcome.digest or work.digest,
-            owner="",
-            waiting_on="",
-            failure_class=outcome.failure_class,
-            reason=outcome.reason,
-            hint=outcome.hint,
-            updated_at=now_epoch(),
-            **added,
-        )
-    )
-    if changed.rowcount == 1 and outcome.state in (CopyState.COPIED, CopyState.UNCHANGED):
-        statement = upsert(connection, written_tags).values(
-            registry=work.destination_registry,
-            repository=work.destination_repository,
-            tag=work.destination_reference,
-            digest=outcome.digest or work.digest,
-            rule=work.rule,
-            written_at=now_epoch(),
-        )
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["registry", "repository", "tag"],
-                set_={key: statement.excluded[key] for key in ("digest", "rule", "written_at")},
-            )
-        )
-
-
-def _postponed(connection: Connection, outcome: CopyPostponed) -> None:
-    added = _count(connection, outcome.work, outcome.counters)
-    connection.execute(
-        update(copies)
-        .where(_is(outcome.work.ref), copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]))
-        .values(
-            state=CopyState.PENDING,
-            owner="",
-            fence=copies.c.fence + 1,
-            digest=outcome.digest or outcome.work.digest,
-            not_before=now_epoch() + outcome.pause_seconds,
-            failures=copies.c.failures + int(outcome.failed),
-            replans=copies.c.replans + int(outcome.replanned),
-            throttles=copies.c.throttles + int(outcome.failure_class == "throttled"),
-            failure_class=outcome.failure_class,
-            reason=outcome.reason,
-            updated_at=now_epoch(),
-            **added,
-        )
-    )
-
-
-def _waits(connection: Connection, outcome: CopyWaits) -> None:
-    added = _count(connection, outcome.work, outcome.counters)
-    connection.execute(
-        update(copies)
-        .where(_is(outcome.work.ref), copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]))
-        .values(
-            state=CopyState.WAITING,
-            owner="",
-            waiting_on=outcome.digest,
-            updated_at=now_epoch(),
-            **added,
-        )
-    )
-
-
-def _fans_out(connection: Connection, outcome: CopyFansOut) -> None:
-    added = _count(connection, outcome.work, outcome.counters)
-    ref = outcome.work.ref
-    changed = connection.execute(
-        update(copies)
-        .where(_is(ref), copies.c.state == CopyState.RUNNING)
-        .values(state=CopyState.COPYING, owner="", updated_at=now_epoch(), **added)
-    )
-    if changed.rowcount == 0:
-        return
-    for part, (blobs, task_id) in enumerate(zip(outcome.parts, outcome.task_ids, strict=True)):
-        for blob in blobs:
-            values = {
-                "size": blob.size,
-                "media_type": blob.media_type,
-                "part": part,
-                "task_id": task_id,
-                "state": BlobState.PENDING,
-                "owner": "",
-                "fence": ref.fence,
-                "updated_at": now_epoch(),
-            }
-            statement = upsert(connection, copy_blobs).values(
-                copy_id=ref.id, digest=blob.digest, **values
-            )
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["copy_id", "digest"],
-                    set_={key: statement.excluded[key] for key in values},
-                )
-            )
-
-
-def _part_ended(connection: Connection, outcome: PartEnded) -> None:
-    work = outcome.part.copy
-    added = _count(connection, work, outcome.counters)
-    connection.execute(
-        update(copies).where(copies.c.id == work.ref.id).values(updated_at=now_epoch(), **added)
-    )
-    for blob in outcome.blobs:
-        connection.execute(
-            update(copy_blobs)
-            .where(
-                copy_blobs.c.copy_id == work.ref.id,
-                copy_blobs.c.fence == work.ref.fence,
-                copy_blobs.c.digest == blob.digest,
-            )
-            .values(
-                state=blob.state,
-                owner="",
-                failure_class=blob.failure_class,
-                reason=blob.reason,
-                pause_seconds=blob.pause_seconds,
-                updated_at=now_epoch(),
-            )
-        )
-
-
-def _distrusted(connection: Connection, outcome: LedgerDistrusted) -> None:
-    """Raise the epoch, unless that was done already after the proof that turned out to be void."""
-    statement = upsert(connection, ledgers).values(
-        registry=outcome.registry,
-        scope=outcome.scope,
-        epoch=1,
-        reason=outcome.reason,
-        raised_at=now_epoch(),
-    )
-    newer = None if outcome.proved_at is None else ledgers.c.raised_at <= outcome.proved_at
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["registry", "scope"],
-            set_={
-                "epoch": ledgers.c.epoch + 1,
-                "reason": statement.excluded.reason,
-                "raised_at": statement.excluded.raised_at,
-            },
-            where=newer,
-        )
-    )
-
-
-def _wake(connection: Connection, outcome: Wake) -> None:
-    connection.execute(
-        update(copies)
-        .where(copies.c.id.in_(outcome.copies), copies.c.state == CopyState.WAITING)
-        .values(
-            state=CopyState.PENDING,
-            fence=copies.c.fence + 1,
-            waiting_on="",
-            not_before=case((copies.c.not_before > now_epoch(), copies.c.not_before), else_=0),
-            updated_at=now_epoch(),
-        )
-    )
-
-
-_APPLY: dict[type, Callable[[Connection, Any], None]] = {
-    CopyEnded: _ended,
-    CopyPostponed: _postponed,
-    CopyWaits: _waits,
-    CopyFansOut: _fans_out,
-    PartEnded: _part_ended,
-    LedgerDistrusted: _distrusted,
-    Wake: _wake,
-}
