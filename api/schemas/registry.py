@@ -12,7 +12,7 @@ from marshmallow import ValidationError, fields, post_load, validates_schema
 from api.schemas.common import StrictSchema, load
 from api.schemas.fields import Choice, Flag, Items, Judged, Name, Text, Told, Whole, invalid
 from service.errors import InvalidInput
-from service.model.endpoint import CredentialSpec, RegistryEndpoint, TLSOptions
+from service.model.endpoint import CredentialSpec, Limits, RegistryEndpoint, TLSOptions
 from service.model.reference import validate_host
 
 _VARIABLES = "TRANSSHIP_SECRET_"
@@ -198,7 +198,7 @@ class RegistrySchema(StrictSchema):
             credentials=CredentialSpec(**credentials, stored=password is not None),
             tls=TLSOptions(**data.get("tls", {})),
             trusted_hosts=tuple(dict.fromkeys(data.get("trusted_hosts", ()))),
-            concurrency=data.get("limits", {}).get("concurrency", 32),
+            limits=Limits(**data.get("limits", {})),
         )
         kept = password is True
         return RegistryInput(endpoint, None if kept else password, keep_password=kept)
@@ -250,5 +250,9 @@ def effective_registry(endpoint: RegistryEndpoint) -> dict[str, Any]:
         "credentials": credentials,
         "tls": {**tls, "insecure": endpoint.tls.insecure},
         "trusted_hosts": list(endpoint.trusted_hosts),
-        "limits": {"concurrency": endpoint.concurrency},
+        "limits": {
+            key: value
+            for key, value in (("concurrency", endpoint.limits.concurrency),)
+            if value is not None
+        },
     }

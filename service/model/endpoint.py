@@ -19,13 +19,14 @@ class TLSOptions:
 class CredentialSpec:
     """Where a registry's credential comes from; never the secret itself.
 
-    Exactly one of password_env, password_file, stored, docker_config is used; none means anonymous.
+    Exactly one of password_env, password_file, stored, secret, docker_config is used; none means anonymous.
     """
 
     username: str = ""
     password_env: str | None = None
     password_file: str | None = None
     stored: bool = False  # an encrypted secret is kept in the store under the registry's name
+    secret: str | None = None  # the name of a secret object
     docker_config: bool = False
 
 
@@ -44,6 +45,15 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a registry is asked for at most, by the whole fleet; None: as fast as it answers."""
+
+    requests_per_second: float | None = None
+    concurrency: int | None = None  # requests under way at once
+    bandwidth: int | None = None  # bytes a second, read and written
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryEndpoint:
     """One registry. `name` is its identity; `url` is scheme://host[:port] and nothing more."""
 
@@ -55,7 +65,8 @@ class RegistryEndpoint:
     credentials: CredentialSpec = CredentialSpec()
     tls: TLSOptions = TLSOptions()
     trusted_hosts: tuple[str, ...] = ()
-    concurrency: int = 32
+    proxy: str | None = None  # http://host:port that requests to the registry go through
+    limits: Limits = Limits()
 
     @property
     def secure(self) -> bool:

@@ -1,4 +1,4 @@
-"""A sync rule: source, selection, destinations, trigger (DESIGN section 8)."""
+"""A sync rule: source, selection, destinations, trigger, policies (DESIGN section 8)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,26 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Newest:
+    """Keep only the newest `count` tags of a repository; `by` semver or the image's creation time."""
+
+    count: int
+    by: str = "semver"  # semver | created
+
+
+@dataclass(frozen=True, slots=True)
 class NameFilter:
-    """Names that match an include glob and no exclude glob; no include means all."""
+    """Names that match an include glob (none means all), no exclude glob, and every other condition.
+
+    `regex` is RE2 and searches (anchors are the writer's); `semver` is a range; `newest` comes last,
+    over what the other conditions left of one repository. The last two are for tags.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    regex: str | None = None
+    semver: str | None = None
+    newest: Newest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +34,8 @@ class Selection:
 
     repositories: NameFilter = NameFilter()
     tags: NameFilter = NameFilter()
+    types: tuple[str, ...] = ()  # image, chart, ... or artifact types; none means all
+    platforms: tuple[str, ...] = ()  # os/architecture[/variant]; none means all
     to_repository: str | None = None  # overrides the destinations' templates for this entry
     to_tag: str | None = None
 
@@ -35,9 +52,39 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """When a rule runs by itself; a rule can always be run by hand."""
+    """When a rule runs by itself; all that are set count, and it can always be run by hand."""
 
     every_seconds: float | None = None
+    event: bool = False
+    schedule: str | None = None  # cron, five fields
+    timezone: str = "UTC"
+    missed: str = "once"  # once: one run makes up for all missed ones | skip
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePolicy:
+    """Whether tags that went at the source go at the destination too (reliability.md P6).
+
+    `cap_percent` is of the rule's tags at that destination; CAP_FLOOR tags are always allowed.
+    """
+
+    enabled: bool = False
+    grace_seconds: float = 86400.0
+    cap_percent: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class BandwidthLimit:
+    """Bytes a second over the whole fleet; between two times of the day, on some days, or always.
+
+    Minutes count from midnight in the rule's time zone; a window whose end is not after its begin
+    runs over midnight. Days are 0 (Monday) to 6; none means every day.
+    """
+
+    bytes_per_second: int
+    from_minute: int | None = None
+    to_minute: int | None = None
+    days: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +97,16 @@ class SyncRule:
     destinations: tuple[Destination, ...]
     project: str = "default"
     enabled: bool = True
+    mode: str = "sync"  # sync | replicate
     trigger: Trigger = Trigger()
     referrers: bool = True
+    signature_key: str | None = (
+        None  # a public key in PEM: nothing that it has not signed is copied
+    )
     on_empty: str = "warn"  # warn | fail
+    on_conflict: str = "overwrite"  # overwrite | keep | fail
+    delete: DeletePolicy = DeletePolicy()
     priority: str = "normal"  # urgent | normal | bulk
+    bandwidth: tuple[BandwidthLimit, ...] = ()
+    freshness_seconds: float | None = None
+    deadline_seconds: float | None = None

@@ -1,13 +1,22 @@
-"""Model values to JSON text and back, for columns that hold a whole value."""
+"""Model values to JSON text and back, for columns that hold a whole value.
+
+A field that a stored value lacks gets its default: rows of an earlier version stay readable.
+Written here and not with cattrs: 30 lines against 40 ms of every command's start.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from typing import Any
+import types
+import typing
+from typing import Any, TypeVar
 
-from service.model.endpoint import CredentialSpec, RegistryEndpoint, TLSOptions
-from service.model.rule import Destination, NameFilter, Selection, SyncRule, Trigger
+from service.model.endpoint import RegistryEndpoint
+from service.model.rule import SyncRule
+
+T = TypeVar("T")
 
 
 def dump(value: Any) -> str:
@@ -19,40 +28,35 @@ def dump(value: Any) -> str:
 
 def load_endpoint(text: str) -> RegistryEndpoint:
     """Return the endpoint that `dump` wrote."""
-    data = json.loads(text)
-    return RegistryEndpoint(
-        **{
-            **data,
-            "groups": tuple(data["groups"]),
-            "trusted_hosts": tuple(data["trusted_hosts"]),
-            "credentials": CredentialSpec(**data["credentials"]),
-            "tls": TLSOptions(**data["tls"]),
-        }
-    )
+    return load(RegistryEndpoint, json.loads(text))
 
 
 def load_rule(text: str) -> SyncRule:
     """Return the rule that `dump` wrote."""
-    data = json.loads(text)
-    return SyncRule(
-        **{
-            **data,
-            "select": tuple(_selection(entry) for entry in data["select"]),
-            "destinations": tuple(Destination(**entry) for entry in data["destinations"]),
-            "trigger": Trigger(**data["trigger"]),
-        }
-    )
+    return load(SyncRule, json.loads(text))
 
 
-def _selection(data: dict[str, Any]) -> Selection:
-    return Selection(
-        **{
-            **data,
-            "repositories": _names(data["repositories"]),
-            "tags": _names(data["tags"]),
-        }
-    )
+def load(kind: type[T], data: Any) -> T:
+    """Return the dataclass whose fields `data` holds; keys that it does not have are left out."""
+    hints = _hints(kind)  # type: ignore[arg-type]
+    return kind(**{name: _value(hints[name], item) for name, item in data.items() if name in hints})
 
 
-def _names(data: dict[str, Any]) -> NameFilter:
-    return NameFilter(include=tuple(data["include"]), exclude=tuple(data["exclude"]))
+def _value(hint: Any, item: Any) -> Any:
+    if item is None:
+        return None
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        inner = [one for one in typing.get_args(hint) if one is not type(None)]
+        return _value(inner[0], item) if len(inner) == 1 else item
+    if origin is tuple:
+        one = typing.get_args(hint)[0]
+        return tuple(_value(one, member) for member in item)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return load(hint, item)
+    return item
+
+
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(kind)

@@ -40,8 +40,9 @@ def _one_of(column: str, values: type[ExecutionState | CopyState]) -> str:
     return f"{column} IN ({', '.join(repr(str(v.value)) for v in values)})"
 
 
-_OPEN = text(
+_OPEN_FULL = text(
     f"state NOT IN ({', '.join(repr(str(state.value)) for state in sorted(ENDED_EXECUTIONS))})"
+    " AND kind = 'full'"
 )
 
 registries = Table(
@@ -51,6 +52,7 @@ registries = Table(
     Column("document", Text, nullable=False),
     Column("endpoint", Text, nullable=False),
     Column("secret", LargeBinary),
+    Column("paused_at", Double),  # paused: no request is sent to it
     Column("version", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
@@ -65,6 +67,7 @@ rules = Table(
     Column("enabled", Boolean, nullable=False),
     Column("every_seconds", Double),
     Column("next_run_at", Double),
+    Column("paused_at", Double),  # paused: nothing new begins, nothing is lost
     Column("version", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
@@ -76,6 +79,9 @@ executions = Table(
     Column("id", String(32), primary_key=True),
     Column("rule", String(128), nullable=False),
     Column("trigger", String(32), nullable=False),
+    Column("kind", String(16), nullable=False, server_default="full"),  # full | tags
+    Column("only", Text, nullable=False, server_default="[]"),  # of kind tags: [repository, tag]s
+    Column("deadline_at", Double),
     Column("spec", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("priority", Integer, nullable=False, server_default="1"),
@@ -96,8 +102,12 @@ executions = Table(
     CheckConstraint(_one_of("state", ExecutionState), name="state"),
     Index(None, "rule", "created_at"),
     Index(None, "state"),
-    Index(  # at most one open execution a rule, whichever process creates it
-        "uq_executions_open_rule", "rule", unique=True, sqlite_where=_OPEN, postgresql_where=_OPEN
+    Index(  # at most one open full execution a rule, whichever process creates it
+        "uq_executions_open_rule",
+        "rule",
+        unique=True,
+        sqlite_where=_OPEN_FULL,
+        postgresql_where=_OPEN_FULL,
     ),
 )
 
@@ -137,6 +147,7 @@ copies = Table(
     Column("destination_repository", String(255), nullable=False),
     Column("destination_reference", String(160), nullable=False),
     Column("digest", String(140), nullable=False),
+    Column("entry", Integer, nullable=False, server_default="0"),  # of the rule's select
     Column("state", String(16), nullable=False),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("attempts", Integer, nullable=False, server_default="0"),
@@ -172,6 +183,12 @@ copies = Table(
     Index(None, "state", "not_before"),
     Index(None, "execution_id", "state"),
     Index(None, "owner"),
+    Index(
+        "ix_copies_destination",
+        "destination_registry",
+        "destination_repository",
+        "destination_reference",
+    ),
 )
 
 copy_blobs = Table(  # only for copies that fan out

@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import select, update
 
 from service.errors import Conflict, InvalidConfiguration, NotFoundInStore, StoreUnavailable
-from service.model.endpoint import CredentialSpec
+from service.model.endpoint import CredentialSpec, Limits
 from service.store.database import Database
 from service.store.keyring import KeyRing
 from service.store.registries import RegistryStore
@@ -110,7 +110,9 @@ def test_a_secret_is_sealed_and_never_in_what_is_read(
 
 def test_a_secret_stays_while_the_addresses_do(store: RegistryStore) -> None:
     store.put(an_endpoint(credentials=STORED), document={}, secret="hunter2")
-    store.put(an_endpoint(credentials=STORED, region="eu", concurrency=4), document={})
+    store.put(
+        an_endpoint(credentials=STORED, region="eu", limits=Limits(concurrency=4)), document={}
+    )
 
     assert store.secret("east") == "hunter2"
 

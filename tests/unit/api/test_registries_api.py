@@ -34,7 +34,7 @@ def test_get_answers_what_was_written_and_the_defaults(api: Api) -> None:
     assert written == {"name": "east", **EAST}
     assert "region" not in body
     assert body["effective"]["region"] == "local"
-    assert body["effective"]["limits"] == {"concurrency": 32}
+    assert body["effective"]["limits"] == {}
     assert body["created_at"].endswith("Z")
 
 

@@ -9,7 +9,7 @@ import pytest
 from api.schemas.registry import effective_registry, load_registry, written_registry
 from api.schemas.rule import effective_rule, load_rule
 from service.errors import InvalidFields
-from service.model.endpoint import CredentialSpec, RegistryEndpoint, TLSOptions
+from service.model.endpoint import CredentialSpec, Limits, RegistryEndpoint, TLSOptions
 from service.model.rule import Destination, NameFilter, Selection, SyncRule, Trigger
 
 REGISTRY: dict[str, Any] = {"name": "east", "url": "https://registry.east.example"}
@@ -52,7 +52,7 @@ def test_whole_registry_is_read() -> None:
         credentials=CredentialSpec(username="u", password_env="TRANSSHIP_SECRET_EAST"),
         tls=TLSOptions(ca_file="/x.pem"),
         trusted_hosts=("auth.east.example:8443",),
-        concurrency=8,
+        limits=Limits(concurrency=8),
     )
     assert loaded.password is None
 
@@ -197,8 +197,8 @@ def test_whole_rule_is_read() -> None:
             Selection(
                 NameFilter(("a/*",), ("a/x",)),
                 NameFilter(("v*", "sha256:" + "0" * 64)),
-                "other/{name}",
-                "{tag}",
+                to_repository="other/{name}",
+                to_tag="{tag}",
             ),
         ),
         destinations=(

@@ -1,0 +1,3 @@
+"""Registry events in and webhooks out: tables beside those of service.store.tables."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Projects, secrets, audit: tables beside those of service.store.tables."""
+
+from __future__ import annotations
