@@ -53,6 +53,7 @@ registries = Table(
     Column("endpoint", Text, nullable=False),
     Column("secret", LargeBinary),
     Column("paused_at", Double),  # paused: no request is sent to it
+    Column("set_name", String(128)),  # the `apply --set` that it belongs to
     Column("version", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
@@ -68,6 +69,7 @@ rules = Table(
     Column("every_seconds", Double),
     Column("next_run_at", Double),
     Column("paused_at", Double),  # paused: nothing new begins, nothing is lost
+    Column("set_name", String(128)),  # the `apply --set` that it belongs to
     Column("version", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
@@ -78,6 +80,7 @@ executions = Table(
     metadata,
     Column("id", String(32), primary_key=True),
     Column("rule", String(128), nullable=False),
+    Column("project", String(128), nullable=False, server_default="default"),
     Column("trigger", String(32), nullable=False),
     Column("kind", String(16), nullable=False, server_default="full"),  # full | tags
     Column("only", Text, nullable=False, server_default="[]"),  # of kind tags: [repository, tag]s
@@ -101,6 +104,7 @@ executions = Table(
     Column("finished_at", Double),
     CheckConstraint(_one_of("state", ExecutionState), name="state"),
     Index(None, "rule", "created_at"),
+    Index(None, "project", "id"),
     Index(None, "state"),
     Index(  # at most one open full execution a rule, whichever process creates it
         "uq_executions_open_rule",
@@ -162,6 +166,7 @@ copies = Table(
     Column("referrers", Boolean, nullable=False, server_default="1"),
     Column("owner", String(64), nullable=False, server_default=""),
     Column("waiting_on", String(140), nullable=False, server_default=""),
+    Column("behind", BigInteger, nullable=False, server_default="0"),  # the copy to let go first
     Column("not_before", Double, nullable=False, server_default="0"),
     Column("updated_at", Double, nullable=False),
     Column("failure_class", String(16), nullable=False, server_default=""),
@@ -287,7 +292,10 @@ tokens = Table(
     metadata,
     Column("name", String(128), primary_key=True),
     Column("hash", String(64), nullable=False, unique=True),
+    Column("prefix", String(16), nullable=False, server_default=""),
     Column("role", String(16), nullable=False),
+    Column("project", String(128)),  # none: the platform's
+    Column("expires_at", Double),
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),
 )
