@@ -17,11 +17,11 @@ MAX_INT_DIGITS = 19  # 2**63 has 19; more fits no size, and Go refuses it
 _BOM = b"\xef\xbb\xbf"
 
 
-def loads(raw: bytes) -> Any:
+def loads(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """Parse strict UTF-8 JSON; raises InvalidManifest with the reason.
 
     Refused: twin keys (also by case folding, as Go matches them), NaN and Infinity, nesting deeper
-    than 100, invalid UTF-8, a byte order mark, lone surrogates, anything after the value, integers
+    than `max_depth`, invalid UTF-8, a byte order mark, lone surrogates, anything after the value, integers
     of more than 19 digits.
     """
     if raw.startswith(_BOM):
@@ -33,11 +33,11 @@ def loads(raw: bytes) -> Any:
     try:
         value = _DECODER.decode(text)
     except RecursionError:
-        raise InvalidManifest(f"not strict JSON: nested deeper than {MAX_DEPTH}") from None
+        raise InvalidManifest(f"not strict JSON: nested deeper than {max_depth}") from None
     except json.JSONDecodeError as error:
         raise InvalidManifest(f"not strict JSON: {error.msg} at character {error.pos}") from None
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
-        _refuse_depth(value)
+    if raw.count(b"{") + raw.count(b"[") > max_depth:
+        _refuse_depth(value, max_depth)
     if b"\\u" in raw:
         _refuse_surrogates(value)
     return value
@@ -79,9 +79,9 @@ def _constant(text: str) -> NoReturn:
     raise InvalidManifest(f"not strict JSON: {text} is no JSON value")
 
 
-def _refuse_depth(value: Any) -> None:
+def _refuse_depth(value: Any, max_depth: int) -> None:
     level: list[Any] = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(max_depth):
         below: list[Any] = []
         for item in level:
             if isinstance(item, dict):
@@ -91,7 +91,7 @@ def _refuse_depth(value: Any) -> None:
         if not below:
             return
         level = below
-    raise InvalidManifest(f"not strict JSON: nested deeper than {MAX_DEPTH}")
+    raise InvalidManifest(f"not strict JSON: nested deeper than {max_depth}")
 
 
 def _refuse_surrogates(value: Any) -> None:
