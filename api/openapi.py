@@ -16,7 +16,8 @@ from api.schemas.answers import ProblemSchema
 from api.schemas.common import StrictSchema
 from api.schemas.fields import Duration, Items, Text
 from api.schemas.registry import FileRegistrySchema, Password
-from api.schemas.rule import DefaultsSchema, Filter, FilterSchema, RuleSchema
+from api.schemas.rule import DefaultsSchema, RuleSchema
+from api.schemas.selection import Filter
 
 _PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 _GLOBS: dict[str, Any] = {"type": "array", "minItems": 1, "items": {"type": "string"}}
@@ -82,7 +83,7 @@ def _teach(plugin: MarshmallowPlugin) -> None:
 
     def ours(self: Any, field: Any, **_: Any) -> dict[str, Any]:
         if isinstance(field, Filter):
-            return {"oneOf": [_GLOBS, self.resolve_nested_schema(FilterSchema)]}
+            return {"oneOf": [_GLOBS, self.resolve_nested_schema(field.schema)]}
         if isinstance(field, Password):
             kept = {"type": "object", "properties": {"set": {"type": "boolean"}}}
             return {"type": ["string", "object"], "properties": kept["properties"]}

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from service.errors import InvalidConfiguration
-from service.model.rule import NameFilter
 
 MAX_PATTERN = 256
 _MAX_DEPTH = 8
@@ -273,18 +272,3 @@ class _Automaton:
                 return False
             current = following
         return self._accepting in current
-
-
-class NameMatcher:
-    """Decides which names a filter takes: an include that matches (none means all), no exclude."""
-
-    def __init__(self, names: NameFilter) -> None:
-        """Compile the filter's patterns; raises InvalidConfiguration for a broken one."""
-        self._include = tuple(compile_glob(pattern) for pattern in names.include)
-        self._exclude = tuple(compile_glob(pattern) for pattern in names.exclude)
-
-    def matches(self, name: str) -> bool:
-        """Whether the filter takes this name."""
-        if self._include and not any(match(name) for match in self._include):
-            return False
-        return not any(match(name) for match in self._exclude)

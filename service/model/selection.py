@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from service.errors import InvalidConfiguration, InvalidInput
 from service.model.digest import Digest
 from service.model.endpoint import RegistryEndpoint
-from service.model.glob import NameMatcher, is_literal
+from service.model.glob import is_literal
 from service.model.mapping import placeholders, render_repository, render_tag
+from service.model.names import NameMatcher
 from service.model.rule import Destination, NameFilter, Selection, SyncRule
 
 TAG_PLACEHOLDERS = frozenset({"tag", "digest"})

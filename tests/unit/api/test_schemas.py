@@ -175,7 +175,11 @@ def test_whole_rule_is_read() -> None:
             "select": [
                 {
                     "repositories": {"include": ["a/*"], "exclude": ["a/x"]},
-                    "tags": ["v*", "sha256:" + "0" * 64],
+                    "tags": {
+                        "include": ["v*", "sha256:" + "0" * 64],
+                        "regex": "^v",
+                        "semver": ">=1.2 <3",
+                    },
                     "to": {"repository": "other/{name}", "tag": "{tag}"},
                 }
             ],
@@ -196,7 +200,7 @@ def test_whole_rule_is_read() -> None:
         select=(
             Selection(
                 NameFilter(("a/*",), ("a/x",)),
-                NameFilter(("v*", "sha256:" + "0" * 64)),
+                NameFilter(("v*", "sha256:" + "0" * 64), regex="^v", semver=">=1.2 <3"),
                 to_repository="other/{name}",
                 to_tag="{tag}",
             ),
@@ -243,9 +247,24 @@ def test_defaults_lie_beneath_the_rule() -> None:
             "did you mean 'include'?",
         ),
         (
-            {"select": [{"repositories": {"regex": "a", "include": ["a"]}}]},
+            {"select": [{"repositories": {"regex": "(a)\\1"}}]},
             "select[0].repositories.regex",
-            "this version",
+            "RE2",
+        ),
+        (
+            {"select": [{"repositories": {"semver": ">=1"}}]},
+            "select[0].repositories.semver",
+            "condition of tags",
+        ),
+        (
+            {"select": [{"repositories": ["a"], "tags": {"semver": ">=1.2 <"}}]},
+            "select[0].tags.semver",
+            "no version at character 8",
+        ),
+        (
+            {"select": [{"repositories": ["a"], "tags": ["sha256:ABC"]}]},
+            "select[0].tags[0]",
+            "digest",
         ),
         (
             {"select": [{"repositories": ["a"], "tags": [1.1]}]},

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidConfiguration
-from service.model.glob import NameMatcher, compile_glob, is_literal
+from service.model.glob import compile_glob, is_literal
+from service.model.names import NameMatcher
 from service.model.rule import NameFilter
 
 

@@ -1,0 +1,35 @@
+"""Which names a filter takes: globs, a regex, a range of versions; all that is set must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from service.model.glob import compile_glob
+from service.model.rule import NameFilter
+
+
+class NameMatcher:
+    """Decides over names one by one; `newest`, which compares names, is its caller's."""
+
+    def __init__(self, names: NameFilter) -> None:
+        """Compile the filter; raises InvalidConfiguration for a broken pattern or range."""
+        self._include = tuple(compile_glob(pattern) for pattern in names.include)
+        self._exclude = tuple(compile_glob(pattern) for pattern in names.exclude)
+        conditions: list[Callable[[str], bool]] = []
+        if names.regex is not None:
+            from service.model.patterns import compile_regex
+
+            conditions.append(compile_regex(names.regex))
+        if names.semver is not None:
+            from service.model.semver import compile_range
+
+            conditions.append(compile_range(names.semver))
+        self._conditions = tuple(conditions)
+
+    def matches(self, name: str) -> bool:
+        """Whether an include takes the name (none means all), no exclude does, and the rest holds."""
+        if self._include and not any(match(name) for match in self._include):
+            return False
+        if any(match(name) for match in self._exclude):
+            return False
+        return all(holds(name) for holds in self._conditions)
