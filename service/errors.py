@@ -228,6 +228,15 @@ class Throttled(RegistryError):
     retryable = True
 
 
+class RegistryPaused(RegistryError):
+    """The registry is paused here: no request is sent to it until it is resumed."""
+
+    code = "paused"
+    failure_class = "paused"
+    retryable = True
+    default_hint = "resume it with `transship registries resume NAME`"
+
+
 class ServerError(RegistryError):
     """The registry failed."""
 

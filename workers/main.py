@@ -75,7 +75,7 @@ def run_scheduler(settings: Settings) -> int:
     heartbeat.start()
     if settings.metrics_listen:
         Metrics().serve(settings.metrics_listen)
-    services.drive(QueuePublisher(services.redis)).run(stop)
+    services.drive(QueuePublisher(services.redis, services.settings.region)).run(stop)
     heartbeat.stop()
     services.close()
     return 0

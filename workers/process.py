@@ -23,7 +23,9 @@ class WorkerProcess:
     def __init__(self, settings: Settings, region: str) -> None:
         self.settings = settings
         self.services: Services = open_services(settings)
-        self.engine: Engine = self.services.engine(QueuePublisher(self.services.redis))
+        self.engine: Engine = self.services.engine(
+            QueuePublisher(self.services.redis, settings.region)
+        )
         self._heartbeat = Heartbeat(
             settings,
             self.services.state,

@@ -18,19 +18,22 @@ COMMIT = "transship.commit_manifest"
 class QueuePublisher:
     """The Publisher over Celery's queues in one region's Redis."""
 
-    def __init__(self, redis: Any) -> None:
+    def __init__(self, redis: Any, region: str = "local") -> None:
+        """`region` is the home region: urgent plannings go to its workers."""
         self._redis = redis
+        self._region = region
 
-    def plan(self, execution: str) -> None:
-        """Send an execution to be planned."""
+    def plan(self, execution: str, *, urgent: bool = False) -> None:
+        """Send an execution to be planned; an urgent one does not stand behind others."""
+        queue = queues.urgent(self._region) if urgent else queues.CONTROL
         text = envelope.message(
             task=PLAN,
             identity=_fresh_id(),
             args=[execution],
-            queue=queues.CONTROL,
+            queue=queue,
             argsrepr=f"execution {execution}",
         )
-        envelope.send(self._redis, queues.CONTROL, [text])
+        envelope.send(self._redis, queue, [text])
 
     def replicate(self, region: str, pages: Sequence[Sequence[CopyRef]], *, urgent: bool) -> None:
         """Send each page of copies as one task."""
@@ -48,10 +51,16 @@ class QueuePublisher:
         envelope.send(self._redis, queue, messages)
 
     def fan_out(
-        self, region: str, ref: CopyRef, task_ids: Sequence[str], labels: Sequence[str]
+        self,
+        region: str,
+        ref: CopyRef,
+        task_ids: Sequence[str],
+        labels: Sequence[str],
+        *,
+        urgent: bool = False,
     ) -> None:
         """Send a copy's parts as a flat chord whose callback commits; a single part commits itself."""
-        queue = queues.copy(region)
+        queue = queues.urgent(region) if urgent else queues.copy(region)
         alone = len(task_ids) == 1
         group = None if alone else task_id(ref, "chord")
         chord = (

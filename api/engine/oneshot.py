@@ -68,7 +68,9 @@ def run(
         _save(job, machine)
         _stop_earlier(machine)
         identities = [services.executions.create(rule, trigger="command").id for rule in job.rules]
-        drive = services.drive(QueuePublisher(services.redis), plans=False)
+        drive = services.drive(
+            QueuePublisher(services.redis, services.settings.region), plans=False
+        )
         threads = [
             threading.Thread(target=drive.run, args=(stop,), name="drive"),
             threading.Thread(

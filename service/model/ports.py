@@ -119,14 +119,20 @@ class ClaimPort(Protocol):
 class Publisher(Protocol):
     """Sends 'go and look at row X' to the queue of a region."""
 
-    def plan(self, execution: str) -> None:
+    def plan(self, execution: str, *, urgent: bool = False) -> None:
         """Have the execution's selection listed and compared."""
 
     def replicate(self, region: str, pages: Sequence[Sequence[CopyRef]], *, urgent: bool) -> None:
         """Have each page of copies carried out by one task."""
 
     def fan_out(
-        self, region: str, ref: CopyRef, task_ids: Sequence[str], labels: Sequence[str]
+        self,
+        region: str,
+        ref: CopyRef,
+        task_ids: Sequence[str],
+        labels: Sequence[str],
+        *,
+        urgent: bool = False,
     ) -> None:
         """Have each part of a copy placed by a task, and the copy committed after the last one."""
 

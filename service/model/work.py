@@ -41,6 +41,9 @@ class CopyWork:
     failures: int
     replans: int
     throttles: int = 0
+    urgent: bool = False
+    late: bool = False  # another copy to the same name went before this one
+    on_conflict: str = "overwrite"  # overwrite | keep | fail
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from service.errors import RegistryPaused
 from service.model.endpoint import Credential, RegistryEndpoint
 from service.registry import credentials
 from service.registry.client import RegistryClient
@@ -45,6 +47,16 @@ class Meter:
         return count
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A client, and what the store said of its registry when it was last asked."""
+
+    client: RegistryClient
+    version: int
+    paused: bool
+    seen_at: float
+
+
 class Clients:
     """Registry clients by registry name; one is made anew when its registry was changed."""
 
@@ -53,33 +65,48 @@ class Clients:
         self._settings = settings
         self._meter = meter
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[RegistryClient, int, float]] = {}
+        self._known: dict[str, _Known] = {}
 
     def get(self, name: str) -> RegistryClient:
-        """Return the client of a registry. Raises NotFoundInStore."""
-        known = self._known.get(name)
-        now = time.monotonic()
-        if known is not None and now - known[2] < RECHECK_SECONDS:
-            return known[0]
-        stored = self._registries.get(name)
-        with self._lock:
-            known = self._known.get(name)
-            if known is not None and known[1] == stored.version:
-                client = known[0]
-            else:
-                client = self._open(stored.endpoint)
-            self._known[name] = (client, stored.version, now)
-        return client
+        """Return the client of a registry. Raises NotFoundInStore, and RegistryPaused."""
+        known = self._look(name)
+        if known.paused:
+            raise RegistryPaused(f"registry {name} is paused", registry=name)
+        return known.client
+
+    def paused(self, name: str) -> bool:
+        """Whether a registry is paused, as seen some seconds ago at most."""
+        return self._look(name).paused
+
+    def endpoint(self, name: str) -> RegistryEndpoint:
+        """Return a registry's endpoint, paused or not. Raises NotFoundInStore."""
+        return self._look(name).client.endpoint
 
     def scope(self, name: str) -> str:
         """Return the credential scope of a registry: what one credential proved, another may not see."""
-        return self.get(name).endpoint.credentials.username
+        return self.endpoint(name).credentials.username
+
+    def _look(self, name: str) -> _Known:
+        known = self._known.get(name)
+        now = time.monotonic()
+        if known is not None and now - known.seen_at < RECHECK_SECONDS:
+            return known
+        stored = self._registries.get(name)
+        with self._lock:
+            known = self._known.get(name)
+            if known is not None and known.version == stored.version:
+                client = known.client
+            else:
+                client = self._open(stored.endpoint)
+            known = _Known(client, stored.version, stored.paused_at is not None, now)
+            self._known[name] = known
+        return known
 
     def close(self) -> None:
         """Close every client."""
         with self._lock:
-            for client, _, _ in self._known.values():
-                client.close()
+            for known in self._known.values():
+                known.client.close()
             self._known.clear()
 
     def _open(self, endpoint: RegistryEndpoint) -> RegistryClient:

@@ -27,6 +27,7 @@ from service.model.work import (
     LedgerDistrusted,
 )
 from service.registry.client import RegistryClient
+from service.replication.conflict import standing
 from service.replication.engine import Engine
 from service.replication.tree import Tree
 from service.telemetry import get_logger
@@ -46,7 +47,7 @@ class Committer:
         self._counters = counters
         self._source: RegistryClient = engine.clients.get(work.source_registry)
         self._destination: RegistryClient = engine.clients.get(work.destination_registry)
-        self._cancelled = engine.cancelled(work.ref, every_seconds=0.5)
+        self._cancelled = engine.cancelled(work, every_seconds=0.5)
 
     def commit(self, tree: Tree) -> CopyEnded | CopyPostponed:
         """Put the tree's manifests and move the tag.
@@ -66,6 +67,9 @@ class Committer:
             moved = self._moved(tree.source_digest)
             if moved is not None:
                 return moved
+            taken = standing(self._engine, self._work, self._counters, tree.source_digest)
+            if taken is not None:
+                return taken
             asked = time.monotonic()
             if not self._engine.state.holds(self._work.ref):
                 raise Cancelled

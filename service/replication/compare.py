@@ -13,6 +13,7 @@ from service.model.states import CopyState
 from service.model.work import Selected
 from service.registry.client import RegistryClient
 from service.replication.clients import Clients, Meter
+from service.replication.conflict import HINT, KEEP, OVERWRITE, kept, refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,15 @@ class Comparer:
         region_of: Callable[[str], str],
         *,
         clean: bool,
+        on_conflict: str = OVERWRITE,
+        asked: bool = False,
     ) -> None:
-        """`clean`: no earlier run was broken off, so what has no tag there has no blobs there either."""
+        """`clean`: no earlier run was broken off, so what has no tag there has no blobs there either.
+
+        `asked`: the references come from events or an earlier run, so one that is gone is no failure.
+        """
+        self._on_conflict = on_conflict
+        self._asked = asked
         self._clients = clients
         self._meter = meter
         self._pool = pool
@@ -145,7 +153,26 @@ class Comparer:
                 reason=told(error, wanted.registry),
                 hint=error.hint,
             )
+        if there is not None and self._on_conflict != OVERWRITE and not _is_referrer(wanted):
+            return self._conflict(wanted, digest, str(there.digest), listed=listed)
         return self._row(wanted, digest, listed=listed, absent=there is None)
+
+    def _conflict(self, wanted: Wanted, digest: str, found: str, *, listed: bool) -> Selected:
+        """Return the row of a name that is taken, by a rule that does not overwrite."""
+        name = f"{wanted.repository}:{wanted.reference}"
+        if self._on_conflict == KEEP:
+            return self._row(
+                wanted, digest, listed=listed, state=CopyState.SKIPPED, reason=kept(name, found)
+            )
+        return self._row(
+            wanted,
+            digest,
+            listed=listed,
+            state=CopyState.FAILED,
+            failure_class="conflict",
+            reason=refused(name, found),
+            hint=HINT,
+        )
 
     def _unread(self, wanted: Wanted, error: TransshipError, *, listed: bool) -> Selected | None:
         """Leave a source reference that cannot be read to its copy, or fail it when that is for good."""
@@ -173,8 +200,8 @@ class Comparer:
 
     def _gone(self, wanted: Wanted, *, listed: bool) -> Selected:
         """Skip a tag that vanished after it was listed; fail one that the rule names and that is not there."""
-        if listed:
-            return self._row(wanted, "", listed=True, state=CopyState.SKIPPED, reason=GONE)
+        if listed or self._asked:
+            return self._row(wanted, "", listed=listed, state=CopyState.SKIPPED, reason=GONE)
         return self._row(
             wanted,
             "",
@@ -237,6 +264,10 @@ def subject_of(tag: str) -> str:
     """Return the digest of the image that a referrer or cosign tag belongs to."""
     algorithm, _, rest = tag.partition("-")
     return f"{algorithm}:{rest.partition('.')[0]}"
+
+
+def _is_referrer(wanted: Wanted) -> bool:
+    return is_digest_tag(wanted.reference)
 
 
 def _follows(wanted: Wanted, *, listed: bool) -> bool:

@@ -41,7 +41,7 @@ class BlobPlacer:
         self._scope = engine.clients.scope(work.destination_registry)
         self._origin = (work.source_registry, work.source_repository)
         self._token = f"{engine.boot}/{os.urandom(6).hex()}"
-        self._cancelled = engine.cancelled(work.ref)
+        self._cancelled = engine.cancelled(work)
         self._fresh_proofs: list[Proof] = []
         self._uploaded: list[str] = []
         self.proved: set[str] = set()

@@ -9,13 +9,12 @@ from redis.exceptions import RedisError
 from service.model.ports import Publisher
 from service.model.work import CopyRef
 from service.settings import Settings
-from service.store.dispatching import DispatchStore, Eligible
+from service.store.dispatching import URGENT, DispatchStore, Eligible
 
 WINDOW = 3
 """How many tasks stand in the queue for each live slot."""
 
 RESEND_PLAN_SECONDS = 30.0
-URGENT = 0
 
 
 class Dispatcher:
@@ -29,8 +28,9 @@ class Dispatcher:
     def send_plans(self) -> int:
         """Send executions that nobody plans; returns how many."""
         waiting = self._store.unplanned(RESEND_PLAN_SECONDS)
+        urgent = self._store.urgent_plannings(waiting) if waiting else set()
         for execution in waiting:
-            self._publisher.plan(execution)
+            self._publisher.plan(execution, urgent=execution in urgent)
         return len(waiting)
 
     def fill_windows(self) -> int:
@@ -41,16 +41,20 @@ class Dispatcher:
         slots = self._store.slots()
         standing = self._store.standing()
         return sum(
-            self._fill(region, slots.get(region, 0), standing.get(region, 0)) for region in regions
+            self._fill(region, slots.get(region, 0), standing.get((region, urgent), 0), urgent)
+            for region in regions
+            for urgent in (True, False)
         )
 
-    def _fill(self, region: str, slots: int, standing: int) -> int:
+    def _fill(self, region: str, slots: int, standing: int, urgent: bool) -> int:
         if slots == 0:
             return 0
         room = WINDOW * slots * self._settings.tags_per_task - standing
         if room <= 0:
             return 0
-        chosen = [*self._one_suspect(region), *self._store.eligible(region, room)]
+        chosen = self._store.eligible(region, room, urgent=urgent)
+        if not urgent:
+            chosen = [*self._one_suspect(region), *chosen]
         by_key = {item.id: item for item in chosen}
         sent = self._store.dispatch(chosen)
         try:

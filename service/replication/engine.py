@@ -13,7 +13,7 @@ from service.errors import StoreUnavailable
 from service.model.digest import Digest
 from service.model.manifest import Manifest
 from service.model.ports import ClaimPort, Publisher, StatePort
-from service.model.work import CopyRef, Outcome
+from service.model.work import CopyRef, CopyWork, Outcome
 from service.replication.clients import Clients, Meter
 from service.replication.metrics import Metrics
 from service.settings import Settings
@@ -121,8 +121,11 @@ class Engine:
                 pause = min(MAX_POST_PAUSE_SECONDS, 2 * pause)
         self.metrics.count(outcomes)
 
-    def cancelled(self, ref: CopyRef, every_seconds: float = 1.0) -> Callable[[], bool]:
-        """Return a check, cheap enough for every chunk: the fence is old, or the process drains."""
+    def cancelled(self, work: CopyWork, every_seconds: float = 1.0) -> Callable[[], bool]:
+        """Return a check, cheap enough for every chunk: whether the work is to stop.
+
+        Its fence is old, its rule or one of its registries is paused, or the process drains.
+        """
         next_look = time.monotonic() + every_seconds
 
         def check() -> bool:
@@ -134,7 +137,10 @@ class Engine:
                 return False
             next_look = now + every_seconds
             try:
-                return not self.state.holds(ref)
+                return not self.state.holds(work.ref) or any(
+                    self.clients.paused(name)
+                    for name in (work.source_registry, work.destination_registry)
+                )
             except StoreUnavailable:
                 return False  # no answer is no reason to throw bytes away: the commit asks again
 

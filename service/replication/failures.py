@@ -13,6 +13,7 @@ from service.errors import (
     ManifestNotFound,
     NotFound,
     RegistryError,
+    RegistryPaused,
     StoreUnavailable,
     Throttled,
     TransshipError,
@@ -23,6 +24,7 @@ from service.settings import Settings
 
 MAX_PAUSE_SECONDS = 60.0
 MAX_TOLD_SECONDS = 900.0
+PAUSED_SECONDS = 1.0
 CORRUPT_TRIES = 3
 BUG_TRIES = 2
 MAX_THROTTLES = 100
@@ -55,6 +57,14 @@ def outcome_of(
     reason = _reason(error, work)
     if isinstance(error, Cancelled):
         return CopyPostponed(work, counters)
+    if isinstance(error, RegistryPaused):
+        return CopyPostponed(
+            work,
+            counters,
+            pause_seconds=PAUSED_SECONDS,
+            failure_class=error.failure_class,
+            reason=reason,
+        )
     if isinstance(error, Throttled) and work.throttles < MAX_THROTTLES:
         told = error.retry_after_seconds or backoff(work.failures, settings)
         return CopyPostponed(

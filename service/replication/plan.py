@@ -12,6 +12,7 @@ from service.errors import (
     InvalidInput,
     NotFoundInStore,
     RegistryError,
+    RegistryPaused,
     StoreUnavailable,
     TransshipError,
 )
@@ -33,6 +34,7 @@ CLOSING_TRIES = 1000
 FIRST_PAUSE_SECONDS = 0.05
 MAX_PAUSE_SECONDS = 5.0
 MAX_TOLD_SECONDS = 900.0
+PAUSED_SECONDS = 1.0
 
 log = get_logger("plan")
 
@@ -113,6 +115,7 @@ class Planner:
 
     def _run(self, execution: str, rule: SyncRule) -> None:
         source = self._clients.get(rule.source)
+        only = self._plans.only(execution)
         members = members_of_groups(
             stored.endpoint for stored in self._registries.list(limit=10_000)
         )
@@ -126,7 +129,9 @@ class Planner:
             for name in names
             if self._registries.get(name).endpoint.host == source.endpoint.host
         }
-        selector = Selector(rule, source, destinations, self._plans, execution, at_source)
+        selector = Selector(
+            rule, source, destinations, self._plans, execution, at_source, only=only
+        )
         survey = Survey(
             execution,
             rule,
@@ -144,23 +149,31 @@ class Planner:
                 pool,
                 self._region_of,
                 clean=self._plans.clean_before(execution, rule.name),
+                on_conflict=rule.on_conflict,
+                asked=only is not None,
             )
             requests: dict[str, int] = {}
             try:
                 with self._meter.collect(requests):
-                    source.ping()
+                    if only is None:
+                        source.ping()
                     selector.list_repositories()
                     survey.refuse_collisions(comparer)
             finally:
                 self._state.add_requests(execution, requests)
             survey.compare(comparer)
-        if not self._plans.matched(execution):
+        if only is None and not self._plans.matched(execution):
             self._plans.warn(execution, f"rule {rule.name} matches nothing at {rule.source}")
 
     def _failed(self, execution: str, source: str, error: TransshipError) -> None:
         reason = told(error, source)
         if error.hint:
             reason = f"{reason} ({error.hint})"
+        if isinstance(error, RegistryPaused):
+            self._plans.postpone(
+                execution, PAUSED_SECONDS, reason=reason, failure_class="", counted=False
+            )
+            return
         attempts = self._plans.attempts(execution)
         if error.retryable and attempts < MAX_PLAN_ATTEMPTS:
             wished = min(getattr(error, "retry_after_seconds", None) or 0.0, MAX_TOLD_SECONDS)
@@ -175,4 +188,4 @@ class Planner:
     def _region_of(self, registry: str) -> str:
         if self._settings.one_machine:
             return self._settings.region
-        return self._clients.get(registry).endpoint.region
+        return self._clients.endpoint(registry).region

@@ -27,6 +27,7 @@ from service.model.work import (
     Wake,
 )
 from service.replication.commit_manifest import Committer
+from service.replication.conflict import standing
 from service.replication.copy_blob import BlobPlacer
 from service.replication.engine import Engine
 from service.replication.failures import (
@@ -108,7 +109,9 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
     try:
         if isinstance(outcome, CopyFansOut):
             labels = [_label(work, part) for part in outcome.parts]
-            engine.publisher.fan_out(work.region, work.ref, outcome.task_ids, labels)
+            engine.publisher.fan_out(
+                work.region, work.ref, outcome.task_ids, labels, urgent=work.urgent
+            )
         if isinstance(outcome, CopyWaits):
             _close_the_gap(engine, work, outcome.digest)
     except RedisError as error:  # the rest of the page is this process's to carry out all the same
@@ -124,6 +127,9 @@ def _copy(engine: Engine, work: CopyWork, counters: Counters, *, fan_out: bool) 
     digest = _current_digest(engine, work)
     if digest is None:
         return _gone(work, counters)
+    settled = standing(engine, work, counters, digest)
+    if settled is not None:
+        return settled
     tree = TreeReader(engine, work).read(digest)
     placer = BlobPlacer(engine, work, counters)
     missing = placer.settle(tree.blobs())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.errors import InvalidConfiguration, InvalidInput, NotFound
@@ -51,11 +51,14 @@ class Selector:
         plans: PlanStore,
         execution: str,
         at_source: Collection[str] = (),
+        only: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         """`destinations` are the registries that each destination of the rule means.
 
-        `at_source` are those of them that are the source, under whatever name.
+        `at_source` are those of them that are the source, under whatever name. `only` confines the
+        execution to these references by repository; nothing is listed then.
         """
+        self._only = only
         self.rule = rule
         self._source = source
         self._destinations = destinations
@@ -66,7 +69,7 @@ class Selector:
 
     def list_repositories(self) -> None:
         """Bring the list of repositories to its end, from where it stands."""
-        exact = self.names.exact_repositories()
+        exact = self.names.exact_repositories() if self._only is None else tuple(self._only)
         cursor, done = self._plans.catalog(self._execution)
         if done:
             return
@@ -87,6 +90,11 @@ class Selector:
         A repository that the catalog lists and that is gone is an empty one. Raises RegistryError:
         RepositoryNotFound for one that the rule names, and for one that goes while it is listed.
         """
+        if self._only is not None:
+            asked = self._only.get(cursor.repository, ())
+            taken = [tag for tag in asked if self.names.wants(cursor.repository, tag)]
+            yield Page(taken, [], "", done=True, listed=False, complete=False)
+            return
         exact = self.names.exact_tags(cursor.repository)
         if exact is not None:
             yield Page(list(exact), [], "", done=True, listed=False, complete=False)

@@ -15,7 +15,6 @@ from service.replication.clients import Clients, Meter
 from service.replication.collisions import CollisionCheck
 from service.replication.compare import Comparer, Comparison, Wanted, subject_of
 from service.replication.select import Page, Selector, Unnamed
-from service.store.executions import PRIORITIES
 from service.store.planning import Cursor, PlanStore
 from service.store.work import SqlState
 from service.telemetry import get_logger
@@ -171,7 +170,6 @@ class Survey:
             cursor=page.position,
             done=page.done,
             listed=page.listed and page.complete,
-            priority=PRIORITIES[self._rule.priority],
             referrers=self._rule.referrers,
             requests=requests,
         )
@@ -259,7 +257,6 @@ class Survey:
             cursor=cursor.position,
             done=True,
             listed=False,
-            priority=PRIORITIES[self._rule.priority],
             referrers=self._rule.referrers,
             requests=requests,
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from service.model.states import (
     ENDED_EXECUTIONS,
@@ -14,16 +15,22 @@ from service.model.states import (
 )
 from service.model.work import CopyRef
 from service.store.clock import now_epoch
+from service.store.conditions import rule_is_paused
 from service.store.database import upsert
 from service.store.endings import EndingStore
+from service.store.precedence import first_in_line
 from service.store.recovery import RecoveryStore, again
 from service.store.tables import (
     copies,
     executions,
     leases,
     processes,
+    registries,
 )
 from service.store.work import label
+
+URGENT = 0
+"""The priority whose copies have queues, slots and a window of their own."""
 
 MAX_PLANNINGS = 12
 """How often an execution's planning may be begun: a rule that kills its planner has to end, too."""
@@ -87,24 +94,33 @@ class DispatchStore(RecoveryStore, EndingStore):
         with self._database.read() as connection:
             return {region: int(slots) for region, slots in connection.execute(query)}
 
-    def standing(self) -> dict[str, int]:
-        """Return how many copies stand in the queue of each region, not yet taken."""
+    def standing(self) -> dict[tuple[str, bool], int]:
+        """Return how many copies stand in the queues, not yet taken: by region and whether urgent."""
         query = (
-            select(copies.c.region, func.count())
+            select(copies.c.region, copies.c.priority, func.count())
             .where(copies.c.state == CopyState.DISPATCHED)
-            .group_by(copies.c.region)
+            .group_by(copies.c.region, copies.c.priority)
         )
+        found: dict[tuple[str, bool], int] = {}
         with self._database.read() as connection:
-            return {region: int(count) for region, count in connection.execute(query)}
+            for region, priority, count in connection.execute(query):
+                key = (region, priority == URGENT)
+                found[key] = found.get(key, 0) + int(count)
+        return found
 
-    def eligible(self, region: str, limit: int, *, suspect: bool = False) -> list[Eligible]:
+    def eligible(
+        self, region: str, limit: int, *, urgent: bool | None = None, suspect: bool = False
+    ) -> list[Eligible]:
         """Return pending copies of a region: by priority, started ones first, rules in turn.
 
-        Suspects are asked for apart: they go out one at a time.
+        Urgent ones may be asked for apart, as they have a window of their own. Suspects always are:
+        they go out one at a time. Copies of paused rules, and from or to paused
+        registries, are left where they are, and those that stand behind another one.
 
         The turn is taken by numbering each execution's copies and sorting by that number, so that
         a small rule does not stand behind a large one.
         """
+        paused_registries = select(registries.c.name).where(registries.c.paused_at.is_not(None))
         turn = (
             func.row_number()
             .over(
@@ -132,6 +148,11 @@ class DispatchStore(RecoveryStore, EndingStore):
                 copies.c.not_before <= now_epoch(),
                 copies.c.region == region,
                 copies.c.suspect.is_(suspect),
+                *([] if urgent is None else [_is_urgent() if urgent else ~_is_urgent()]),
+                first_in_line(),
+                ~rule_is_paused(copies.c.rule),
+                copies.c.source_registry.not_in(paused_registries),
+                copies.c.destination_registry.not_in(paused_registries),
             )
             .subquery()
         )
@@ -256,6 +277,7 @@ class DispatchStore(RecoveryStore, EndingStore):
                     executions.c.planned.is_(False),
                     executions.c.planner == "",
                     executions.c.not_before <= now_epoch(),
+                    ~rule_is_paused(executions.c.rule),
                     executions.c.plan_sent_at < now_epoch() - resend_after_seconds,
                 )
                 .values(plan_sent_at=now_epoch())
@@ -274,3 +296,15 @@ class DispatchStore(RecoveryStore, EndingStore):
                 .limit(1)
             ).first()
         return self._database.write(work) if some is not None else []
+
+    def urgent_plannings(self, identities: Sequence[str]) -> set[str]:
+        """Return those of some executions that are urgent."""
+        query = select(executions.c.id).where(
+            executions.c.id.in_(identities), executions.c.priority == URGENT
+        )
+        with self._database.read() as connection:
+            return set(connection.execute(query).scalars())
+
+
+def _is_urgent() -> ColumnElement[bool]:
+    return copies.c.priority == URGENT

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
-from service.errors import Conflict, NotFoundInStore
+from service.errors import NotFoundInStore
 from service.model.rule import SyncRule
-from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState, ExecutionState
+from service.model.states import OPEN_COPIES, CopyState, ExecutionState
 from service.store import codec
 from service.store.clock import now_epoch
-from service.store.database import Database, upsert
+from service.store.creation import insert_full, insert_tags
+from service.store.database import Database
 from service.store.tables import copies, execution_requests, execution_unchanged, executions
-
-PRIORITIES = {"urgent": 0, "normal": 1, "bulk": 2}
-CREATE_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +26,7 @@ class ExecutionRecord:
     id: str
     rule: str
     trigger: str
+    kind: str  # full | tags
     state: ExecutionState
     reason: str
     failure_class: str
@@ -97,30 +94,26 @@ class ExecutionStore:
         a rule. The same idempotency key returns the execution it made first; with another rule it
         raises Conflict.
         """
-        identity = new_id()
 
         def work(connection: Connection) -> str:
-            for _ in range(CREATE_TRIES):
-                made = connection.execute(
-                    upsert(connection, executions)
-                    .values(
-                        id=identity,
-                        rule=rule.name,
-                        trigger=trigger,
-                        spec=codec.dump(rule),
-                        state=ExecutionState.PENDING,
-                        priority=PRIORITIES[rule.priority],
-                        idempotency_key=idempotency_key,
-                        created_at=now_epoch(),
-                    )
-                    .on_conflict_do_nothing()
-                )
-                if made.rowcount == 1:
-                    return identity
-                standing = _standing(connection, rule.name, idempotency_key)
-                if standing is not None:
-                    return standing
-            raise Conflict(f"executions of rule {rule.name} come and go too fast; try again")
+            return insert_full(connection, rule, trigger=trigger, idempotency_key=idempotency_key)
+
+        return self.get(self._database.write(work))
+
+    def create_tags(
+        self,
+        rule: SyncRule,
+        references: Sequence[tuple[str, str]],
+        *,
+        trigger: str = "event",
+        idempotency_key: str | None = None,
+    ) -> ExecutionRecord:
+        """Save a pending execution of some source references, beside the rule's full one."""
+
+        def work(connection: Connection) -> str:
+            return insert_tags(
+                connection, rule, references, trigger=trigger, idempotency_key=idempotency_key
+            )
 
         return self.get(self._database.write(work))
 
@@ -261,31 +254,6 @@ class ExecutionStore:
             return [_copy(row) for row in connection.execute(query)]
 
 
-def _standing(connection: Connection, rule: str, idempotency_key: str | None) -> str | None:
-    """Return the execution that stands in the way of a new one: of the same key, or the open one."""
-    if idempotency_key is not None:
-        known = connection.execute(
-            select(executions.c.id, executions.c.rule).where(
-                executions.c.idempotency_key == idempotency_key
-            )
-        ).first()
-        if known is not None:
-            if known.rule != rule:
-                raise Conflict("the Idempotency-Key was used for another rule")
-            return str(known.id)
-    running = connection.execute(
-        select(executions.c.id).where(
-            executions.c.rule == rule, executions.c.state.not_in(ENDED_EXECUTIONS)
-        )
-    ).scalar_one_or_none()
-    return None if running is None else str(running)
-
-
-def new_id() -> str:
-    """Return an id that sorts by time: 12 hex digits of milliseconds, 12 random ones."""
-    return f"{int(time.time() * 1000):012x}{os.urandom(6).hex()}"
-
-
 _SUMMED = ("blobs_copied", "blobs_mounted", "blobs_present", "bytes_copied", "bytes_saved")
 _COUNTED_AS = {
     **dict.fromkeys(OPEN_COPIES, "pending"),
@@ -303,6 +271,7 @@ def _record(row: Row[Any]) -> ExecutionRecord:
         id=row.id,
         rule=row.rule,
         trigger=row.trigger,
+        kind=row.kind,
         state=ExecutionState(row.state),
         reason=row.reason,
         failure_class=row.failure_class,

@@ -14,6 +14,7 @@ from service.model.work import Selected
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.outcomes import add_requests
+from service.store.precedence import has_rivals, take_turn
 from service.store.tables import (
     copies,
     digest_tags,
@@ -74,6 +75,19 @@ class PlanStore:
                 ).first()
                 is not None
             )
+
+    def only(self, execution: str) -> dict[str, tuple[str, ...]] | None:
+        """Return the references by repository that an execution is confined to; None: all of the rule."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(executions.c.kind, executions.c.only).where(executions.c.id == execution)
+            ).one()
+        if row.kind != "tags":
+            return None
+        found: dict[str, list[str]] = {}
+        for repository, reference in json.loads(row.only):
+            found.setdefault(repository, []).append(reference)
+        return {repository: tuple(references) for repository, references in found.items()}
 
     def catalog(self, execution: str) -> tuple[str, bool]:
         """Return the catalog's cursor and whether its listing is complete."""
@@ -150,7 +164,6 @@ class PlanStore:
         cursor: str,
         done: bool,
         listed: bool,
-        priority: int,
         referrers: bool,
         requests: dict[str, int],
     ) -> None:
@@ -165,19 +178,20 @@ class PlanStore:
 
         def work(connection: Connection) -> None:
             running = connection.execute(
-                select(executions.c.id)
+                select(executions.c.kind, executions.c.priority)
                 .where(executions.c.id == execution, executions.c.state == ExecutionState.RUNNING)
                 .with_for_update(read=True)
             ).first()
             if running is None:
                 raise Cancelled
+            rivals = has_rivals(connection, execution, rule)
             for item in selected:
-                connection.execute(
+                made = connection.execute(
                     upsert(connection, copies)
                     .values(
                         execution_id=execution,
                         rule=rule,
-                        priority=priority,
+                        priority=running.priority,
                         region=item.region,
                         source_registry=source,
                         source_repository=item.source_repository,
@@ -196,7 +210,10 @@ class PlanStore:
                         updated_at=now_epoch(),
                     )
                     .on_conflict_do_nothing()
-                )
+                    .returning(copies.c.id)
+                ).scalar_one_or_none()
+                if rivals and made is not None and not item.state.ended:
+                    take_turn(connection, made, asked_now=running.kind == "tags")
             for tag in tags:
                 connection.execute(
                     upsert(connection, digest_tags)
@@ -301,9 +318,18 @@ class PlanStore:
         self._database.write(work)
 
     def postpone(
-        self, execution: str, pause_seconds: float, *, reason: str, failure_class: str
+        self,
+        execution: str,
+        pause_seconds: float,
+        *,
+        reason: str,
+        failure_class: str,
+        counted: bool = True,
     ) -> None:
-        """Let the planning go after a transient failure; it goes on from its cursor later."""
+        """Let the planning go after a transient failure; it goes on from its cursor later.
+
+        `counted`: what stopped it counts as an attempt; a pause by an operator does not.
+        """
 
         def work(connection: Connection) -> None:
             connection.execute(
@@ -315,6 +341,7 @@ class PlanStore:
                     not_before=now_epoch() + pause_seconds,
                     reason=reason,
                     failure_class=failure_class,
+                    plan_attempts=executions.c.plan_attempts - (0 if counted else 1),
                 )
             )
 
@@ -354,7 +381,11 @@ class PlanStore:
         """Whether the rule's last execution before this one, if any, left nothing half done."""
         query = (
             select(executions.c.state)
-            .where(executions.c.rule == rule, executions.c.id < execution)
+            .where(
+                executions.c.rule == rule,
+                executions.c.id < execution,
+                executions.c.kind == "full",
+            )
             .order_by(executions.c.id.desc())
             .limit(1)
         )

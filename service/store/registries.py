@@ -14,7 +14,9 @@ from service.store import codec
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.keyring import KeyRing
+from service.store.secrets import SecretStore
 from service.store.tables import registries, rules
+from service.store.versions import check_created, check_set, check_version, is_unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,10 @@ class StoredRegistry:
     document: dict[str, Any]
     version: int
     secret_set: bool
+    paused_at: float | None
     created_at: float
     updated_at: float
+    set: str | None = None  # the `apply --set` that it belongs to
 
 
 class RegistryStore:
@@ -43,24 +47,27 @@ class RegistryStore:
         document: dict[str, Any],
         secret: str | None = None,
         expected_version: int | None = None,
+        set_name: str | None = None,
     ) -> StoredRegistry:
-        """Create or replace a registry.
+        """Create or replace a registry; one that is so already keeps its version.
 
-        A stored secret is kept while the addresses stay the same, and cleared when url or
+        A stored secret is kept while the addresses stay the same, and cleared when url, proxy or
         trusted_hosts change: it was bound to them. Raises Conflict when `expected_version` is not
-        the one in the store (0: must not exist).
+        the one in the store (0: must not exist), or it belongs to another set than `set_name`.
         """
         sealed = self._seal(endpoint.name, secret) if secret is not None else None
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> bool:
             row = connection.execute(
                 select(registries).where(registries.c.name == endpoint.name).with_for_update()
             ).first()
             check_version("registry", endpoint.name, row, expected_version)
+            check_set("registry", endpoint.name, row, set_name)
             values: dict[str, Any] = {
                 "document": codec.dump(document),
                 "endpoint": codec.dump(endpoint),
                 "secret": sealed,
+                "set_name": set_name or (row.set_name if row else None),
                 "updated_at": now_epoch(),
             }
             if row is None:
@@ -70,16 +77,20 @@ class RegistryStore:
                     .on_conflict_do_nothing()
                 )
                 check_created("registry", endpoint.name, made.rowcount)
-                return
+                return True
             if sealed is None and endpoint.credentials.stored:
                 before = codec.load_endpoint(row.endpoint)
-                same = (before.url, before.trusted_hosts) == (endpoint.url, endpoint.trusted_hosts)
+                same = before.reach == endpoint.reach
                 values["secret"] = row.secret if same else None
+            compared = {key: value for key, value in values.items() if key != "updated_at"}
+            if is_unchanged(row, compared):
+                return False
             connection.execute(
                 update(registries)
                 .where(registries.c.name == endpoint.name)
                 .values(version=row.version + 1, **values)
             )
+            return True
 
         self._database.write(work)
         return self.get(endpoint.name)
@@ -126,14 +137,24 @@ class RegistryStore:
         self._database.write(work)
 
     def secret(self, name: str) -> str | None:
-        """Return the stored secret in the clear; only the connection to the registry may ask."""
+        """Return the registry's secret in the clear; only the connection to the registry may ask.
+
+        Raises InvalidConfiguration for a named secret that is missing, or not bound to each host that
+        the connection may give it to.
+        """
         with self._database.read() as connection:
-            sealed = connection.execute(
-                select(registries.c.secret).where(registries.c.name == name)
-            ).scalar_one_or_none()
-        if sealed is None:
+            row = connection.execute(
+                select(registries.c.secret, registries.c.endpoint).where(registries.c.name == name)
+            ).first()
+        if row is None:
             return None
-        return self._ring().open(f"registry:{name}", bytes(sealed))
+        endpoint = codec.load_endpoint(row.endpoint)
+        if endpoint.credentials.secret is not None:
+            named = SecretStore(self._database, self._keyring)
+            return named.reveal(endpoint.credentials.secret, endpoint.audience)
+        if row.secret is None:
+            return None
+        return self._ring().open(f"registry:{name}", bytes(row.secret))
 
     def _seal(self, name: str, secret: str) -> bytes:
         return self._ring().seal(f"registry:{name}", secret)
@@ -144,31 +165,14 @@ class RegistryStore:
         return self._keyring
 
 
-def check_version(kind: str, name: str, row: Row[Any] | None, expected: int | None) -> None:
-    """Raise Conflict when the row is not at the version that the writer has seen."""
-    found = 0 if row is None else int(row.version)
-    if expected is not None and expected != found:
-        raise Conflict(
-            f"{kind} {name} is at version {found}, not {expected}",
-            hint="read it again and repeat the change",
-        )
-
-
-def check_created(kind: str, name: str, rowcount: int) -> None:
-    """Raise Conflict when another process has created the object since it was looked for."""
-    if rowcount != 1:
-        raise Conflict(
-            f"{kind} {name} was created by somebody else meanwhile",
-            hint="read it again and repeat the change",
-        )
-
-
 def _stored(row: Row[Any]) -> StoredRegistry:
     return StoredRegistry(
         endpoint=codec.load_endpoint(row.endpoint),
         document=json.loads(row.document),
         version=row.version,
         secret_set=row.secret is not None,
+        paused_at=row.paused_at,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        set=row.set_name,
     )

@@ -14,8 +14,8 @@ from service.model.rule import SyncRule
 from service.store import codec
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
-from service.store.registries import check_created, check_version
 from service.store.tables import rules
+from service.store.versions import check_created, check_set, check_version, is_unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,10 @@ class StoredRule:
     document: dict[str, Any]
     version: int
     next_run_at: float | None
+    paused_at: float | None
     created_at: float
     updated_at: float
+    set: str | None = None  # the `apply --set` that it belongs to
 
 
 class RuleStore:
@@ -37,23 +39,36 @@ class RuleStore:
         self._database = database
 
     def put(
-        self, rule: SyncRule, *, document: dict[str, Any], expected_version: int | None = None
+        self,
+        rule: SyncRule,
+        *,
+        document: dict[str, Any],
+        expected_version: int | None = None,
+        set_name: str | None = None,
     ) -> StoredRule:
-        """Create or replace a rule. Raises Conflict when it is not at `expected_version`."""
+        """Create or replace a rule; one that is so already keeps its version.
 
-        def work(connection: Connection) -> None:
+        Raises Conflict when it is not at `expected_version`, or belongs to another set than
+        `set_name` (None leaves it where it is).
+        """
+
+        def work(connection: Connection) -> bool:
             row = connection.execute(
                 select(rules).where(rules.c.name == rule.name).with_for_update()
             ).first()
             check_version("rule", rule.name, row, expected_version)
+            check_set("rule", rule.name, row, set_name)
             every = rule.trigger.every_seconds
             values: dict[str, Any] = {
                 "document": codec.dump(document),
                 "spec": codec.dump(rule),
                 "enabled": rule.enabled,
                 "every_seconds": every,
-                "updated_at": now_epoch(),
+                "set_name": set_name or (row.set_name if row else None),
             }
+            if row is not None and is_unchanged(row, values):
+                return False
+            values["updated_at"] = now_epoch()
             if row is None:
                 values["next_run_at"] = now_epoch() if every is not None else None
                 made = connection.execute(
@@ -62,7 +77,7 @@ class RuleStore:
                     .on_conflict_do_nothing()
                 )
                 check_created("rule", rule.name, made.rowcount)
-                return
+                return True
             if row.every_seconds != every:
                 values["next_run_at"] = now_epoch() if every is not None else None
             connection.execute(
@@ -70,6 +85,7 @@ class RuleStore:
                 .where(rules.c.name == rule.name)
                 .values(version=row.version + 1, **values)
             )
+            return True
 
         self._database.write(work)
         return self.get(rule.name)
@@ -131,6 +147,8 @@ def _stored(row: Row[Any]) -> StoredRule:
         document=json.loads(row.document),
         version=row.version,
         next_run_at=row.next_run_at,
+        paused_at=row.paused_at,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        set=row.set_name,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 
+from service.model.rule import SyncRule
 from service.model.states import BlobState, CopyState
 from service.model.work import (
     BlobPlaced,
@@ -19,19 +21,23 @@ from service.model.work import (
     ProcessReport,
     Proof,
 )
+from service.store import codec
 from service.store import outcomes as rows
 from service.store.clock import now_epoch
+from service.store.conditions import rule_is_paused
 from service.store.database import Database
 from service.store.tables import (
     copies,
     copy_blobs,
     digest_tags,
+    executions,
     ledgers,
     presence,
     processes,
     selections,
 )
 
+RULES_KEPT = 256
 PREFIXES_AT_ONCE = 200
 """SQLite refuses expressions that nest deeper than 1000."""
 
@@ -42,12 +48,29 @@ class SqlState:
     def __init__(self, database: Database, *, proof_seconds: float = 3600.0) -> None:
         self._database = database
         self._proof_seconds = proof_seconds
+        self._lock = threading.Lock()
+        self._rules: dict[str, SyncRule] = {}
+
+    def _rule(self, connection: Connection, execution: str) -> SyncRule:
+        """Return the rule as it stood when the execution was created; kept, since it never changes."""
+        with self._lock:
+            known = self._rules.get(execution)
+        if known is None:
+            spec = connection.execute(
+                select(executions.c.spec).where(executions.c.id == execution)
+            ).scalar_one()
+            known = codec.load_rule(spec)
+            with self._lock:
+                if len(self._rules) >= RULES_KEPT:
+                    self._rules.clear()
+                self._rules[execution] = known
+        return known
 
     def begin(self, refs: Sequence[CopyRef], boot: str) -> list[CopyWork]:
         """Own dispatched copies and count an attempt for each, durably, before any work."""
 
         def work(connection: Connection) -> list[CopyWork]:
-            owned = []
+            found = []
             for ref in refs:
                 row = connection.execute(
                     update(copies)
@@ -62,8 +85,8 @@ class SqlState:
                     .returning(*copies.c)
                 ).first()
                 if row is not None:
-                    owned.append(_copy_work(row))
-            return owned
+                    found.append(row)
+            return [_copy_work(row, self._rule(connection, row.execution_id)) for row in found]
 
         return self._database.write(work)
 
@@ -91,7 +114,8 @@ class SqlState:
             ).all()
             if not blobs:
                 return None
-            return PartWork(_copy_work(row), part, tuple(PartBlob(*blob) for blob in blobs))
+            copy = _copy_work(row, self._rule(connection, row.execution_id))
+            return PartWork(copy, part, tuple(PartBlob(*blob) for blob in blobs))
 
         return self._database.write(work)
 
@@ -109,16 +133,17 @@ class SqlState:
                 .values(state=CopyState.RUNNING, owner=boot, updated_at=now_epoch())
                 .returning(*copies.c)
             ).first()
-            return None if row is None else _copy_work(row)
+            if row is None:
+                return None
+            return _copy_work(row, self._rule(connection, row.execution_id))
 
         return self._database.write(work)
 
     def holds(self, ref: CopyRef) -> bool:
-        """Whether the fence is still the copy's."""
+        """Whether the fence is still the copy's, and its rule is not paused."""
+        query = select(copies.c.id).where(rows.is_at(ref), ~rule_is_paused(copies.c.rule))
         with self._database.read() as connection:
-            return (
-                connection.execute(select(copies.c.id).where(rows.is_at(ref))).first() is not None
-            )
+            return connection.execute(query).first() is not None
 
     def presence(
         self, registry: str, scope: str, digests: Iterable[str], execution: str
@@ -327,7 +352,7 @@ def label(row: Any) -> str:
     )
 
 
-def _copy_work(row: Row[Any]) -> CopyWork:
+def _copy_work(row: Row[Any], rule: SyncRule) -> CopyWork:
     return CopyWork(
         ref=CopyRef(row.id, row.fence, label(row)),
         execution=row.execution_id,
@@ -347,4 +372,7 @@ def _copy_work(row: Row[Any]) -> CopyWork:
         failures=row.failures,
         replans=row.replans,
         throttles=row.throttles,
+        urgent=row.priority == 0,
+        late=bool(row.behind),
+        on_conflict=rule.on_conflict,
     )

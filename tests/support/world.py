@@ -41,14 +41,20 @@ class RecordingPublisher:
     commits: list[CopyRef] = field(default_factory=list)
     standing: int = 0
 
-    def plan(self, execution: str) -> None:
+    def plan(self, execution: str, *, urgent: bool = False) -> None:
         self.plans.append(execution)
 
     def replicate(self, region: str, pages: Sequence[Sequence[CopyRef]], *, urgent: bool) -> None:
         self.pages.extend(list(page) for page in pages)
 
     def fan_out(
-        self, region: str, ref: CopyRef, task_ids: Sequence[str], labels: Sequence[str]
+        self,
+        region: str,
+        ref: CopyRef,
+        task_ids: Sequence[str],
+        labels: Sequence[str],
+        *,
+        urgent: bool = False,
     ) -> None:
         self.fanned_out.append((ref, len(task_ids)))
 

@@ -346,7 +346,7 @@ class DeafOnce:
 class Away(RecordingPublisher):
     """A queue that does not answer."""
 
-    def fan_out(self, *_arguments: Any) -> None:
+    def fan_out(self, *_arguments: Any, **_options: Any) -> None:
         raise redis_library.ConnectionError("away")
 
     def replicate(self, *_arguments: Any, **_named: Any) -> None:

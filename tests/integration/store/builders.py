@@ -99,7 +99,6 @@ class Plot:
         done: bool = True,
         referrer_tags: Sequence[str] = (),
         requests: dict[str, int] | None = None,
-        priority: int = 1,
     ) -> None:
         self.plans.add_page(
             execution,
@@ -113,7 +112,6 @@ class Plot:
             cursor=cursor,
             done=done,
             listed=done,
-            priority=priority,
             referrers=True,
             requests=requests or {},
         )

@@ -50,10 +50,8 @@ def test_of_many_that_want_to_lead_one_does(
 def test_eligible_copies_come_by_priority_then_started_then_in_turn(
     dispatching: DispatchStore, plot: Plot
 ) -> None:
-    bulk = plot.execution("bulk")
-    plot.page(
-        bulk, [selected(f"b{n}", destination_reference=f"b{n}") for n in range(3)], priority=2
-    )
+    bulk = plot.execution("bulk", priority="bulk")
+    plot.page(bulk, [selected(f"b{n}", destination_reference=f"b{n}") for n in range(3)])
     large = plot.planned("v1", "v2", "v3", rule="large")
     small = plot.planned("v1", rule="small")
     started = plot.running("s1", rule="started")[0]
@@ -83,7 +81,7 @@ def test_a_copy_is_sent_once(
     refs = [ref for one in sent for ref in one]
     assert sorted(ref.id for ref in refs) == sorted(item.id for item in chosen)
     assert {ref.fence for ref in refs} == {1}
-    assert dispatching.standing() == {"local": 3}
+    assert dispatching.standing() == {("local", False): 3}
     assert dispatching.pending_regions() == []
 
 

@@ -36,7 +36,7 @@ class RecordingPublisher:
         self.planned: list[str] = []
         self.away = False
 
-    def plan(self, execution: str) -> None:
+    def plan(self, execution: str, *, urgent: bool = False) -> None:
         if self.away:
             raise ConnectionError("no redis")
         self.planned.append(execution)
@@ -44,7 +44,9 @@ class RecordingPublisher:
     def replicate(self, region: str, pages: Any, *, urgent: bool) -> None:
         raise NotImplementedError
 
-    def fan_out(self, region: str, ref: Any, task_ids: Any, labels: Any) -> None:
+    def fan_out(
+        self, region: str, ref: Any, task_ids: Any, labels: Any, *, urgent: bool = False
+    ) -> None:
         raise NotImplementedError
 
     def part(self, region: str, ref: Any, part: int, task_id: str) -> None:

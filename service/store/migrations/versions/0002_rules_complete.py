@@ -31,6 +31,9 @@ def upgrade() -> None:
         postgresql_where=OPEN_FULL,
     )
     op.add_column("copies", sa.Column("entry", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column(
+        "copies", sa.Column("behind", sa.BigInteger(), nullable=False, server_default="0")
+    )
     op.create_index(
         "ix_copies_destination",
         "copies",

@@ -1,0 +1,126 @@
+"""How executions come to be: one full execution a rule at a time, and those of single tags beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from service.errors import Conflict
+from service.model.rule import SyncRule
+from service.model.states import ENDED_EXECUTIONS, ExecutionState
+from service.store import codec
+from service.store.clock import now_epoch
+from service.store.database import upsert
+from service.store.tables import executions
+
+PRIORITIES = {"urgent": 0, "normal": 1, "bulk": 2}
+CREATE_TRIES = 3
+DEADLINE_SECONDS = 7 * 86400.0
+"""How long an execution of a rule without a deadline may take: everything ends (promise 5)."""
+
+
+def insert_full(
+    connection: Connection, rule: SyncRule, *, trigger: str, idempotency_key: str | None = None
+) -> str:
+    """Save a pending execution of the whole rule, and return its id.
+
+    While a full execution of the rule is open, that one's id is returned. The same idempotency key
+    returns the execution it made first; with another rule it raises Conflict.
+    """
+    identity = new_id()
+    for _ in range(CREATE_TRIES):
+        made = connection.execute(
+            upsert(connection, executions)
+            .values(
+                kind="full",
+                idempotency_key=idempotency_key,
+                priority=PRIORITIES[rule.priority],
+                **_common(identity, rule, trigger),
+            )
+            .on_conflict_do_nothing()
+        )
+        if made.rowcount == 1:
+            return identity
+        standing = _standing(connection, rule.name, idempotency_key)
+        if standing is not None:
+            return standing
+    raise Conflict(f"executions of rule {rule.name} come and go too fast; try again")
+
+
+def insert_tags(
+    connection: Connection,
+    rule: SyncRule,
+    references: Sequence[tuple[str, str]],
+    *,
+    trigger: str = "event",
+    idempotency_key: str | None = None,
+) -> str:
+    """Save a pending execution of some source references, each (repository, tag or digest).
+
+    It runs beside the rule's full execution, whatever that is at. What an event asks for goes one
+    step before the rule's own priority: somebody waits for it.
+    """
+    identity = new_id()
+    priority = PRIORITIES[rule.priority]
+    made = connection.execute(
+        upsert(connection, executions)
+        .values(
+            kind="tags",
+            only=json.dumps([list(reference) for reference in dict.fromkeys(references)]),
+            idempotency_key=idempotency_key,
+            priority=max(0, priority - 1) if trigger == "event" else priority,
+            **_common(identity, rule, trigger),
+        )
+        .on_conflict_do_nothing()
+    )
+    if made.rowcount == 1:
+        return identity
+    standing = _standing(connection, rule.name, idempotency_key)
+    if standing is None:
+        raise Conflict(f"an execution of rule {rule.name} could not be saved; try again")
+    return standing
+
+
+def _common(identity: str, rule: SyncRule, trigger: str) -> dict[str, Any]:
+    return {
+        "id": identity,
+        "rule": rule.name,
+        "project": rule.project,
+        "trigger": trigger,
+        "spec": codec.dump(rule),
+        "state": ExecutionState.PENDING,
+        "deadline_at": now_epoch() + (rule.deadline_seconds or DEADLINE_SECONDS),
+        "created_at": now_epoch(),
+    }
+
+
+def _standing(connection: Connection, rule: str, idempotency_key: str | None) -> str | None:
+    """Return the execution that stands in the way of a new one: of the same key, or the open one."""
+    if idempotency_key is not None:
+        known = connection.execute(
+            select(executions.c.id, executions.c.rule).where(
+                executions.c.idempotency_key == idempotency_key
+            )
+        ).first()
+        if known is not None:
+            if known.rule != rule:
+                raise Conflict("the Idempotency-Key was used for another rule")
+            return str(known.id)
+    running = connection.execute(
+        select(executions.c.id).where(
+            executions.c.rule == rule,
+            executions.c.kind == "full",
+            executions.c.state.not_in(ENDED_EXECUTIONS),
+        )
+    ).scalar_one_or_none()
+    return None if running is None else str(running)
+
+
+def new_id() -> str:
+    """Return an id that sorts by time: 12 hex digits of milliseconds, 12 random ones."""
+    return f"{int(time.time() * 1000):012x}{os.urandom(6).hex()}"

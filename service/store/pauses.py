@@ -1,0 +1,68 @@
+"""Pauses of rules and registries: what is queued is taken back, and nothing that was begun is lost."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Table, func, or_, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from service.errors import NotFoundInStore
+from service.model.states import CopyState
+from service.store.clock import now_epoch
+from service.store.database import Database
+from service.store.recovery import again
+from service.store.tables import copies, registries, rules
+
+
+class PauseStore:
+    """Pauses and resumes; both may be repeated and then change nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def pause_rule(self, name: str) -> None:
+        """Begin nothing more for a rule, and stop what runs within a second. Raises NotFoundInStore."""
+        self._pause(rules, "rule", name, copies.c.rule == name)
+
+    def pause_registry(self, name: str) -> None:
+        """Send a registry no more requests, within five seconds. Raises NotFoundInStore."""
+        self._pause(
+            registries,
+            "registry",
+            name,
+            or_(copies.c.source_registry == name, copies.c.destination_registry == name),
+        )
+
+    def resume_rule(self, name: str) -> None:
+        """Go on with a rule where it stood. Raises NotFoundInStore."""
+        self._resume(rules, "rule", name)
+
+    def resume_registry(self, name: str) -> None:
+        """Speak to a registry again. Raises NotFoundInStore."""
+        self._resume(registries, "registry", name)
+
+    def _pause(self, table: Table, kind: str, name: str, concerned: ColumnElement[bool]) -> None:
+        def work(connection: Connection) -> None:
+            changed = connection.execute(
+                update(table)
+                .where(table.c.name == name)
+                .values(paused_at=func.coalesce(table.c.paused_at, now_epoch()))
+            )
+            if changed.rowcount != 1:
+                raise NotFoundInStore(f"there is no {kind} named {name}")
+            connection.execute(
+                update(copies)
+                .where(concerned, copies.c.state == CopyState.DISPATCHED)
+                .values(**again())
+            )
+
+        self._database.write(work)
+
+    def _resume(self, table: Table, kind: str, name: str) -> None:
+        def work(connection: Connection) -> None:
+            changed = connection.execute(
+                update(table).where(table.c.name == name).values(paused_at=None)
+            )
+            if changed.rowcount != 1:
+                raise NotFoundInStore(f"there is no {kind} named {name}")
+
+        self._database.write(work)
