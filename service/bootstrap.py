@@ -17,16 +17,24 @@ from service.replication.engine import Engine
 from service.replication.plan import Planner
 from service.replication.reconcile import Reconciler
 from service.settings import Settings
+from service.store.audit import AuditStore
 from service.store.claims import RedisClaims
 from service.store.database import Database
 from service.store.dispatching import DispatchStore
+from service.store.events import EventStore
 from service.store.executions import ExecutionStore
+from service.store.hooks import HookStore
 from service.store.keyring import KeyRing
+from service.store.pauses import PauseStore
 from service.store.planning import PlanStore
+from service.store.projects import ProjectStore
 from service.store.registries import RegistryStore
+from service.store.retention import RetentionStore
 from service.store.rules import RuleStore
 from service.store.schema import check_schema
+from service.store.secrets import SecretStore
 from service.store.tokens import TokenStore
+from service.store.webhooks import WebhookStore
 from service.store.work import SqlState
 
 
@@ -96,9 +104,44 @@ class Services:
         return TokenStore(self.database)
 
     @cached_property
+    def hooks(self) -> HookStore:
+        """The secrets with which registries send their events."""
+        return HookStore(self.database, self.keyring)
+
+    @cached_property
+    def events(self) -> EventStore:
+        """What registries tell by webhook."""
+        return EventStore(self.database, debounce_seconds=self.settings.event_debounce_seconds)
+
+    @cached_property
+    def projects(self) -> ProjectStore:
+        """Projects."""
+        return ProjectStore(self.database)
+
+    @cached_property
+    def secrets(self) -> SecretStore:
+        """Secrets by name."""
+        return SecretStore(self.database, self.keyring)
+
+    @cached_property
+    def audit(self) -> AuditStore:
+        """The audit log."""
+        return AuditStore(self.database)
+
+    @cached_property
+    def webhooks(self) -> WebhookStore:
+        """Webhooks out and their deliveries."""
+        return WebhookStore(self.database, self.keyring)
+
+    @cached_property
     def plans(self) -> PlanStore:
         """The planner's tables."""
         return PlanStore(self.database)
+
+    @cached_property
+    def pauses(self) -> PauseStore:
+        """Pauses of rules and registries."""
+        return PauseStore(self.database)
 
     @cached_property
     def dispatching(self) -> DispatchStore:
@@ -167,6 +210,7 @@ class Services:
                 self.claims.new_epoch,
                 self._blob_state,
             ),
+            RetentionStore(self.database),
             **options,
         )
 

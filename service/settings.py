@@ -34,11 +34,21 @@ class Settings:
     )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     listen: str = _setting("127.0.0.1:8470", "HOST:PORT of the API and console")
+    api_requests_per_second: float = _setting(
+        500.0, "requests a second that one token may send to one API process, twice that at once"
+    )
+    api_concurrency: int = _setting(
+        24, "requests of one token that one API process serves at the same time"
+    )
     metrics_listen: str = _setting(
         "", "HOST:PORT of health and metrics of worker and scheduler; empty: none"
     )
     worker_slots: int = _setting(16, "tasks that one worker process runs at once (threads)")
     tags_per_task: int = _setting(8, "changed tags that one replicate task takes at most")
+    urgent_slots: int = _setting(4, "tasks that a worker for urgent work alone runs at once")
+    executions_kept: int = _setting(
+        50, "ended executions kept of each rule, and as many of single tags"
+    )
     small_image_bytes: int = _setting(
         16 * MIB, "an image that misses less is copied by one task, without a chord"
     )
@@ -70,6 +80,9 @@ class Settings:
         3600.0, "age at which a proof of this execution is no longer believed"
     )
     drain_seconds: float = _setting(20.0, "grace that running tasks get after SIGTERM")
+    event_debounce_seconds: float = _setting(
+        0.3, "how long the first event of a registry waits for others, to be looked at together"
+    )
     task_events: bool = _setting(True, "whether tasks send the events that Flower shows")
     flower_listen: str = _setting("127.0.0.1:5555", "HOST:PORT of Flower")
     flower_password_file: str = _setting(

@@ -15,8 +15,11 @@ from service.telemetry import configure_logging, get_logger
 log = get_logger("main")
 
 
-def run_worker(settings: Settings, region: str) -> int:
-    """Serve a region's queues until SIGTERM; returns the exit code."""
+def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) -> int:
+    """Serve a region's queues until SIGTERM; returns the exit code.
+
+    `urgent_only`: keep the slots free for what somebody waits for, and for commits.
+    """
     from celery.signals import worker_shutting_down
 
     from workers import process, queues
@@ -29,7 +32,7 @@ def run_worker(settings: Settings, region: str) -> int:
         module.register(app)
     app.finalize()
     app.steps["consumer"].add(Lease)
-    opened = process.open_process(settings, region)
+    opened = process.open_process(settings, region, urgent_only=urgent_only)
 
     @worker_shutting_down.connect(weak=False)
     def _drain(**_kwargs: object) -> None:
@@ -39,9 +42,9 @@ def run_worker(settings: Settings, region: str) -> int:
     try:
         worker = app.Worker(
             pool_cls="threads",
-            concurrency=settings.worker_slots,
-            queues=queues.served_by(region),
-            hostname=f"copy.{region}@{os.uname().nodename}-{os.getpid()}",
+            concurrency=settings.urgent_slots if urgent_only else settings.worker_slots,
+            queues=queues.served_by(region, urgent_only=urgent_only),
+            hostname=f"{'urgent' if urgent_only else 'copy'}.{region}@{os.uname().nodename}-{os.getpid()}",
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=not settings.task_events,
@@ -75,7 +78,8 @@ def run_scheduler(settings: Settings) -> int:
     heartbeat.start()
     if settings.metrics_listen:
         Metrics().serve(settings.metrics_listen)
-    services.drive(QueuePublisher(services.redis, services.settings.region)).run(stop)
+    publisher = QueuePublisher(services.redis, services.settings.region)
+    services.drive(publisher, events=services.events).run(stop)
     heartbeat.stop()
     services.close()
     return 0
@@ -92,10 +96,14 @@ def main(arguments: list[str] | None = None) -> int:
                 return run_worker(settings, settings.region)
             case ["worker", "--region", region]:
                 return run_worker(settings, region)
+            case ["worker", "--region", region, "--urgent"]:
+                return run_worker(settings, region, urgent_only=True)
             case ["scheduler"]:
                 return run_scheduler(settings)
             case _:
-                sys.stderr.write("usage: python -m workers.main worker [--region R] | scheduler\n")
+                sys.stderr.write(
+                    "usage: python -m workers.main worker [--region R [--urgent]] | scheduler\n"
+                )
                 return 2
     except TransshipError as error:
         sys.stderr.write(f"transship: {error.message}\n")

@@ -20,7 +20,7 @@ log = get_logger("worker")
 class WorkerProcess:
     """Services, engine and heartbeat of a worker process."""
 
-    def __init__(self, settings: Settings, region: str) -> None:
+    def __init__(self, settings: Settings, region: str, *, urgent_only: bool) -> None:
         self.settings = settings
         self.services: Services = open_services(settings)
         self.engine: Engine = self.services.engine(
@@ -30,9 +30,9 @@ class WorkerProcess:
             settings,
             self.services.state,
             self.services.boot,
-            kind="worker",
+            kind="urgent" if urgent_only else "worker",
             region=region,
-            slots=settings.worker_slots,
+            slots=settings.urgent_slots if urgent_only else settings.worker_slots,
             keep_alive=self.services.claims.keep_alive,
             held=self.engine.holding.ids,
         )
@@ -71,10 +71,10 @@ class WorkerProcess:
 _process: WorkerProcess | None = None
 
 
-def open_process(settings: Settings, region: str) -> WorkerProcess:
+def open_process(settings: Settings, region: str, *, urgent_only: bool) -> WorkerProcess:
     """Open this process's services; called once, before the first task."""
     global _process  # noqa: PLW0603 - Celery's tasks are functions: this is their one shared place
-    _process = WorkerProcess(settings, region)
+    _process = WorkerProcess(settings, region, urgent_only=urgent_only)
     return _process
 
 

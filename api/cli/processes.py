@@ -15,9 +15,10 @@ def _become(module: str, *words: str) -> None:
 
 @click.command()
 @click.option("--region", envvar="TRANSSHIP_REGION", default="local", show_default=True)
-def worker(region: str) -> None:
+@click.option("--urgent", is_flag=True, help="Only what is urgent, and commits: slots kept free.")
+def worker(region: str, urgent: bool) -> None:
     """Copy for one region until SIGTERM."""
-    _become("workers.main", "worker", "--region", region)
+    _become("workers.main", "worker", "--region", region, *(["--urgent"] if urgent else []))
 
 
 @click.command()

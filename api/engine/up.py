@@ -44,6 +44,8 @@ class Up:
         self.machine.start(self._workers)
         token = self._token()
         python = [sys.executable, "-m"]
+        urgent = ["worker", "--region", self.machine.settings.region, "--urgent"]
+        self.machine.start_child("worker-urgent", [*python, "workers.main", *urgent])
         self.machine.start_child("scheduler", [*python, "workers.main", "scheduler"])
         self.machine.start_child("api", [*python, "api.serve"], {"TRANSSHIP_LISTEN": self._listen})
         self.machine.start_child(

@@ -10,7 +10,8 @@ from marshmallow import fields, post_load, validates_schema
 from api.schemas.common import StrictSchema, load
 from api.schemas.fields import Choice, Duration, Flag, Items, Judged, Name, invalid, seconds
 from api.schemas.selection import SelectionSchema, effective_selection, template
-from service.model.rule import Destination, SyncRule, Trigger
+from api.schemas.trigger import TriggerSchema, effective_trigger
+from service.model.rule import Destination, SyncRule
 
 _LATER = "leave it out"
 
@@ -35,39 +36,24 @@ class DestinationSchema(StrictSchema):
         return Destination(**data)
 
 
-class TriggerSchema(StrictSchema):
-    """When the rule runs by itself."""
-
-    absent: ClassVar[Mapping[str, str]] = {
-        "event": "use every",
-        "schedule": "use every",
-        "timezone": "use every",
-        "missed": "use every",
-    }
-    every = Duration(least=1, most=366 * 86400)
-
-    @post_load
-    def _make(self, data: dict[str, Any], **kwargs: Any) -> Trigger:
-        del kwargs
-        return Trigger(seconds(data["every"]) if "every" in data else None)
-
-
 class DefaultsSchema(StrictSchema):
     """Values for rules that do not give them."""
 
     referrers = Flag()
     priority = Choice("urgent", "normal", "bulk")
     on_empty = Choice("warn", "fail")
+    on_conflict = Choice("overwrite", "keep", "fail")
+    deadline = Duration(least=1, most=366 * 86400, attribute="deadline_seconds")
 
 
 class RuleSchema(DefaultsSchema):
     """A sync rule, read into a SyncRule."""
 
     absent: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("mode", "require", "on_conflict", "delete", "bandwidth", "freshness", "deadline"), _LATER
+        ("mode", "require", "delete", "bandwidth", "freshness"), _LATER
     )
     name = Name(required=True)
-    project = Choice("default", absent="this version has the one project default")
+    project = Name()
     enabled = Flag()
     source = Name(required=True)
     select = Items(fields.Nested(SelectionSchema), most=1000, least=1, required=True)
@@ -79,6 +65,8 @@ class RuleSchema(DefaultsSchema):
         del kwargs
         data["select"] = tuple(data["select"])
         data["destinations"] = tuple(data["destinations"])
+        if "deadline_seconds" in data:
+            data["deadline_seconds"] = seconds(data["deadline_seconds"])
         return SyncRule(**data)
 
 
@@ -91,19 +79,22 @@ def load_rule(document: Any, defaults: Mapping[str, Any] | None = None) -> SyncR
 
 def effective_rule(rule: SyncRule) -> dict[str, Any]:
     """Return the rule with every default filled in, in the shape of the document."""
-    every = rule.trigger.every_seconds
-    return {
+    shown = {
         "name": rule.name,
         "project": rule.project,
         "enabled": rule.enabled,
         "source": rule.source,
         "select": [effective_selection(selection) for selection in rule.select],
         "destinations": [_destination(destination) for destination in rule.destinations],
-        "trigger": {} if every is None else {"every": f"{every:g}s"},
+        "trigger": effective_trigger(rule.trigger),
         "referrers": rule.referrers,
         "on_empty": rule.on_empty,
+        "on_conflict": rule.on_conflict,
         "priority": rule.priority,
     }
+    if rule.deadline_seconds is not None:
+        shown["deadline"] = f"{rule.deadline_seconds:g}s"
+    return shown
 
 
 def _destination(destination: Destination) -> dict[str, str]:

@@ -7,26 +7,42 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 
 from service.errors import NotFoundInStore, StoreUnavailable
+from service.model.rule import SyncRule
 from service.replication import executions as execution_cases
 from service.replication.dispatch import Dispatcher
 from service.replication.reconcile import Reconciler
 from service.settings import Settings
+from service.store.creation import insert_tags
 from service.store.dispatching import DispatchStore
 from service.store.endings import Ended
 from service.store.executions import ExecutionStore
+from service.store.retention import RetentionStore
 from service.store.rules import RuleStore
 from service.telemetry import get_logger
 
 LEASE = "scheduler"
 TICK_SECONDS = 0.05
 IDLE_TICK_SECONDS = 0.25
+SWEEP_SECONDS = 30.0
 
 log = get_logger("drive")
+
+
+Make = Callable[[Connection, SyncRule, Sequence[tuple[str, str]]], None]
+
+
+class EventIntake(Protocol):
+    """What registries told us, ready to be looked at."""
+
+    def consume(self, make: Make) -> int:
+        """Hand each rule's due references to `make`, in one transaction with their removal."""
 
 
 class Drive:
@@ -41,11 +57,16 @@ class Drive:
         store: DispatchStore,
         dispatcher: Dispatcher,
         reconciler: Reconciler,
+        retention: RetentionStore,
         *,
+        events: EventIntake | None = None,
         plans: bool = True,
         on_end: Callable[[Ended], None] | None = None,
     ) -> None:
-        """`plans`: send executions to be planned; a one-shot command plans for itself."""
+        """`plans`: send executions to be planned, and start those of due rules and events.
+
+        A one-shot command plans for itself and starts no others.
+        """
         self._settings = settings
         self._holder = holder
         self._rules = rules
@@ -53,6 +74,9 @@ class Drive:
         self._store = store
         self._dispatcher = dispatcher
         self._reconciler = reconciler
+        self._retention = retention
+        self._events = events
+        self._next_sweep = 0.0
         self._plans = plans
         self._on_end = on_end
         self._next_lease = 0.0
@@ -81,18 +105,44 @@ class Drive:
 
     def _start_due_rules(self) -> None:
         """Start each due rule; one that cannot be started does not keep the others back."""
-        for rule, due_at in self._rules.due():
+        for due in self._rules.due():
+            if due.missed:
+                log.warning("schedule_missed", rule=due.rule, due_at=due.due_at)
+                self._rules.advance(due.rule, due.due_at)
+                continue
             try:
                 execution_cases.start(
                     self._rules,
                     self._executions,
-                    rule,
+                    due.rule,
                     trigger="schedule",
-                    idempotency_key=f"schedule:{rule}:{due_at!r}",
+                    idempotency_key=f"schedule:{due.rule}:{due.due_at!r}",
                 )
             except NotFoundInStore:
                 continue  # it was deleted a moment ago
-            self._rules.advance(rule, due_at)
+            self._rules.advance(due.rule, due.due_at)
+
+    def _start_for_events(self) -> None:
+        """Start executions of the tags that registries told us of."""
+        if self._events is None:
+            return
+
+        def make(
+            connection: Connection, rule: SyncRule, references: Sequence[tuple[str, str]]
+        ) -> None:
+            insert_tags(connection, rule, references, trigger="event")
+
+        self._events.consume(make)
+
+    def _keep_house(self) -> None:
+        """Stop what is past its deadline; forget executions that are old enough."""
+        for identity in self._executions.overdue():
+            log.warning("deadline_passed", execution=identity)
+            self._executions.request_stop(identity, reason="its deadline ran out")
+        now = time.monotonic()
+        if now >= self._next_sweep:
+            self._next_sweep = now + SWEEP_SECONDS
+            self._retention.sweep(self._settings.executions_kept)
 
     def step(self) -> bool:
         """Do one round; whether there is work under way."""
@@ -109,7 +159,9 @@ class Drive:
         self._next_reconcile = now + min(self._settings.reconcile_seconds, 0.25)
         if self._plans:
             self._start_due_rules()
+            self._start_for_events()
             self._dispatcher.send_plans()
+            self._keep_house()
         self._reconciler.reconcile()
         for ended in self._store.end_executions():
             log.info("execution_ended", execution=ended.execution, state=ended.state.value)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from service.errors import Conflict
 from service.model.ports import Publisher
+from service.model.states import ExecutionState
 from service.store.executions import ExecutionRecord, ExecutionStore
 from service.store.rules import RuleStore
+
+MAX_RETRIED = 10_000
+"""So many failures are retried one by one; with more, the rule looks at everything again."""
 
 
 def start(
@@ -22,6 +27,30 @@ def start(
     """
     stored = rules.get(rule)
     return executions.create(stored.rule, trigger=trigger, idempotency_key=idempotency_key)
+
+
+def retry(
+    executions: ExecutionStore, identity: str, *, idempotency_key: str | None = None
+) -> ExecutionRecord:
+    """Save an execution of what failed or was stopped in an ended one, by the same rule as then.
+
+    Where the listing itself failed, the whole rule runs again. Raises NotFoundInStore, and Conflict
+    for an execution that has not ended, or that left nothing to retry.
+    """
+    record = executions.get(identity)
+    if not record.state.ended:
+        raise Conflict(f"execution {identity} has not ended", hint="stop it first, or wait for it")
+    rule = executions.spec(identity)
+    references = executions.unfinished_references(identity, MAX_RETRIED)
+    if record.failure_class or (record.state is ExecutionState.STOPPED and not record.planned):
+        return executions.create(rule, trigger="retry", idempotency_key=idempotency_key)
+    if not references:
+        raise Conflict(f"nothing failed in execution {identity}", hint="run the rule instead")
+    if len(references) >= MAX_RETRIED:
+        return executions.create(rule, trigger="retry", idempotency_key=idempotency_key)
+    return executions.create_tags(
+        rule, references, trigger="retry", idempotency_key=idempotency_key
+    )
 
 
 def stop(executions: ExecutionStore, identity: str) -> ExecutionRecord:

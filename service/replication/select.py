@@ -14,6 +14,8 @@ from service.replication.compare import Wanted, split_digest_tags
 from service.store.planning import Cursor, PlanStore
 
 PAGE = 500
+ALL_TAGS = "*"
+"""In the place of a tag: all that the rule takes of the repository."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,8 @@ class Selector:
         A repository that the catalog lists and that is gone is an empty one. Raises RegistryError:
         RepositoryNotFound for one that the rule names, and for one that goes while it is listed.
         """
-        if self._only is not None:
-            asked = self._only.get(cursor.repository, ())
+        asked = None if self._only is None else self._only.get(cursor.repository, ())
+        if asked is not None and ALL_TAGS not in asked:
             taken = [tag for tag in asked if self.names.wants(cursor.repository, tag)]
             yield Page(taken, [], "", done=True, listed=False, complete=False)
             return

@@ -14,7 +14,7 @@ from service.model.work import LedgerDistrusted, Selected
 from service.replication.clients import Clients, Meter
 from service.replication.collisions import CollisionCheck
 from service.replication.compare import Comparer, Comparison, Wanted, subject_of
-from service.replication.select import Page, Selector, Unnamed
+from service.replication.select import ALL_TAGS, Page, Selector, Unnamed
 from service.store.planning import Cursor, PlanStore
 from service.store.work import SqlState
 from service.telemetry import get_logger
@@ -23,7 +23,6 @@ REPOSITORIES_AT_ONCE = 8
 REPOSITORIES_IN_HAND = 2 * REPOSITORIES_AT_ONCE
 FAILURES_IN_A_ROW = 24
 """So many repositories that fail for a while, one after the other, are the registry's failure."""
-ALL_TAGS = "*"
 MAX_NAME = 255
 
 log = get_logger("survey")

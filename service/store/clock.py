@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Double
+from sqlalchemy import Connection, Double, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -25,3 +25,8 @@ def _sqlite(_element: Any, _compiler: Any, **_options: Any) -> str:
 @compiles(now_epoch, "postgresql")
 def _postgresql(_element: Any, _compiler: Any, **_options: Any) -> str:
     return "extract(epoch from clock_timestamp())"
+
+
+def database_now(connection: Connection) -> float:
+    """Return the database's clock, in seconds since 1970."""
+    return float(connection.execute(select(now_epoch())).scalar_one())

@@ -35,6 +35,7 @@ class ExecutionRecord:
     created_at: float
     started_at: float | None
     finished_at: float | None
+    project: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,21 +141,51 @@ class ExecutionStore:
         *,
         rule: str | None = None,
         state: str | None = None,
+        project: str | None = None,
+        since: float | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> list[ExecutionRecord]:
-        """Return executions, the newest first; `after` is the id of the last one seen."""
+        """Return executions, the newest first; `after` is the id of the last one seen.
+
+        `since` leaves out those that were created before (seconds since 1970).
+        """
         query = select(executions).order_by(executions.c.id.desc()).limit(limit)
         if rule is not None:
             query = query.where(executions.c.rule == rule)
         if state is not None:
             query = query.where(executions.c.state == state)
+        if project is not None:
+            query = query.where(executions.c.project == project)
+        if since is not None:
+            query = query.where(executions.c.created_at >= since)
         if after is not None:
             query = query.where(executions.c.id < after)
         with self._database.read() as connection:
             return [_record(row) for row in connection.execute(query)]
 
-    def request_stop(self, identity: str) -> ExecutionRecord:
+    def unfinished_references(self, identity: str, limit: int) -> Sequence[tuple[str, str]]:
+        """Return the source references, at most `limit`, of which a copy failed or was stopped."""
+        bad = [CopyState.FAILED, CopyState.SUPERSEDED, CopyState.STOPPED]
+        query = (
+            select(copies.c.source_repository, copies.c.source_reference)
+            .where(copies.c.execution_id == identity, copies.c.state.in_(bad))
+            .distinct()
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [(row[0], row[1]) for row in connection.execute(query)]
+
+    def overdue(self) -> Sequence[str]:
+        """Return the open executions whose deadline has passed."""
+        query = select(executions.c.id).where(
+            executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
+            executions.c.deadline_at < now_epoch(),
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def request_stop(self, identity: str, *, reason: str = "") -> ExecutionRecord:
         """Begin to stop: the fence of every open copy rises, so that queued and running tasks give up."""
 
         def work(connection: Connection) -> None:
@@ -164,7 +195,7 @@ class ExecutionStore:
                     executions.c.id == identity,
                     executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
                 )
-                .values(state=ExecutionState.STOPPING)
+                .values(state=ExecutionState.STOPPING, **({"reason": reason} if reason else {}))
             )
             if changed.rowcount:
                 connection.execute(
@@ -280,6 +311,7 @@ def _record(row: Row[Any]) -> ExecutionRecord:
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        project=row.project,
     )
 
 

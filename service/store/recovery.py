@@ -316,7 +316,9 @@ def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> 
             .values(planner="", plan_sent_at=0)
         )
         region = connection.execute(
-            select(processes.c.region).where(processes.c.boot == boot, processes.c.kind == "worker")
+            select(processes.c.region).where(
+                processes.c.boot == boot, processes.c.kind.in_(["worker", "urgent"])
+            )
         ).scalar_one_or_none()
         connection.execute(delete(processes).where(processes.c.boot == boot))
         if region is not None:

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Row, delete, select, update
 
 from service.errors import NotFoundInStore
 from service.model.rule import SyncRule
+from service.model.schedule import first_run, is_missed, next_run
 from service.store import codec
-from service.store.clock import now_epoch
+from service.store.clock import database_now, now_epoch
 from service.store.database import Database, upsert
 from service.store.tables import rules
 from service.store.versions import check_created, check_set, check_version, is_unchanged
@@ -30,6 +31,15 @@ class StoredRule:
     created_at: float
     updated_at: float
     set: str | None = None  # the `apply --set` that it belongs to
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A rule whose time has come; `missed`: long ago, and the rule does not want to make up for it."""
+
+    rule: str
+    due_at: float
+    missed: bool = False
 
 
 class RuleStore:
@@ -58,19 +68,18 @@ class RuleStore:
             ).first()
             check_version("rule", rule.name, row, expected_version)
             check_set("rule", rule.name, row, set_name)
-            every = rule.trigger.every_seconds
             values: dict[str, Any] = {
                 "document": codec.dump(document),
                 "spec": codec.dump(rule),
                 "enabled": rule.enabled,
-                "every_seconds": every,
+                "every_seconds": rule.trigger.every_seconds,
                 "set_name": set_name or (row.set_name if row else None),
             }
             if row is not None and is_unchanged(row, values):
                 return False
             values["updated_at"] = now_epoch()
             if row is None:
-                values["next_run_at"] = now_epoch() if every is not None else None
+                values["next_run_at"] = first_run(rule.trigger, database_now(connection))
                 made = connection.execute(
                     upsert(connection, rules)
                     .values(name=rule.name, version=1, created_at=now_epoch(), **values)
@@ -78,8 +87,9 @@ class RuleStore:
                 )
                 check_created("rule", rule.name, made.rowcount)
                 return True
-            if row.every_seconds != every:
-                values["next_run_at"] = now_epoch() if every is not None else None
+            before = codec.load_rule(row.spec)
+            if before.trigger != rule.trigger or (rule.enabled and not before.enabled):
+                values["next_run_at"] = first_run(rule.trigger, database_now(connection))
             connection.execute(
                 update(rules)
                 .where(rules.c.name == rule.name)
@@ -115,13 +125,16 @@ class RuleStore:
 
         self._database.write(work)
 
-    def due(self) -> Sequence[tuple[str, float]]:
-        """Return the enabled rules whose time has come, each with the instant that it was due at."""
-        query = select(rules.c.name, rules.c.next_run_at).where(
-            rules.c.enabled, rules.c.next_run_at <= now_epoch()
+    def due(self) -> Sequence[Due]:
+        """Return the enabled, unpaused rules whose time has come."""
+        query = select(rules.c.name, rules.c.spec, rules.c.next_run_at, now_epoch()).where(
+            rules.c.enabled, rules.c.paused_at.is_(None), rules.c.next_run_at <= now_epoch()
         )
         with self._database.read() as connection:
-            return [(row.name, row.next_run_at) for row in connection.execute(query)]
+            return [
+                Due(name, due_at, missed=is_missed(codec.load_rule(spec), due_at, now))
+                for name, spec, due_at, now in connection.execute(query)
+            ]
 
     def advance(self, name: str, due_at: float) -> bool:
         """Move a rule on from the instant that it was due at; False when somebody else did.
@@ -131,10 +144,18 @@ class RuleStore:
         """
 
         def work(connection: Connection) -> bool:
+            spec = connection.execute(
+                select(rules.c.spec)
+                .where(rules.c.name == name, rules.c.next_run_at == due_at)
+                .with_for_update()
+            ).scalar_one_or_none()
+            if spec is None:
+                return False
+            following = next_run(codec.load_rule(spec).trigger, database_now(connection))
             changed = connection.execute(
                 update(rules)
                 .where(rules.c.name == name, rules.c.next_run_at == due_at)
-                .values(next_run_at=now_epoch() + rules.c.every_seconds)
+                .values(next_run_at=following)
             )
             return changed.rowcount == 1
 

@@ -20,7 +20,7 @@ def store(database: Database) -> RuleStore:
 
 def claim(store: RuleStore) -> list[str]:
     """What a scheduler does with due rules, without the executions."""
-    return [name for name, due_at in store.due() if store.advance(name, due_at)]
+    return [due.rule for due in store.due() if store.advance(due.rule, due.due_at)]
 
 
 def test_a_rule_reads_back_as_it_was_written(store: RuleStore) -> None:

@@ -1,0 +1,157 @@
+"""Copies to one name from executions side by side: one goes first, others stand behind it or step back."""
+
+from __future__ import annotations
+
+from service.model.states import CopyState
+from service.model.work import CopyEnded, Counters
+from service.store.pauses import PauseStore
+from service.store.registries import RegistryStore
+from service.store.retention import RetentionStore
+from service.store.rules import RuleStore
+from service.store.tables import executions
+from tests.integration.store.builders import BOOT, Plot, a_rule, an_endpoint, selected
+
+
+def tags(plot: Plot, *names: str, rule: str = "fleet") -> str:
+    """A running execution of single tags, compared."""
+    references = [("team/app", name) for name in names]
+    identity = plot.executions.create_tags(a_rule(rule), references).id
+    assert plot.plans.begin(identity, "planner")
+    assert plot.plans.only(identity) == {"team/app": names}
+    plot.plans.add_repositories(identity, ["team/app"], cursor="", done=True)
+    plot.page(identity, [selected(name, destination_reference=f"{rule}-{name}") for name in names])
+    plot.plans.finish(identity)
+    return identity
+
+
+def states(plot: Plot, execution: str) -> list[str]:
+    return [copy.state.value for copy in plot.executions.copies(execution)]
+
+
+def eligible(plot: Plot) -> list[str]:
+    return [item.execution for item in plot.dispatching.eligible("local", 9)]
+
+
+def test_executions_of_tags_run_beside_the_full_one_and_each_other(plot: Plot) -> None:
+    full = plot.execution()
+
+    one = plot.executions.create_tags(a_rule(), [("team/app", "v1")])
+    two = plot.executions.create_tags(a_rule(), [("team/app", "v2"), ("team/app", "v2")])
+
+    assert len({full, one.id, two.id}) == 3
+    assert plot.executions.create(a_rule(), trigger="api").id == full
+    assert plot.plans.only(full) is None
+    assert plot.plans.only(two.id) == {"team/app": ("v2",)}
+    again = plot.executions.create_tags(a_rule(), [("team/app", "v3")], idempotency_key="k")
+    assert plot.executions.create_tags(a_rule(), [("x", "y")], idempotency_key="k") == again
+
+
+def test_what_an_event_asks_for_goes_before_the_backfill_of_its_rule(plot: Plot) -> None:
+    plot.planned("v1", "v2")
+    event = tags(plot, "v3")
+
+    assert eligible(plot)[0] == event
+    assert [item.execution for item in plot.dispatching.eligible("local", 9, urgent=True)] == [
+        event
+    ]
+    assert plot.dispatching.urgent_plannings([event]) == {event}
+
+
+def test_a_pending_copy_of_the_backfill_stands_behind_the_event_s(plot: Plot) -> None:
+    full = plot.planned("v1", "v2")
+    event = tags(plot, "v1")
+
+    assert sorted(eligible(plot)) == sorted([event, full])  # v1 of the full one waits
+    (work,) = plot.state.begin(
+        plot.dispatching.dispatch(plot.dispatching.eligible("local", 9, urgent=True)), BOOT
+    )
+    plot.state.post([CopyEnded(work, CopyState.COPIED, Counters(), digest=work.digest)])
+    assert eligible(plot) == [full, full]
+    taken = plot.state.begin(plot.dispatching.dispatch(plot.dispatching.eligible("local", 9)), BOOT)
+    assert sorted(one.late for one in taken) == [False, True]
+
+
+def test_an_event_stands_behind_what_is_under_way_and_the_newest_event_only(plot: Plot) -> None:
+    (running,) = plot.running("v1")
+    first = tags(plot, "v1")
+    second = tags(plot, "v1")
+
+    assert states(plot, first) == ["skipped"]
+    assert eligible(plot) == []
+    plot.state.post([CopyEnded(running, CopyState.COPIED, Counters(), digest=running.digest)])
+    assert eligible(plot) == [second]
+
+
+def test_other_names_and_other_rules_do_not_wait(plot: Plot) -> None:
+    plot.running("v1")
+    other = tags(plot, "v2")
+    another_rule = tags(plot, "v1", rule="other")
+
+    assert sorted(eligible(plot)) == sorted([other, another_rule])
+
+
+def test_a_paused_rule_keeps_its_work_and_sends_none(plot: Plot) -> None:
+    rules, pauses = RuleStore(plot.database), PauseStore(plot.database)
+    rules.put(a_rule(every=3600.0), document={})
+    execution = plot.planned("v1", "v2")
+    (first, *_) = plot.dispatching.dispatch(plot.dispatching.eligible("local", 1))
+    waiting = plot.executions.create_tags(a_rule(), [("team/app", "v9")]).id
+
+    pauses.pause_rule("fleet")
+    pauses.pause_rule("fleet")
+
+    assert rules.due() == []
+    assert eligible(plot) == []
+    assert plot.state.begin([first], BOOT) == []  # what stood in the queue was taken back
+    assert not plot.state.holds(first)
+    assert waiting not in plot.dispatching.unplanned(-1)
+    pauses.resume_rule("fleet")
+    assert eligible(plot) == [execution, execution]
+    assert waiting in plot.dispatching.unplanned(-1)
+    assert [due.rule for due in rules.due()] == ["fleet"]
+
+
+def test_copies_from_and_to_a_paused_registry_wait(plot: Plot) -> None:
+    registries, pauses = RegistryStore(plot.database, None), PauseStore(plot.database)
+    for name in ("east", "west"):
+        registries.put(an_endpoint(name), document={})
+    execution = plot.planned("v1")
+    for name in ("east", "west"):
+        pauses.pause_registry(name)
+        assert eligible(plot) == []
+        assert registries.get(name).paused_at is not None
+        pauses.resume_registry(name)
+        assert eligible(plot) == [execution]
+
+
+def test_the_newest_executions_of_each_rule_are_kept(plot: Plot) -> None:
+    ended = []
+    for number in range(4):
+        (work,) = plot.running(f"v{number}")
+        plot.state.post([CopyEnded(work, CopyState.COPIED, Counters(), digest=work.digest)])
+        ended.append(work.execution)
+        assert [one.execution for one in plot.dispatching.end_executions()] == [work.execution]
+    open_one = plot.execution()
+    other = plot.execution("other")
+
+    assert RetentionStore(plot.database).sweep(2) == 2
+    assert RetentionStore(plot.database).sweep(2) == 0
+
+    kept = [record.id for record in plot.executions.list()]
+    assert kept == [other, open_one, *reversed(ended[2:])]
+
+
+def test_a_deadline_stops_an_execution_and_says_so(plot: Plot) -> None:
+    plot.planned("v1", deadline_seconds=3600.0)
+    (work,) = plot.state.begin(
+        plot.dispatching.dispatch(plot.dispatching.eligible("local", 9)), BOOT
+    )
+    assert plot.executions.overdue() == []
+    plot.ago(executions, "deadline_at", 3601)
+
+    assert plot.executions.overdue() == [work.execution]
+    plot.executions.request_stop(work.execution, reason="its deadline ran out")
+    assert not plot.state.holds(work.ref)
+    plot.dispatching.end_executions()
+    record = plot.executions.get(work.execution)
+    assert (record.state, record.reason) == ("stopped", "its deadline ran out")
