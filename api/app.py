@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from flask import Flask, Response, request
 
-from api import pages
+from api import hooks, pages
 from api.auth import require_token
 from api.bodies import MAX_BODY
 from api.context import KEY, ApiContext
 from api.problems import report_problems
 from api.v1 import executions, health, registries, rules, tokens
+from api.v1 import hooks as registry_hooks
 from service.bootstrap import Services
 from service.model.ports import Publisher
 
@@ -42,7 +43,7 @@ def create_app(
     require_token(app)
     report_problems(app)
     app.after_request(_harden)
-    for resource in (registries, rules, executions, tokens, health, pages):
+    for resource in (registries, registry_hooks, rules, executions, tokens, health, hooks, pages):
         app.register_blueprint(resource.blueprint)
     pages.make_document(app)
     return app

@@ -14,6 +14,7 @@ import click
 
 from api.cli import exits
 from api.cli.connection import Connection, connect
+from api.cli.hooks import hook
 from api.cli.progress import size
 
 DATA = click.option(
@@ -80,6 +81,9 @@ def revoke_token(name: str, data: Path | None) -> None:
 @click.group()
 def registries() -> None:
     """See to where images come from and go to."""
+
+
+registries.add_command(hook)
 
 
 @registries.command("ls")

@@ -11,6 +11,7 @@ from typing import Any
 
 from service.bootstrap import Services, open_services
 from service.settings import Settings
+from service.store.keyring import write_new_key
 from service.store.schema import create_or_upgrade
 from tests.support.processes import ManagedProcess, free_port
 
@@ -23,8 +24,11 @@ class ApiProcess:
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self.settings = Settings(
-            database_url=f"sqlite:///{folder}/transship.db", listen=f"127.0.0.1:{self.port}"
+            database_url=f"sqlite:///{folder}/transship.db",
+            listen=f"127.0.0.1:{self.port}",
+            secret_key_file=str(folder / "keys"),
         )
+        write_new_key(folder / "keys")
         self.services: Services = open_services(self.settings, check=False)
         create_or_upgrade(self.services.database)
         self.token, _ = self.services.tokens.create("admin", "admin")

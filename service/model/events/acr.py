@@ -12,6 +12,7 @@ from service.model.events.values import (
     RegistryEvent,
     at,
     delivery,
+    is_elsewhere,
     key_of,
     read,
     word,
@@ -49,7 +50,7 @@ def parse(headers: Headers, body: bytes, host: str = "") -> Delivery:
 def _bare(item: Any, host: str) -> RegistryEvent:
     event = one(item)
     action = _ACTIONS.get(word(item, "action"), event.action)
-    if _is_elsewhere(item, host):
+    if is_elsewhere(host, word(item, "request", "host").lower(), _DOMAIN):
         action = Action.OTHER
     return RegistryEvent(action, event.repository, event.tag, event.digest, event.key, event.ours)
 
@@ -58,7 +59,7 @@ def _of_grid(item: Any, host: str) -> RegistryEvent:
     data = at(item, "data")
     event = one(data)
     action = _GRID.get(word(item, "eventType"), Action.OTHER)
-    if _is_elsewhere(data, host):
+    if is_elsewhere(host, word(data, "request", "host").lower(), _DOMAIN):
         action = Action.OTHER
     return RegistryEvent(
         action,
@@ -68,8 +69,3 @@ def _of_grid(item: Any, host: str) -> RegistryEvent:
         key_of(word(item, "id")) or event.key,
         event.ours,
     )
-
-
-def _is_elsewhere(item: Any, host: str) -> bool:
-    said = word(item, "request", "host").lower()
-    return host.endswith(_DOMAIN) and said.endswith(_DOMAIN) and said != host

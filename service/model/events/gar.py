@@ -12,6 +12,7 @@ from service.model.events.values import (
     Headers,
     RegistryEvent,
     delivery,
+    is_elsewhere,
     key_of,
     read,
     split_image,
@@ -35,8 +36,7 @@ def parse(headers: Headers, body: bytes, host: str = "") -> Delivery:
     action = _ACTIONS.get(word(event, "action"), Action.OTHER)
     tag_host, tag_repository, tag, _ = split_image(word(event, "tag"))
     digest_host, digest_repository, _, digest = split_image(word(event, "digest"))
-    there = tag_host or digest_host
-    if host and there and there != host:
+    if is_elsewhere(host, tag_host or digest_host, ".pkg.dev", "gcr.io"):
         action = Action.OTHER
     key = key_of(word(document, "message", "messageId") or word(document, "message", "message_id"))
     repository = tag_repository or digest_repository

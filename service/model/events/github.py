@@ -15,6 +15,7 @@ from service.model.events.values import (
     RegistryEvent,
     at,
     delivery,
+    is_elsewhere,
     key_of,
     read,
     split_image,
@@ -37,7 +38,7 @@ def parse(headers: Headers, body: bytes, host: str = "") -> Delivery:
         return Delivery(ignored=1)
     version = at(package, "package_version")
     there, repository, url_tag, _ = split_image(word(version, "package_url"))
-    if not _is_container(package, version) or (there and host and there != host):
+    if not _is_container(package, version) or is_elsewhere(host, there, "ghcr.io"):
         return Delivery(ignored=1)
     if not repository:
         repository = f"{word(package, 'namespace')}/{word(package, 'name')}".lower()

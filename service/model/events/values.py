@@ -146,3 +146,12 @@ def split_image(text: str) -> tuple[str, str, str, str]:
         return "", "", "", ""
     repository, _, tag = path.partition(":")
     return host.lower(), repository, tag, digest
+
+
+def is_elsewhere(host: str, said: str, *domains: str) -> bool:
+    """Whether an event is of another registry than `host`: judged among the provider's own names.
+
+    A registry that is reached by a name of somebody's own cannot be told apart, and is not.
+    """
+    both = (host, said)
+    return host != said and all(one.endswith(domains) for one in both)

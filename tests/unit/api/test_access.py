@@ -11,12 +11,20 @@ READ = {None: 401, "viewer": 200, "operator": 200, "admin": 200}
 OPERATE = {None: 401, "viewer": 403, "operator": 200, "admin": 200}
 ADMINISTER = {None: 401, "viewer": 403, "operator": 403, "admin": 200}
 OPEN = {None: 200, "viewer": 200, "operator": 200, "admin": 200}
+HOOK = {None: 401, "viewer": 401, "operator": 401, "admin": 401}  # its own secret, no token
 
 TABLE = {
     ("GET", "/api/v1/registries"): (READ, None),
     ("GET", "/api/v1/registries/{name}"): (READ, None),
     ("PUT", "/api/v1/registries/{name}"): (ADMINISTER, EAST),
     ("DELETE", "/api/v1/registries/{name}"): (ADMINISTER, None),
+    ("GET", "/api/v1/registries/{name}/hook"): (OPERATE, None),
+    ("PUT", "/api/v1/registries/{name}/hook"): (ADMINISTER, None),
+    ("POST", "/api/v1/registries/{name}/hook/rotation"): (ADMINISTER, None),
+    ("DELETE", "/api/v1/registries/{name}/hook/previous"): (ADMINISTER, None),
+    ("DELETE", "/api/v1/registries/{name}/hook"): (ADMINISTER, None),
+    ("POST", "/hooks/{provider}/{registry}"): (HOOK, {}),
+    ("POST", "/hooks/{provider}/{registry}/{token}"): (HOOK, {}),
     ("GET", "/api/v1/rules"): (READ, None),
     ("GET", "/api/v1/rules/{name}"): (READ, None),
     ("PUT", "/api/v1/rules/{name}"): (OPERATE, FLEET),
@@ -51,6 +59,7 @@ def test_route_answers_each_role_as_the_table_says(
     method, path = row
     expected, body = TABLE[row]
     fleet.put("/api/v1/registries/spare", EAST)
+    fleet.put("/api/v1/registries/spare/hook", {})
     run = fleet.post("/api/v1/rules/fleet/executions").get_json()["id"]
     if path.endswith("/events"):
         fleet.app.extensions["transship"].closing.set()

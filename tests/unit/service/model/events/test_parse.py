@@ -168,7 +168,7 @@ def test_keys_tell_events_apart_and_repeat_with_the_event() -> None:
         ("acr/push", "myregistry.azurecr.io", "other.azurecr.io"),
         ("acr/push-eventgrid", "myregistry.azurecr.io", "other.azurecr.io"),
         ("gar/push", "us-east1-docker.pkg.dev", "europe-docker.pkg.dev"),
-        ("ghcr/push", "ghcr.io", "ghcr.example"),
+        ("ghcr/push", "ghcr.io", "containers.ghcr.io"),
     ],
 )
 def test_event_of_another_registry_is_ignored(
