@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import itertools
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from sqlalchemy import select
 from service.model.events.signing import sign
 from service.store.tables_events import registry_events
 from tests.support.api_process import ApiProcess
+from tests.support.transship import clean_environment, transship
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/events"
 MIB = 1 << 20
@@ -333,3 +335,29 @@ def test_secret_is_in_no_log(hook: Hook) -> None:
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
 def test_other_methods_are_405(hook: Hook, method: str) -> None:
     assert hook.server.ask(method, f"/hooks/distribution/{hook.registry}")[0] == 405
+
+
+def test_command_makes_shows_rotates_and_removes_the_hook(server: ApiProcess) -> None:
+    server.ask("PUT", "/api/v1/registries/cli", {"url": "https://quay.io"})
+    environment = {
+        **clean_environment(),
+        "TRANSSHIP_URL": f"http://127.0.0.1:{server.port}",
+        "TRANSSHIP_TOKEN": server.token,
+    }
+
+    def run(*words: str) -> str:
+        done = transship("registries", "hook", "cli", *words, environment=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    made = run()
+    [secret] = set(re.findall(r"tsh_\S+", made.partition("(")[0].partition("secret ")[2]))
+    assert f"/hooks/quay/cli/{secret}" in made
+    assert "Push to Repository" in made
+    assert secret not in run()
+    rotated = json.loads(run("--rotate", "--json", "--provider", "harbor"))
+    assert (rotated["provider"], rotated["previous"]) == ("harbor", True)
+    assert server.services.hooks.secrets("cli") == [rotated["secret"], secret]
+    assert "the one before holds" not in run("--retire")
+    assert run("--remove") == ""
+    assert server.services.hooks.secrets("cli") == []
