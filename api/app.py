@@ -9,7 +9,17 @@ from api.auth import require_token
 from api.bodies import MAX_BODY
 from api.context import KEY, ApiContext
 from api.problems import report_problems
-from api.v1 import executions, health, registries, rules, tokens
+from api.v1 import (
+    audit,
+    executions,
+    health,
+    projects,
+    registries,
+    rules,
+    secrets,
+    tokens,
+    webhooks,
+)
 from api.v1 import hooks as registry_hooks
 from service.bootstrap import Services
 from service.model.ports import Publisher
@@ -43,7 +53,20 @@ def create_app(
     require_token(app)
     report_problems(app)
     app.after_request(_harden)
-    for resource in (registries, registry_hooks, rules, executions, tokens, health, hooks, pages):
+    for resource in (
+        registries,
+        registry_hooks,
+        rules,
+        executions,
+        projects,
+        secrets,
+        tokens,
+        audit,
+        webhooks,
+        health,
+        hooks,
+        pages,
+    ):
         app.register_blueprint(resource.blueprint)
     pages.make_document(app)
     return app

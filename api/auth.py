@@ -10,24 +10,30 @@ import re
 
 from flask import Flask, current_app, g, request
 
-from api.context import services
-from api.operations import operation_of
+from api import changes
+from api.context import context, services
+from api.operations import Operation, operation_of
 from api.problems import Problem
 from service.store.tokens import ROLES, TokenRecord
 
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9._~+/-]{1,256}=*)")
 
 
-def authorize(actor: TokenRecord, role: str | None) -> bool:
-    """Whether the actor's role reaches the one that is asked for; admin > operator > viewer."""
-    if role is None or role not in ROLES or actor.role not in ROLES:
+def authorize(actor: TokenRecord, needed: Operation | None) -> bool:
+    """Whether the actor's role and scope reach what is asked for; admin > operator > viewer."""
+    role = needed.role if needed else None
+    if needed is None or role not in ROLES or actor.role not in ROLES:
+        return False
+    if needed.platform and actor.project is not None:
         return False
     return ROLES.index(actor.role) >= ROLES.index(role)
 
 
 def require_token(app: Flask) -> None:
-    """Have every request under /api judged before its view runs."""
+    """Have every request under /api judged before its view runs, and its change written down."""
     app.before_request(_judge)
+    app.teardown_request(_let_go)
 
 
 def _judge() -> None:
@@ -35,17 +41,31 @@ def _judge() -> None:
         return
     actor = _actor()
     g.actor = actor
+    g.admitted = context().throttle.admit(actor.name)
     if request.routing_exception is not None:
         return  # unknown path or method: known callers are told so
-    view = current_app.view_functions[request.endpoint or ""]
-    described = operation_of(view)
-    role = described.role if described else None
-    if not authorize(actor, role):
-        raise Problem(
-            403,
-            "forbidden",
-            f"the token {actor.name!r} has the role {actor.role}, this needs {role or 'more'}",
+    needed = operation_of(current_app.view_functions[request.endpoint or ""])
+    if not authorize(actor, needed):
+        raise Problem(403, "forbidden", _refusal(actor, needed))
+    if request.method not in _SAFE:
+        changes.begin(actor)
+
+
+def _refusal(actor: TokenRecord, needed: Operation | None) -> str:
+    if needed is not None and needed.platform and actor.project is not None:
+        return (
+            f"the token {actor.name!r} belongs to the project {actor.project}, "
+            "this is for the whole platform"
         )
+    role = needed.role if needed else None
+    return f"the token {actor.name!r} has the role {actor.role}, this needs {role or 'more'}"
+
+
+def _let_go(_error: BaseException | None) -> None:
+    changes.forget()
+    admitted = g.pop("admitted", None)
+    if admitted is not None:
+        admitted.release()
 
 
 def _actor() -> TokenRecord:
@@ -53,6 +73,7 @@ def _actor() -> TokenRecord:
     match = _BEARER.fullmatch(request.headers.get("Authorization", ""))
     actor = services().tokens.verify(match[1]) if match else None
     if actor is None:
+        context().guesses.spend(request.remote_addr or "")
         raise Problem(
             401,
             "unauthenticated",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from flask import current_app
 
+from api.throttle import Guesses, Throttle
 from service.bootstrap import Services
 from service.model.ports import Publisher
 
@@ -24,6 +25,12 @@ class ApiContext:
         default_factory=lambda: threading.BoundedSemaphore(16)
     )
     closing: threading.Event = field(default_factory=threading.Event)
+    throttle: Throttle = field(init=False)
+    guesses: Guesses = field(default_factory=Guesses)
+
+    def __post_init__(self) -> None:
+        settings = self.services.settings
+        self.throttle = Throttle(settings.api_requests_per_second, settings.api_concurrency)
 
 
 def context() -> ApiContext:

@@ -16,7 +16,7 @@ _ATTRIBUTE = "__transship_operation__"
 class Operation:
     """One operation: who may call it, what goes in, what comes out.
 
-    `role` None means that no token is asked for. `query` maps a parameter to its description;
+    `role` None means that no token is asked for; `platform`: only tokens without a project. `query` maps a parameter to its description;
     `results` maps status codes to a description and, where there is one, the answer's schema.
     """
 
@@ -28,6 +28,7 @@ class Operation:
     headers: Mapping[str, str] = field(default_factory=dict)
     media_type: str = "application/json"
     paged: bool = False
+    platform: bool = False
 
 
 def operation(

@@ -6,13 +6,18 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from api.schemas.governance import effective_project, effective_webhook
 from api.schemas.registry import effective_registry
 from api.schemas.rule import effective_rule
 from service.replication import report
+from service.store.audit import AuditRecord, Verdict
 from service.store.executions import CopyRecord, ExecutionRecord, ExecutionStore, Totals
+from service.store.projects import StoredProject
 from service.store.registries import StoredRegistry
 from service.store.rules import StoredRule
+from service.store.secrets import SecretRecord
 from service.store.tokens import TokenRecord
+from service.store.webhooks import Delivery, StoredWebhook
 
 
 def instant(seconds: float | None) -> str | None:
@@ -34,6 +39,7 @@ def registry(stored: StoredRegistry) -> dict[str, Any]:
     return {
         **written,
         "effective": effective,
+        "set": stored.set,
         "version": stored.version,
         "created_at": instant(stored.created_at),
         "updated_at": instant(stored.updated_at),
@@ -45,6 +51,7 @@ def rule(stored: StoredRule) -> dict[str, Any]:
     return {
         **stored.document,
         "effective": effective_rule(stored.rule),
+        "set": stored.set,
         "version": stored.version,
         "next_run_at": instant(stored.next_run_at),
         "created_at": instant(stored.created_at),
@@ -58,6 +65,8 @@ def execution(record: ExecutionRecord) -> dict[str, Any]:
     return {
         "id": record.id,
         "rule": record.rule,
+        "project": record.project,
+        "kind": record.kind,
         "trigger": record.trigger,
         "state": record.state.value,
         "reason": record.reason,
@@ -117,7 +126,90 @@ def token(record: TokenRecord) -> dict[str, Any]:
     """Return what is known of a token."""
     return {
         "name": record.name,
+        "id": record.id,
         "role": record.role,
+        "project": record.project,
+        "expires_at": instant(record.expires_at),
         "created_at": instant(record.created_at),
         "revoked_at": instant(record.revoked_at),
+    }
+
+
+def project(stored: StoredProject) -> dict[str, Any]:
+    """Return a project: what was written, defaults under `effective`."""
+    return {
+        **stored.document,
+        "effective": effective_project(stored.project),
+        "set": stored.set,
+        "version": stored.version,
+        "created_at": instant(stored.created_at),
+        "updated_at": instant(stored.updated_at),
+    }
+
+
+def secret(record: SecretRecord) -> dict[str, Any]:
+    """Return what is known of a secret."""
+    return {
+        "name": record.name,
+        "set": True,
+        "hosts": list(record.hosts),
+        "version": record.version,
+        "created_at": instant(record.created_at),
+        "updated_at": instant(record.updated_at),
+    }
+
+
+def webhook(stored: StoredWebhook) -> dict[str, Any]:
+    """Return a webhook: what was written, its secret as {"set": bool}."""
+    return {
+        **stored.document,
+        "secret": {"set": stored.secret_set},
+        "effective": effective_webhook(stored.wanted),
+        "version": stored.version,
+        "created_at": instant(stored.created_at),
+        "updated_at": instant(stored.updated_at),
+    }
+
+
+def delivery(record: Delivery) -> dict[str, Any]:
+    """Return one event on its way to a webhook."""
+    return {
+        "id": record.id,
+        "webhook": record.webhook,
+        "event": record.event,
+        "state": record.state,
+        "attempts": record.attempts,
+        "status": record.status,
+        "reason": record.reason,
+        "created_at": instant(record.created_at),
+        "ended_at": instant(record.ended_at),
+        "next_at": instant(record.next_at),
+    }
+
+
+def audit(record: AuditRecord) -> dict[str, Any]:
+    """Return one row of the audit log."""
+    change = record.change
+    return {
+        "seq": record.seq,
+        "at": instant(record.at),
+        "actor": change.actor,
+        "action": change.action,
+        "kind": change.kind,
+        "name": change.name,
+        "project": change.project,
+        "before": None if change.before is None else dict(change.before),
+        "after": None if change.after is None else dict(change.after),
+        "hash": record.hash,
+    }
+
+
+def verdict(found: Verdict) -> dict[str, Any]:
+    """Return what a look at the whole audit log came to."""
+    return {
+        "whole": found.broken is None,
+        "rows": found.rows,
+        "head": found.head,
+        "broken": found.broken,
+        "reason": found.reason,
     }

@@ -58,7 +58,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load(self) -> Flask:
         """Open the services in the worker, after the fork, and return the application."""
         services = open_services(self._settings)
-        publisher = QueuePublisher(services.redis, self._settings.region) if self._settings.redis_url else None
+        publisher = (
+            QueuePublisher(services.redis, self._settings.region)
+            if self._settings.redis_url
+            else None
+        )
         return create_app(services, publisher)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from marshmallow import RAISE, Schema, fields, validate
 
 from api.schemas.common import StrictSchema
-from api.schemas.fields import Choice, Name
+from api.schemas.governance import ProjectSchema, WebhookSchema
 from api.schemas.registry import RegistrySchema
 from api.schemas.rule import RuleSchema
 from service.model.states import CopyState, ExecutionState
@@ -33,6 +33,7 @@ class RegistryAnswerSchema(RegistrySchema):
     """A registry as written, secrets as {"set": bool}, with its defaults under `effective`."""
 
     effective = fields.Nested(RegistrySchema, required=True)
+    set = fields.String(allow_none=True, required=True)
     version = fields.Integer(required=True)
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
@@ -42,6 +43,7 @@ class RuleAnswerSchema(RuleSchema):
     """A rule as written, with its defaults under `effective`."""
 
     effective = fields.Nested(RuleSchema, required=True)
+    set = fields.String(allow_none=True, required=True)
     version = fields.Integer(required=True)
     next_run_at = fields.DateTime(allow_none=True, required=True)
     created_at = fields.DateTime(required=True)
@@ -85,6 +87,8 @@ class ExecutionSchema(AnswerSchema):
 
     id = fields.String(required=True)
     rule = fields.String(required=True)
+    project = fields.String(required=True)
+    kind = fields.String(required=True, metadata={"example": "full"})
     trigger = fields.String(required=True)
     state = fields.String(
         required=True, validate=validate.OneOf([state.value for state in ExecutionState])
@@ -131,18 +135,16 @@ class CopySchema(AnswerSchema):
     updated_at = fields.DateTime(required=True)
 
 
-class NewTokenSchema(StrictSchema):
-    """A token to be made."""
-
-    name = Name(required=True)
-    role = Choice(*ROLES, required=True)
-
-
 class TokenSchema(AnswerSchema):
     """What is known of a token; its text is shown once, when it is made."""
 
     name = fields.String(required=True)
+    id = fields.String(
+        required=True, metadata={"description": "what its text begins with, after tsp_"}
+    )
     role = fields.String(required=True, validate=validate.OneOf(ROLES))
+    project = fields.String(allow_none=True, required=True)
+    expires_at = fields.DateTime(allow_none=True, required=True)
     created_at = fields.DateTime(required=True)
     revoked_at = fields.DateTime(allow_none=True, required=True)
     token = fields.String()
@@ -206,3 +208,139 @@ class TokenPageSchema(AnswerSchema):
 
     items = fields.List(fields.Nested(TokenSchema), required=True)
     next = fields.String(allow_none=True, required=True)
+
+
+class EffectiveProjectSchema(ProjectSchema):
+    """A project with its defaults; `everything`: nobody has written the default project yet."""
+
+    everything = fields.Boolean()
+
+
+class ProjectAnswerSchema(ProjectSchema):
+    """A project as written, with its defaults under `effective`; version 0 is the unwritten default."""
+
+    effective = fields.Nested(EffectiveProjectSchema, required=True)
+    set = fields.String(allow_none=True, required=True)
+    version = fields.Integer(required=True)
+    created_at = fields.DateTime(allow_none=True, required=True)
+    updated_at = fields.DateTime(allow_none=True, required=True)
+
+
+class ProjectPageSchema(AnswerSchema):
+    """One page of projects."""
+
+    items = fields.List(fields.Nested(ProjectAnswerSchema), required=True)
+    next = fields.String(allow_none=True, required=True)
+
+
+class SecretSchema(AnswerSchema):
+    """What is known of a secret; its value never comes out again."""
+
+    name = fields.String(required=True)
+    set = fields.Boolean(required=True)
+    hosts = fields.List(fields.String(), required=True)
+    version = fields.Integer(required=True)
+    created_at = fields.DateTime(required=True)
+    updated_at = fields.DateTime(required=True)
+
+
+class SecretPageSchema(AnswerSchema):
+    """One page of secrets."""
+
+    items = fields.List(fields.Nested(SecretSchema), required=True)
+    next = fields.String(allow_none=True, required=True)
+
+
+class KeptSecretSchema(AnswerSchema):
+    """A secret in an answer: whether there is one."""
+
+    set = fields.Boolean(required=True)
+
+
+class EffectiveWebhookSchema(WebhookSchema):
+    """A webhook with its defaults."""
+
+    class Meta(WebhookSchema.Meta):
+        """The secret does not come out."""
+
+        exclude = ("secret",)
+
+
+class WebhookAnswerSchema(WebhookSchema):
+    """A webhook as written, its secret as {"set": bool}, with its defaults under `effective`."""
+
+    class Meta(WebhookSchema.Meta):
+        """The secret does not come out."""
+
+        exclude = ("secret",)
+
+    effective = fields.Nested(EffectiveWebhookSchema, required=True)
+    secret_ = fields.Nested(KeptSecretSchema, required=True, data_key="secret")
+    version = fields.Integer(required=True)
+    created_at = fields.DateTime(required=True)
+    updated_at = fields.DateTime(required=True)
+
+
+class WebhookPageSchema(AnswerSchema):
+    """One page of webhooks."""
+
+    items = fields.List(fields.Nested(WebhookAnswerSchema), required=True)
+    next = fields.String(allow_none=True, required=True)
+
+
+class DeliverySchema(AnswerSchema):
+    """One event on its way to a webhook; every attempt has the same id."""
+
+    id = fields.String(required=True)
+    webhook = fields.String(required=True)
+    event = fields.String(required=True, metadata={"example": "execution.failed"})
+    state = fields.String(
+        required=True, validate=validate.OneOf(["pending", "delivered", "failed"])
+    )
+    attempts = fields.Integer(required=True)
+    status = fields.Integer(
+        allow_none=True, required=True, metadata={"description": "of the last answer"}
+    )
+    reason = fields.String(required=True)
+    created_at = fields.DateTime(required=True)
+    ended_at = fields.DateTime(allow_none=True, required=True)
+    next_at = fields.DateTime(allow_none=True, required=True)
+
+
+class DeliveryPageSchema(AnswerSchema):
+    """One page of deliveries, the newest first."""
+
+    items = fields.List(fields.Nested(DeliverySchema), required=True)
+    next = fields.String(allow_none=True, required=True)
+
+
+class AuditSchema(AnswerSchema):
+    """One change: who did what to which object; before and after are without secrets."""
+
+    seq = fields.Integer(required=True)
+    at = fields.DateTime(required=True)
+    actor = fields.String(required=True, metadata={"description": "the token's name"})
+    action = fields.String(required=True)
+    kind = fields.String(required=True)
+    name = fields.String(required=True)
+    project = fields.String(required=True)
+    before = fields.Dict(allow_none=True, required=True)
+    after = fields.Dict(allow_none=True, required=True)
+    hash = fields.String(required=True)
+
+
+class AuditPageSchema(AnswerSchema):
+    """One page of the audit log, the newest first."""
+
+    items = fields.List(fields.Nested(AuditSchema), required=True)
+    next = fields.String(allow_none=True, required=True)
+
+
+class VerdictSchema(AnswerSchema):
+    """Whether the audit log is whole; `head` is the last row's hash, worth keeping elsewhere."""
+
+    whole = fields.Boolean(required=True)
+    rows = fields.Integer(required=True)
+    head = fields.String(required=True)
+    broken = fields.Integer(allow_none=True, required=True)
+    reason = fields.String(required=True)

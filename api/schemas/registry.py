@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from dataclasses import fields as fields_of
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -14,10 +15,12 @@ from api.schemas.fields import Choice, Flag, Items, Judged, Name, Text, Told, Wh
 from service.errors import InvalidInput
 from service.model.endpoint import CredentialSpec, Limits, RegistryEndpoint, TLSOptions
 from service.model.reference import validate_host
+from service.settings import Settings
 
 _VARIABLES = "TRANSSHIP_SECRET_"
+_OURS = frozenset(f"TRANSSHIP_{item.name.upper()}" for item in fields_of(Settings))
 _MASKS = frozenset("*•.xX")
-_SOURCES = ("password", "password_env", "password_file", "docker_config")
+_SOURCES = ("password", "password_env", "password_file", "secret", "docker_config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class Password(Text):
 
 
 def _secret_variable(name: str) -> str:
-    if not name.startswith(_VARIABLES) or not name.isidentifier():
+    if not name.startswith(_VARIABLES) or not name.isidentifier() or name in _OURS:
         raise InvalidInput(
             f"{name[:80]!r} is not a variable that may hold a secret",
             hint=f"its name begins with {_VARIABLES}",
@@ -93,13 +96,13 @@ class CredentialsSchema(StrictSchema):
     """Where the credential comes from; none of the sources means anonymous."""
 
     absent: ClassVar[Mapping[str, str]] = {
-        "secret": "use password_env or password_file",
-        "keyless": "use password_env or password_file",
+        "keyless": "use password_env, password_file or secret",
     }
     username = Text(longest=256)
     password = Password()
     password_env = Judged(_secret_variable, longest=128)
     password_file = Text()
+    secret = Name()
     docker_config = Flag()
 
     @validates_schema
@@ -118,18 +121,22 @@ class CredentialsSchema(StrictSchema):
             raise invalid("has a username and no password", "give password_env or password_file")
 
 
+class KeptPassword(Password):
+    """In a file, which holds no secrets, only the sign that a stored password stays."""
+
+    def judge(self, value: str) -> str:
+        """Refuse every text."""
+        del value
+        raise invalid(
+            "a file holds no secrets",
+            'use password_env, password_file or secret; {"set": true} keeps a stored one',
+        )
+
+
 class FileCredentialsSchema(CredentialsSchema):
     """Credentials in a file, where a password has no place."""
 
-    absent: ClassVar[Mapping[str, str]] = {
-        **CredentialsSchema.absent,
-        "password": "a file holds no secrets: use password_env or password_file",
-    }
-
-    class Meta(CredentialsSchema.Meta):
-        """Without the password."""
-
-        exclude = ("password",)
+    password = KeptPassword()
 
 
 class TLSSchema(StrictSchema):
@@ -231,7 +238,7 @@ def effective_registry(endpoint: RegistryEndpoint) -> dict[str, Any]:
     """Return the endpoint with every default filled in, in the shape of the document."""
     spec = endpoint.credentials
     credentials: dict[str, Any] = {"username": spec.username} if spec.username else {}
-    for key in ("password_env", "password_file"):
+    for key in ("password_env", "password_file", "secret"):
         if getattr(spec, key):
             credentials[key] = getattr(spec, key)
     if spec.docker_config:

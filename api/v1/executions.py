@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, Response, json
@@ -20,7 +21,7 @@ from api.schemas.answers import (
     ExecutionPageSchema,
     NoBodySchema,
 )
-from api.v1.shared import answer
+from api.v1.shared import actor, answer, find_execution, is_own
 from service.errors import FieldProblem, InvalidFields, TransshipError
 from service.model.rule_check import suggest
 from service.model.states import CopyState, ExecutionState
@@ -37,7 +38,12 @@ KEEP_ALIVE_SECONDS = 15.0
     "List executions, the newest first",
     role="viewer",
     results={200: ("one page", ExecutionPageSchema)},
-    query={"rule": "only runs of this rule", "state": "only runs in this state"},
+    query={
+        "rule": "only runs of this rule",
+        "state": "only runs in this state",
+        "project": "only runs of rules of this project",
+        "since": "only runs that were created at this time or later, as RFC 3339",
+    },
     paged=True,
 )
 def list_executions() -> Response:
@@ -47,8 +53,16 @@ def list_executions() -> Response:
         state = single(given, "state")
         if state is not None:
             _check_states([state], [one.value for one in ExecutionState])
+        project = single(given, "project")
+        if project is not None and not is_own(project):
+            return []
         return services().executions.list(
-            rule=single(given, "rule"), state=state, after=after, limit=limit
+            rule=single(given, "rule"),
+            state=state,
+            project=project or actor().project,
+            since=moment(single(given, "since")),
+            after=after,
+            limit=limit,
         )
 
     return page(
@@ -57,7 +71,7 @@ def list_executions() -> Response:
         lambda record: record.id,
         render.execution,
         grammar=r"[0-9a-f]{24}",
-        filters=("rule", "state"),
+        filters=("rule", "state", "project", "since"),
     )
 
 
@@ -70,7 +84,7 @@ def list_executions() -> Response:
 def show_execution(identity: str) -> Response:
     """Answer one execution."""
     query(())
-    record = services().executions.get(identity)
+    record = find_execution(identity)
     return answer(render.execution_detail(record, services().executions))
 
 
@@ -84,7 +98,7 @@ def show_execution(identity: str) -> Response:
 )
 def list_copies(identity: str) -> Response:
     """Answer one page."""
-    services().executions.get(identity)
+    find_execution(identity)
 
     def fetch(after: str | None, limit: int, given: dict[str, list[str]]) -> list[CopyRecord]:
         states = given.get("state")
@@ -114,6 +128,7 @@ def list_copies(identity: str) -> Response:
 def stop_execution(identity: str) -> Response:
     """Begin to stop one execution; an ended one is answered as it is."""
     refuse_body()
+    find_execution(identity)
     record = executions.stop(services().executions, identity)
     return answer(render.execution_detail(record, services().executions), 202)
 
@@ -128,7 +143,7 @@ def stop_execution(identity: str) -> Response:
 def watch_execution(identity: str) -> Response:
     """Answer a stream that ends with the execution, or after an hour."""
     query(())
-    services().executions.get(identity)
+    find_execution(identity)
     surroundings = context()
     if not surroundings.stream_slots.acquire(blocking=False):
         raise Problem(
@@ -191,6 +206,23 @@ def _events(surroundings: ApiContext, identity: str) -> Iterator[str]:
 
 def _event(name: str, data: Any) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+def moment(text: str | None) -> float | None:
+    """Return the seconds since 1970 of an RFC 3339 time with its zone; raises InvalidFields."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text[:40])
+        seconds = found.timestamp() if found.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        seconds = None
+    if seconds is None:
+        problem = FieldProblem(
+            "since", f"{text[:40]!r} is no time", "write 2026-01-31T12:00:00Z, with the zone"
+        )
+        raise InvalidFields((problem,))
+    return seconds
 
 
 def _check_states(given: list[str], known: list[str]) -> None:

@@ -102,7 +102,10 @@ def retire_secret(name: str) -> Response:
 
 @blueprint.delete("")
 @operation(
-    "Take no more events of a registry", role="admin", results={204: ("it takes none", None)}
+    "Take no more events of a registry",
+    role="admin",
+    platform=True,
+    results={204: ("it takes none", None)},
 )
 def delete_hook(name: str) -> Response:
     """Forget a hook and its secrets."""

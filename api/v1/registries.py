@@ -8,18 +8,29 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from api import render
+from api import changes, render
 from api.bodies import read_json
 from api.context import services
 from api.operations import operation
 from api.pagination import page
 from api.schemas.answers import RegistryAnswerSchema, RegistryPageSchema
 from api.schemas.registry import RegistryInput, RegistrySchema, load_registry, written_registry
-from api.v1.shared import NAME, all_rules, answer, endpoints, named
+from api.v1.shared import (
+    NAME,
+    actor,
+    all_rules,
+    answer,
+    endpoints,
+    find_registry,
+    keep,
+    named,
+    sees_registry,
+    set_parameter,
+)
 from api.versions import expected_version
 from service.errors import Conflict, FieldProblem, InvalidFields, NotFoundInStore
 from service.model.endpoint import RegistryEndpoint
-from service.model.rule_check import check_rule
+from service.model.rule_check import check_rule, suggest
 from service.store.registries import StoredRegistry
 
 blueprint = Blueprint("registries", __name__, url_prefix="/api/v1/registries")
@@ -36,9 +47,15 @@ def list_registries() -> Response:
     """Answer one page."""
     return page(
         "registries",
-        lambda after, limit, _: services().registries.list(after, limit),
+        lambda after, limit, _: keep(
+            services().registries.list,
+            lambda stored: stored.endpoint.name,
+            lambda stored: sees_registry(stored.endpoint.name),
+            after,
+            limit,
+        ),
         lambda stored: stored.endpoint.name,
-        render.registry,
+        _shown,
         grammar=NAME,
     )
 
@@ -47,35 +64,55 @@ def list_registries() -> Response:
 @operation("Show a registry", role="viewer", results={200: ("the registry", RegistryAnswerSchema)})
 def show_registry(name: str) -> Response:
     """Answer one registry."""
-    stored = services().registries.get(name)
-    return answer(render.registry(stored), version=stored.version)
+    stored = find_registry(name)
+    return answer(_shown(stored), version=stored.version)
+
+
+def _shown(stored: StoredRegistry) -> dict[str, Any]:
+    """Return a registry; to a project without its credentials, which are the platform's."""
+    body = render.registry(stored)
+    if actor().project is None:
+        return body
+    body.pop("credentials", None)
+    return {**body, "effective": {**body["effective"], "credentials": {}}}
 
 
 @blueprint.put("/<name>")
 @operation(
     "Create or replace a registry",
     role="admin",
+    platform=True,
     body=RegistrySchema,
     results={
         200: ("replaced", RegistryAnswerSchema),
         201: ("created", RegistryAnswerSchema),
     },
     headers={"If-Match": "the ETag that was read", "If-None-Match": "* to create only"},
+    query={"set": "the set that the registry belongs to from now on"},
 )
 def put_registry(name: str) -> Response:
     """Save what was written, the password apart."""
+    owner = set_parameter()
     document = named(read_json(), name)
     loaded = load_registry(document)
     current = _find(name)
     expected = expected_version(current.version if current else None)
     _check_files(loaded.endpoint)
     _check_kept_password(loaded, current)
+    _check_secret(loaded.endpoint)
     _check_rules(loaded.endpoint)
+    written = written_registry(document)
+    changes.note(
+        action="replace" if current else "create",
+        before=current.document if current else None,
+        after={**written, "password": "set"} if loaded.password else written,
+    )
     stored = services().registries.put(
         loaded.endpoint,
-        document=written_registry(document),
+        document=written,
         secret=loaded.password,
         expected_version=expected,
+        set_name=owner,
     )
     body = render.registry(stored)
     if current is not None:
@@ -87,16 +124,17 @@ def put_registry(name: str) -> Response:
 @operation(
     "Forget a registry that no rule names",
     role="admin",
+    platform=True,
     results={204: ("forgotten", None)},
     headers={"If-Match": "the ETag that was read"},
 )
 def delete_registry(name: str) -> Response:
     """Forget one registry."""
-    current = services().registries.get(name)
+    current = find_registry(name)
     expected_version(current.version)
-    remaining = endpoints(services())
+    remaining = endpoints()
     remaining.pop(name, None)
-    for stored in all_rules(services()):
+    for stored in all_rules():
         if any(d.group in current.endpoint.groups for d in stored.rule.destinations if d.group):
             _refuse_broken(stored.rule.name, check_rule(stored.rule, remaining))
     services().registries.delete(name)
@@ -146,20 +184,37 @@ def _check_kept_password(loaded: RegistryInput, current: StoredRegistry | None) 
     why = ""
     if current is None or not current.secret_set:
         why = "there is no stored password"
-    elif (current.endpoint.url, current.endpoint.trusted_hosts) != (
-        loaded.endpoint.url,
-        loaded.endpoint.trusted_hosts,
-    ):
+    elif current.endpoint.reach != loaded.endpoint.reach:
         why = "the stored password belongs to the address before this change"
     if why:
         raise InvalidFields((FieldProblem("credentials.password", why, "give the password again"),))
 
 
+def _check_secret(endpoint: RegistryEndpoint) -> None:
+    """Refuse a secret that is not there, or not meant for each host that may come to see it."""
+    name = endpoint.credentials.secret
+    if name is None:
+        return
+    field = "credentials.secret"
+    try:
+        bound = services().secrets.get(name).hosts
+    except NotFoundInStore as error:
+        names = [record.name for record in services().secrets.list()]
+        raise InvalidFields(
+            (FieldProblem(field, error.message, suggest(name, names) or "store it first"),)
+        ) from error
+    foreign = [host for host in endpoint.audience if host not in bound]
+    if foreign:
+        hint = f"set the secret again for {foreign[0]}, too, if that host is to receive it"
+        problem = FieldProblem(field, f"secret {name} is not bound to {foreign[0]}", hint)
+        raise InvalidFields((problem,))
+
+
 def _check_rules(endpoint: RegistryEndpoint) -> None:
     """Refuse a change that would leave a rule without destinations, or copying onto itself."""
-    before = endpoints(services())
+    before = endpoints()
     after = {**before, endpoint.name: endpoint}
-    for stored in all_rules(services()):
+    for stored in all_rules():
         had = set(check_rule(stored.rule, before))
         _refuse_broken(
             stored.rule.name,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, request
 
-from api import render
+from api import changes, render
 from api.bodies import idempotency_key, read_json, refuse_body
 from api.context import context, services
 from api.operations import operation
@@ -16,10 +18,22 @@ from api.schemas.answers import (
     RulePageSchema,
 )
 from api.schemas.rule import RuleSchema, load_rule
-from api.v1.shared import NAME, answer, endpoints, named
+from api.v1.shared import (
+    NAME,
+    actor,
+    answer,
+    endpoints,
+    find_rule,
+    is_own,
+    keep,
+    named,
+    set_parameter,
+)
 from api.versions import expected_version
-from service.errors import InvalidFields, NotFoundInStore
-from service.model.rule_check import check_rule
+from service.errors import FieldProblem, InvalidFields, NotFoundInStore
+from service.model.project import check_access
+from service.model.rule import SyncRule
+from service.model.rule_check import check_rule, suggest
 from service.model.states import ExecutionState
 from service.replication import executions
 from service.store.executions import ExecutionRecord
@@ -38,7 +52,13 @@ def list_rules() -> Response:
     """Answer one page."""
     return page(
         "rules",
-        lambda after, limit, _: services().rules.list(after, limit),
+        lambda after, limit, _: keep(
+            services().rules.list,
+            lambda stored: stored.rule.name,
+            lambda stored: is_own(stored.rule.project),
+            after,
+            limit,
+        ),
         lambda stored: stored.rule.name,
         render.rule,
         grammar=NAME,
@@ -49,7 +69,7 @@ def list_rules() -> Response:
 @operation("Show a rule", role="viewer", results={200: ("the rule", RuleAnswerSchema)})
 def show_rule(name: str) -> Response:
     """Answer one rule."""
-    stored = services().rules.get(name)
+    stored = find_rule(name)
     return answer(render.rule(stored), version=stored.version)
 
 
@@ -60,16 +80,25 @@ def show_rule(name: str) -> Response:
     body=RuleSchema,
     results={200: ("replaced", RuleAnswerSchema), 201: ("created", RuleAnswerSchema)},
     headers={"If-Match": "the ETag that was read", "If-None-Match": "* to create only"},
+    query={"set": "the set that the rule belongs to from now on"},
 )
 def put_rule(name: str) -> Response:
-    """Save a rule whose registries are there."""
-    document = named(read_json(), name)
+    """Save a rule whose registries are there, and whose project may do what it names."""
+    owner = set_parameter()
+    document = _in_own_project(named(read_json(), name))
     rule = load_rule(document)
     current = _find(name)
     expected = expected_version(current.version if current else None)
-    if problems := check_rule(rule, endpoints(services())):
-        raise InvalidFields(problems)
-    stored = services().rules.put(rule, document=document, expected_version=expected)
+    check(rule)
+    changes.note(
+        action="replace" if current else "create",
+        project=rule.project,
+        before=current.document if current else None,
+        after=document,
+    )
+    stored = services().rules.put(
+        rule, document=document, expected_version=expected, set_name=owner
+    )
     body = render.rule(stored)
     if current is not None:
         return answer(body, version=stored.version)
@@ -85,7 +114,7 @@ def put_rule(name: str) -> Response:
 )
 def delete_rule(name: str) -> Response:
     """Forget one rule."""
-    expected_version(services().rules.get(name).version)
+    expected_version(find_rule(name).version)
     services().rules.delete(name)
     return Response(status=204)
 
@@ -101,6 +130,7 @@ def delete_rule(name: str) -> Response:
 def run_rule(name: str) -> Response:
     """Save an execution, then announce it; a lost announcement costs only the scheduler's look."""
     refuse_body()
+    find_rule(name)
     record = executions.start(
         services().rules,
         services().executions,
@@ -126,8 +156,38 @@ def _announce(record: ExecutionRecord) -> None:
         log.warning("announcement_lost", execution=record.id, error=type(error).__name__)
 
 
-def _find(name: str) -> StoredRule | None:
+def check(rule: SyncRule) -> None:
+    """Refuse a rule that names what is not there, or what its project may not touch."""
+    known = endpoints()
     try:
-        return services().rules.get(name)
+        project = services().projects.get(rule.project).project
+    except NotFoundInStore as error:
+        names = [stored.project.name for stored in services().projects.list()]
+        problem = FieldProblem("project", error.message, suggest(rule.project, names))
+        raise InvalidFields((problem,)) from error
+    if problems := check_rule(rule, known) or check_access(rule, project, known):
+        raise InvalidFields(problems)
+
+
+def _in_own_project(document: Any) -> Any:
+    """Put the rule of a project's token into that project; it can name no other."""
+    scope = actor().project
+    if scope is None or not isinstance(document, dict):
+        return document
+    if document.get("project", scope) != scope:
+        problem = FieldProblem(
+            "project", f"this token writes rules of {scope} only", "leave it out"
+        )
+        raise InvalidFields((problem,))
+    return {**document, "project": scope}
+
+
+def _find(name: str) -> StoredRule | None:
+    """Return the rule that stands under the name; one of another project is not there to the caller."""
+    try:
+        stored = services().rules.get(name)
     except NotFoundInStore:
         return None
+    if not is_own(stored.rule.project):
+        raise NotFoundInStore(f"there is no rule named {name}", hint="choose another name")
+    return stored

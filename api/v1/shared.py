@@ -1,22 +1,40 @@
-"""What the resources of registries and rules both need."""
+"""What the resources need: who asks, what that caller may see, how answers look."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from flask import Response, json
+from flask import Response, g, json
 
+from api import changes
+from api.bodies import query, single
+from api.context import services
 from api.versions import etag
-from service.bootstrap import Services
-from service.errors import FieldProblem, InvalidFields
+from service.errors import FieldProblem, InvalidFields, NotFoundInStore
 from service.model.endpoint import RegistryEndpoint
+from service.model.project import Project
+from service.model.rule_check import suggest
+from service.store.executions import ExecutionRecord
+from service.store.registries import StoredRegistry
 from service.store.rules import StoredRule
+from service.store.tokens import TokenRecord
 
 T = TypeVar("T")
 _PAGE = 500
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
-READ_ONLY = ("effective", "version", "created_at", "updated_at", "next_run_at", "id")
+READ_ONLY = (
+    "effective",
+    "version",
+    "created_at",
+    "updated_at",
+    "next_run_at",
+    "paused_at",
+    "paused",
+    "set",
+    "id",
+)
 
 
 def named(document: Any, name: str) -> Any:
@@ -37,20 +55,112 @@ def named(document: Any, name: str) -> Any:
     return {**document, "name": name}
 
 
-def endpoints(services: Services) -> dict[str, RegistryEndpoint]:
+def actor() -> TokenRecord:
+    """Return whose token the request bears."""
+    found: TokenRecord = g.actor
+    return found
+
+
+def is_own(project: str | None) -> bool:
+    """Whether the caller sees what belongs to a project; None is the platform's own."""
+    scope = actor().project
+    return scope is None or scope == project
+
+
+def scoped_project() -> Project | None:
+    """Return what the caller's project may do; None for a caller of the whole platform."""
+    scope = actor().project
+    return None if scope is None else services().projects.access(scope)
+
+
+def sees_registry(name: str) -> bool:
+    """Whether the caller may know of a registry: a project knows those that it names."""
+    scope = scoped_project()
+    return scope is None or scope.knows(name)
+
+
+def find_rule(name: str) -> StoredRule:
+    """Return a rule that the caller may see. Raises NotFoundInStore, whatever the reason."""
+    try:
+        stored = services().rules.get(name)
+    except NotFoundInStore:
+        stored = None
+    if stored is None or not is_own(stored.rule.project):
+        raise missing("rule", name, (one.rule.name for one in all_rules() if _own_rule(one)))
+    changes.note(project=stored.rule.project, before=stored.document)
+    return stored
+
+
+def _own_rule(stored: StoredRule) -> bool:
+    return is_own(stored.rule.project)
+
+
+def find_registry(name: str) -> StoredRegistry:
+    """Return a registry that the caller may see. Raises NotFoundInStore."""
+    try:
+        stored = services().registries.get(name)
+    except NotFoundInStore:
+        stored = None
+    if stored is None or not sees_registry(name):
+        raise missing("registry", name, (one for one in endpoints() if sees_registry(one)))
+    changes.note(before=stored.document)
+    return stored
+
+
+def find_execution(identity: str) -> ExecutionRecord:
+    """Return an execution that the caller may see. Raises NotFoundInStore."""
+    record = services().executions.get(identity)
+    if not is_own(record.project):
+        raise NotFoundInStore(f"there is no execution {identity}")
+    changes.note(project=record.project)
+    return record
+
+
+def missing(kind: str, name: str, known: Iterable[str]) -> NotFoundInStore:
+    """Return the error for a name that is not there, with the one that was probably meant."""
+    return NotFoundInStore(f"there is no {kind} named {name}", hint=suggest(name, list(known)))
+
+
+def keep(
+    fetch: Callable[[str | None, int], Sequence[T]],
+    key: Callable[[T], str],
+    wanted: Callable[[T], bool],
+    after: str | None,
+    limit: int,
+) -> list[T]:
+    """Return up to `limit` items that the caller is to see, reading on as far as that takes."""
+    found: list[T] = []
+    while len(found) < limit:
+        page = fetch(after, max(limit, _PAGE))
+        found += [item for item in page if wanted(item)]
+        if len(page) < max(limit, _PAGE):
+            break
+        after = key(page[-1])
+    return found[:limit]
+
+
+def set_parameter() -> str | None:
+    """Return ?set=, the set that the object is to belong to; other parameters are refused."""
+    name = single(query(("set",)), "set")
+    if name is not None and not re.fullmatch(NAME, name):
+        raise InvalidFields((FieldProblem("set", f"{name[:80]!r} is not a name"),))
+    return name
+
+
+def endpoints() -> dict[str, RegistryEndpoint]:
     """Return all registries by name."""
     found: dict[str, RegistryEndpoint] = {}
     after: str | None = None
-    while page := services.registries.list(after, _PAGE):
+    while page := services().registries.list(after, _PAGE):
         found.update((stored.endpoint.name, stored.endpoint) for stored in page)
         after = page[-1].endpoint.name
     return found
 
 
-def all_rules(services: Services) -> Iterator[StoredRule]:
+def all_rules() -> Iterator[StoredRule]:
     """Yield every rule."""
     after: str | None = None
-    while page := services.rules.list(after, _PAGE):
+    while page := services().rules.list(after, _PAGE):
         yield from page
         after = page[-1].rule.name
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, g
 
-from api import render
+from api import changes, render
 from api.bodies import query, read_json
 from api.context import services
 from api.operations import operation
 from api.pagination import page
-from api.schemas.answers import NewTokenSchema, TokenPageSchema, TokenSchema
+from api.schemas.answers import TokenPageSchema, TokenSchema
 from api.schemas.common import load
+from api.schemas.fields import seconds
+from api.schemas.governance import NewTokenSchema
 from api.v1.shared import NAME, answer
-from service.errors import Conflict
+from service.errors import Conflict, FieldProblem, InvalidFields, NotFoundInStore
+from service.model.rule_check import suggest
 
 blueprint = Blueprint("tokens", __name__, url_prefix="/api/v1/tokens")
 
@@ -21,6 +24,7 @@ blueprint = Blueprint("tokens", __name__, url_prefix="/api/v1/tokens")
 @operation(
     "List tokens by name, revoked ones too",
     role="admin",
+    platform=True,
     results={200: ("one page", TokenPageSchema)},
     paged=True,
 )
@@ -41,6 +45,7 @@ def list_tokens() -> Response:
 @operation(
     "Make a token; its text is in this answer and nowhere else",
     role="admin",
+    platform=True,
     body=NewTokenSchema,
     results={201: ("the token", TokenSchema)},
 )
@@ -48,26 +53,50 @@ def make_token() -> Response:
     """Make one token."""
     query(())
     wanted = load(NewTokenSchema(), read_json())
-    text, record = services().tokens.create(wanted["name"], wanted["role"])
+    project, lifetime = wanted.get("project"), wanted.get("expires_in")
+    if project is not None:
+        _check_project(project)
+    changes.note(name=wanted["name"], project=project, after=wanted)
+    text, record = services().tokens.create(
+        wanted["name"],
+        wanted["role"],
+        project=project,
+        lifetime_seconds=None if lifetime is None else seconds(lifetime),
+    )
     return answer(
         {**render.token(record), "token": text}, 201, Location=f"/api/v1/tokens/{record.name}"
     )
 
 
 @blueprint.get("/<name>")
-@operation("Show a token, without its text", role="admin", results={200: ("it", TokenSchema)})
+@operation(
+    "Show a token, without its text",
+    role="admin",
+    platform=True,
+    results={200: ("it", TokenSchema)},
+)
 def show_token(name: str) -> Response:
     """Answer one token's record."""
     return answer(render.token(services().tokens.get(name)))
 
 
 @blueprint.delete("/<name>")
-@operation("Revoke a token, at once", role="admin", results={204: ("revoked", None)})
+@operation("Revoke a token, at once", role="admin", platform=True, results={204: ("revoked", None)})
 def revoke_token(name: str) -> Response:
     """Revoke one token; the one that asks cannot lock itself out."""
     if g.actor.name == name:
         raise Conflict(
             "a token cannot revoke itself", hint="make another admin token and use that one"
         )
+    changes.note(action="revoke")
     services().tokens.revoke(name)
     return Response(status=204)
+
+
+def _check_project(name: str) -> None:
+    try:
+        services().projects.get(name)
+    except NotFoundInStore as error:
+        known = [stored.project.name for stored in services().projects.list()]
+        problem = FieldProblem("project", error.message, suggest(name, known))
+        raise InvalidFields((problem,)) from error

@@ -77,3 +77,13 @@ class RegistryEndpoint:
     def host(self) -> str:
         """Host and port as written in references."""
         return self.url.split("://", 1)[1]
+
+    @property
+    def audience(self) -> tuple[str, ...]:
+        """The hosts that may come to see its credential: its own, and those that it trusts."""
+        return tuple(dict.fromkeys((self.host.lower(), *map(str.lower, self.trusted_hosts))))
+
+    @property
+    def reach(self) -> tuple[object, ...]:
+        """Where a credential goes: when this changes, a stored one is not for it any more."""
+        return (self.url, self.trusted_hosts, self.proxy)

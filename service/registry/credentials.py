@@ -36,7 +36,7 @@ def resolve(
         return _with_password(spec, secret)
     if spec.password_file is not None:
         return _with_password(spec, _read(Path(spec.password_file)))
-    if spec.stored:
+    if spec.stored or spec.secret is not None:
         secret = secret_lookup()
         if not secret:
             raise _missing(f"no secret is stored for {host}", "secret")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -37,6 +38,10 @@ COUNT_ROWS = {"preserve_rowcount": True}
 """Without it an INSERT … ON CONFLICT on PostgreSQL does not tell whether it wrote a row."""
 
 TRANSIENT_SQLSTATES = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
+
+_beside: ContextVar[Callable[[Connection, Any], object] | None] = ContextVar(
+    "write_beside", default=None
+)
 
 log = get_logger("store")
 
@@ -112,8 +117,20 @@ class Database:
         """Run `statement` in a durable transaction, shared with whatever else waits.
 
         Raises whatever the statement raises, and StoreUnavailable when the database is not there.
+        What `write_beside` named runs in the same transaction.
         """
-        return self.submit(statement).result()
+        also = _beside.get()
+        if also is None:
+            return self.submit(statement).result()
+        _beside.set(None)
+
+        def both(connection: Connection) -> T:
+            result = statement(connection)
+            if result is not False:
+                also(connection, result)
+            return result
+
+        return self.submit(both).result()
 
     def exclusive(self, statement: Callable[[Connection], T]) -> T:
         """Run `statement` in a write transaction of its own on this thread (schema changes)."""
@@ -184,6 +201,16 @@ class Database:
                 log.warning("write_retried", attempt=attempt, error=str(error.orig))
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter
         raise AssertionError("unreachable")
+
+
+def write_beside(also: Callable[[Connection, Any], object] | None) -> None:
+    """Have the next `write` of this thread run `also` in its transaction, with the write's result.
+
+    So a change and what is told of it (the audit log) are saved together or not at all. A write that
+    returns False has changed nothing, and nothing is told. None takes the order back; it is carried
+    out once.
+    """
+    _beside.set(also)
 
 
 def upsert(connection: Connection, table: Any) -> Any:

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, or_, select, update
 
 from service.errors import Conflict, NotFoundInStore
 from service.store.clock import now_epoch
@@ -26,6 +26,9 @@ class TokenRecord:
     role: str
     created_at: float
     revoked_at: float | None
+    id: str = ""  # what the token's text begins with: whose it is can be told from a log or a leak
+    project: str | None = None  # none: the whole platform
+    expires_at: float | None = None
 
 
 class TokenStore:
@@ -34,14 +37,31 @@ class TokenStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, name: str, role: str, *, text: str | None = None) -> tuple[str, TokenRecord]:
+    def create(
+        self,
+        name: str,
+        role: str,
+        *,
+        project: str | None = None,
+        lifetime_seconds: float | None = None,
+        text: str | None = None,
+    ) -> tuple[str, TokenRecord]:
         """Make a token and return its text, which is shown once. Raises Conflict for a taken name."""
-        secret = text or PREFIX + secrets.token_urlsafe(32)
+        identity = secrets.token_hex(4)
+        secret = text or f"{PREFIX}{identity}_{secrets.token_urlsafe(32)}"
 
         def work(connection: Connection) -> None:
             made = connection.execute(
                 upsert(connection, tokens)
-                .values(name=name, hash=_hash(secret), role=role, created_at=now_epoch())
+                .values(
+                    name=name,
+                    hash=_hash(secret),
+                    prefix=identity if text is None else "",
+                    role=role,
+                    project=project,
+                    expires_at=None if lifetime_seconds is None else now_epoch() + lifetime_seconds,
+                    created_at=now_epoch(),
+                )
                 .on_conflict_do_nothing()
             )
             if made.rowcount != 1:
@@ -59,13 +79,17 @@ class TokenStore:
         return _record(row)
 
     def verify(self, text: str) -> TokenRecord | None:
-        """Return whose token this is; None for an unknown or revoked one.
+        """Return whose token this is; None for an unknown, revoked or expired one.
 
         The look-up is by the hash of 256 random bits, so its timing tells nothing of use.
         """
         with self._database.read() as connection:
             row = connection.execute(
-                select(tokens).where(tokens.c.hash == _hash(text), tokens.c.revoked_at.is_(None))
+                select(tokens).where(
+                    tokens.c.hash == _hash(text),
+                    tokens.c.revoked_at.is_(None),
+                    or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now_epoch()),
+                )
             ).first()
         return None if row is None else _record(row)
 
@@ -94,4 +118,12 @@ def _hash(text: str) -> str:
 
 
 def _record(row: Row[Any]) -> TokenRecord:
-    return TokenRecord(row.name, row.role, row.created_at, row.revoked_at)
+    return TokenRecord(
+        row.name,
+        row.role,
+        row.created_at,
+        row.revoked_at,
+        row.prefix,
+        row.project,
+        row.expires_at,
+    )

@@ -27,6 +27,7 @@ FLEET = {
     "select": [{"repositories": ["team*/**"]}],
     "destinations": [{"registry": "west", "repository": "mirror/{repository}"}],
 }
+PROJECTS = ("team-a", "team-b")
 
 
 class RecordingPublisher:
@@ -132,6 +133,10 @@ def seed(tmp_path_factory: pytest.TempPathFactory) -> Seed:
     opened = open_services(settings_in(folder), check=False)
     create_or_upgrade(opened.database)
     tokens = {role: opened.tokens.create(role, role)[0] for role in ROLES}
+    for project in PROJECTS:
+        for role in ROLES:
+            name = f"{project}.{role}"
+            tokens[name] = opened.tokens.create(name, role, project=project)[0]
     opened.close()
     return Seed(folder, tokens)
 
@@ -160,4 +165,22 @@ def fleet(api: Api) -> Api:
     assert api.put("/api/v1/registries/east", EAST).status_code == 201
     assert api.put("/api/v1/registries/west", WEST).status_code == 201
     assert api.put("/api/v1/rules/fleet", FLEET).status_code == 201
+    return api
+
+
+@pytest.fixture
+def teams(api: Api) -> Api:
+    """Two projects are there, each with a registry; the rule, a run of it and a webhook are team-a's."""
+    for name in ("east", "west", "north", "spare"):
+        assert api.put(f"/api/v1/registries/{name}", EAST | {"groups": []}).status_code == 201
+    a = {"read": {"east": ["**"]}, "write": {"west": ["mirror/**"]}}
+    assert api.put("/api/v1/projects/team-a", a).status_code == 201
+    assert api.put("/api/v1/projects/team-b", {"read": {"north": ["**"]}}).status_code == 201
+    assert api.put("/api/v1/projects/spare", {}).status_code == 201
+    for token in ("team-a.operator",):
+        assert api.put("/api/v1/rules/fleet", FLEET, role=token).status_code == 201
+    secret = {"value": "a-secret-word", "hosts": ["east.example"]}
+    assert api.put("/api/v1/secrets/spare", secret).status_code == 201
+    hook = {"url": "https://receiver.example/x", "events": ["*"], "project": "team-a"}
+    assert api.put("/api/v1/webhooks/fleet", hook).status_code == 201
     return api

@@ -2,98 +2,237 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
 
 from api.openapi import routes
+from service.bootstrap import Services
+from service.store.tokens import ROLES
 from tests.unit.api.conftest import EAST, FLEET, Api
 
-READ = {None: 401, "viewer": 200, "operator": 200, "admin": 200}
-OPERATE = {None: 401, "viewer": 403, "operator": 200, "admin": 200}
-ADMINISTER = {None: 401, "viewer": 403, "operator": 403, "admin": 200}
-OPEN = {None: 200, "viewer": 200, "operator": 200, "admin": 200}
-HOOK = {None: 401, "viewer": 401, "operator": 401, "admin": 401}  # its own secret, no token
 
+@dataclass(frozen=True)
+class Row:
+    """What a route asks for: the least role; whose object {name} or {identity} is in the test.
+
+    `whose`: "platform" takes tokens without a project only; "team-a" is an object that others do not
+    see; "all" is for every token (a list shows what its caller may see).
+    """
+
+    role: str
+    whose: str = "all"
+    body: Any = None
+
+
+OPEN, HOOK = "open", "hook"
+PUT_HOOK = {"url": "https://receiver.example/y", "events": ["execution.*"]}
 TABLE = {
-    ("GET", "/api/v1/registries"): (READ, None),
-    ("GET", "/api/v1/registries/{name}"): (READ, None),
-    ("PUT", "/api/v1/registries/{name}"): (ADMINISTER, EAST),
-    ("DELETE", "/api/v1/registries/{name}"): (ADMINISTER, None),
-    ("GET", "/api/v1/registries/{name}/hook"): (OPERATE, None),
-    ("PUT", "/api/v1/registries/{name}/hook"): (ADMINISTER, None),
-    ("POST", "/api/v1/registries/{name}/hook/rotation"): (ADMINISTER, None),
-    ("DELETE", "/api/v1/registries/{name}/hook/previous"): (ADMINISTER, None),
-    ("DELETE", "/api/v1/registries/{name}/hook"): (ADMINISTER, None),
-    ("POST", "/hooks/{provider}/{registry}"): (HOOK, {}),
-    ("POST", "/hooks/{provider}/{registry}/{token}"): (HOOK, {}),
-    ("GET", "/api/v1/rules"): (READ, None),
-    ("GET", "/api/v1/rules/{name}"): (READ, None),
-    ("PUT", "/api/v1/rules/{name}"): (OPERATE, FLEET),
-    ("DELETE", "/api/v1/rules/{name}"): (OPERATE, None),
-    ("POST", "/api/v1/rules/{name}/executions"): (OPERATE, None),
-    ("GET", "/api/v1/executions"): (READ, None),
-    ("GET", "/api/v1/executions/{identity}"): (READ, None),
-    ("GET", "/api/v1/executions/{identity}/copies"): (READ, None),
-    ("GET", "/api/v1/executions/{identity}/events"): (READ, None),
-    ("POST", "/api/v1/executions/{identity}/stop"): (OPERATE, None),
-    ("GET", "/api/v1/tokens"): (ADMINISTER, None),
-    ("POST", "/api/v1/tokens"): (ADMINISTER, {"name": "new", "role": "viewer"}),
-    ("GET", "/api/v1/tokens/{name}"): (ADMINISTER, None),
-    ("DELETE", "/api/v1/tokens/{name}"): (ADMINISTER, None),
-    ("GET", "/healthz"): (OPEN, None),
-    ("GET", "/readyz"): (OPEN, None),
-    ("GET", "/metrics"): (OPEN, None),
-    ("GET", "/openapi.json"): (OPEN, None),
+    ("GET", "/api/v1/registries"): Row("viewer"),
+    ("GET", "/api/v1/registries/{name}"): Row("viewer", "team-a"),
+    ("PUT", "/api/v1/registries/{name}"): Row("admin", "platform", EAST),
+    ("DELETE", "/api/v1/registries/{name}"): Row("admin", "platform"),
+    ("GET", "/api/v1/registries/{name}/hook"): Row("operator", "platform"),
+    ("PUT", "/api/v1/registries/{name}/hook"): Row("admin", "platform"),
+    ("POST", "/api/v1/registries/{name}/hook/rotation"): Row("admin", "platform"),
+    ("DELETE", "/api/v1/registries/{name}/hook/previous"): Row("admin", "platform"),
+    ("DELETE", "/api/v1/registries/{name}/hook"): Row("admin", "platform"),
+    ("POST", "/hooks/{provider}/{registry}"): Row(HOOK, body={}),
+    ("POST", "/hooks/{provider}/{registry}/{token}"): Row(HOOK, body={}),
+    ("GET", "/api/v1/rules"): Row("viewer"),
+    ("GET", "/api/v1/rules/{name}"): Row("viewer", "team-a"),
+    ("PUT", "/api/v1/rules/{name}"): Row("operator", "team-a", FLEET),
+    ("DELETE", "/api/v1/rules/{name}"): Row("operator", "team-a"),
+    ("POST", "/api/v1/rules/{name}/executions"): Row("operator", "team-a"),
+    ("GET", "/api/v1/executions"): Row("viewer"),
+    ("GET", "/api/v1/executions/{identity}"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/executions/{identity}/copies"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/executions/{identity}/events"): Row("viewer", "team-a"),
+    ("POST", "/api/v1/executions/{identity}/stop"): Row("operator", "team-a"),
+    ("GET", "/api/v1/projects"): Row("viewer"),
+    ("GET", "/api/v1/projects/{name}"): Row("viewer", "team-a"),
+    ("PUT", "/api/v1/projects/{name}"): Row("admin", "platform", {}),
+    ("DELETE", "/api/v1/projects/{name}"): Row("admin", "platform"),
+    ("GET", "/api/v1/secrets"): Row("admin", "platform"),
+    ("GET", "/api/v1/secrets/{name}"): Row("admin", "platform"),
+    ("PUT", "/api/v1/secrets/{name}"): Row("admin", "platform", {"hosts": ["east.example"]}),
+    ("DELETE", "/api/v1/secrets/{name}"): Row("admin", "platform"),
+    ("GET", "/api/v1/tokens"): Row("admin", "platform"),
+    ("POST", "/api/v1/tokens"): Row("admin", "platform", {"name": "new", "role": "viewer"}),
+    ("GET", "/api/v1/tokens/{name}"): Row("admin", "platform"),
+    ("DELETE", "/api/v1/tokens/{name}"): Row("admin", "platform"),
+    ("GET", "/api/v1/audit"): Row("admin"),
+    ("GET", "/api/v1/audit/verification"): Row("admin", "platform"),
+    ("GET", "/api/v1/webhooks"): Row("operator"),
+    ("GET", "/api/v1/webhooks/{name}"): Row("operator", "team-a"),
+    ("PUT", "/api/v1/webhooks/{name}"): Row("admin", "team-a", PUT_HOOK),
+    ("DELETE", "/api/v1/webhooks/{name}"): Row("admin", "team-a"),
+    ("GET", "/api/v1/webhooks/{name}/deliveries"): Row("operator", "team-a"),
+    ("GET", "/healthz"): Row(OPEN),
+    ("GET", "/readyz"): Row(OPEN),
+    ("GET", "/metrics"): Row(OPEN),
+    ("GET", "/openapi.json"): Row(OPEN),
 }
-NAMES = {"registries": "spare", "rules": "fleet", "tokens": "viewer"}
+NAMES = {"tokens": "viewer", "rules": "fleet", "webhooks": "fleet"}
+OWN = {"registries": "east", "projects": "team-a"}
+CALLERS = [None, *ROLES, *(f"{team}.{role}" for team in ("team-a", "team-b") for role in ROLES)]
+
+
+def expected(row: Row, caller: str | None) -> int:
+    """The answer that a caller gets; 200 stands for every success."""
+    if row.role == OPEN:
+        return 200
+    if caller is None or row.role == HOOK:
+        return 401  # a hook has a secret of its own
+    scope, _, role = caller.rpartition(".")
+    if ROLES.index(role) < ROLES.index(row.role) or (row.whose == "platform" and scope):
+        return 403
+    return 404 if row.whose == "team-a" and scope == "team-b" else 200
+
+
+def concrete(api: Api, method: str, path: str, row: Row) -> str:
+    """The route's path with the names of things that are there."""
+    api.put("/api/v1/registries/spare/hook", {})
+    if path.endswith("/events"):
+        api.app.extensions["transship"].closing.set()
+    kind = path.split("/")[3] if path.startswith("/api") else ""
+    own = OWN.get(kind) if row.whose == "team-a" else None
+    name = own or NAMES.get(kind, "spare")
+    if "{identity}" in path:
+        run = api.post("/api/v1/rules/fleet/executions").get_json()["id"]
+        path = path.replace("{identity}", run)
+    return path.replace("{name}", name)
 
 
 def test_table_has_every_route(api: Api) -> None:
     assert {(method.upper(), path) for path, method in routes(api.app)} == set(TABLE)
 
 
-@pytest.mark.parametrize("role", [None, "viewer", "operator", "admin"])
-@pytest.mark.parametrize("row", TABLE, ids=" ".join)
-def test_route_answers_each_role_as_the_table_says(
-    fleet: Api, row: tuple[str, str], role: str | None
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("route", TABLE, ids=" ".join)
+def test_route_answers_each_caller_as_the_table_says(
+    teams: Api, route: tuple[str, str], caller: str | None
 ) -> None:
-    method, path = row
-    expected, body = TABLE[row]
-    fleet.put("/api/v1/registries/spare", EAST)
-    fleet.put("/api/v1/registries/spare/hook", {})
-    run = fleet.post("/api/v1/rules/fleet/executions").get_json()["id"]
-    if path.endswith("/events"):
-        fleet.app.extensions["transship"].closing.set()
-    kind = path.split("/")[3] if path.startswith("/api") else ""
-    concrete = path.replace("{identity}", run).replace("{name}", NAMES.get(kind, ""))
+    method, path = route
+    row = TABLE[route]
+    where = concrete(teams, method, path, row)
+    if caller is None or "." not in caller:
+        row = Row(row.role, row.whose, _for_the_platform(row.body, path))
 
-    response = fleet.ask(method, concrete, body, role=role)
+    response = teams.ask(method, where, row.body, role=caller)
 
     success = 200 if response.status_code in {200, 201, 202, 204} else response.status_code
-    assert success == expected[role], response.text
+    assert success == expected(row, caller), response.text
+
+
+def _for_the_platform(body: Any, path: str) -> Any:
+    """A token of the platform says which project an object belongs to."""
+    owned = isinstance(body, dict) and path.split("/")[3:4] in (["rules"], ["webhooks"])
+    return {**body, "project": "team-a"} if owned else body
 
 
 @pytest.mark.parametrize(
-    ("row", "role"),
+    ("route", "caller"),
     [
-        (row, role)
-        for row, (expected, _) in TABLE.items()
-        for role in (None, "viewer", "operator")
-        if row[0] != "GET" and expected[role] != 200
+        (route, caller)
+        for route, row in TABLE.items()
+        for caller in CALLERS
+        if route[0] != "GET" and expected(row, caller) != 200
     ],
 )
-def test_refused_caller_changes_nothing(fleet: Api, row: tuple[str, str], role: str | None) -> None:
-    method, path = row
-    _, body = TABLE[row]
-    before = [fleet.get(f"/api/v1/{kind}").get_json() for kind in ("registries", "rules", "tokens")]
+def test_refused_caller_changes_nothing(
+    teams: Api, services: Services, route: tuple[str, str], caller: str | None
+) -> None:
+    method, path = route
+    row = TABLE[route]
+    where = concrete(teams, method, path, row)
+    before = everything(teams)
+    rows = services.audit.verify().rows
 
-    fleet.ask(
-        method, path.replace("{name}", "fleet").replace("{identity}", "0" * 24), body, role=role
-    )
+    teams.ask(method, where, row.body, role=caller)
 
-    assert before == [
-        fleet.get(f"/api/v1/{kind}").get_json() for kind in ("registries", "rules", "tokens")
-    ]
-    assert fleet.get("/api/v1/executions").get_json()["items"] == []
+    assert everything(teams) == before
+    assert services.audit.verify().rows == rows
+
+
+def everything(api: Api) -> list[Any]:
+    """All that the API keeps, as an administrator sees it."""
+    kinds = ("registries", "rules", "tokens", "projects", "secrets", "webhooks", "executions")
+    found = [api.get(f"/api/v1/{kind}").get_json() for kind in kinds]
+    for item in found[-1]["items"]:
+        item.pop("seconds")
+    return found
+
+
+@pytest.mark.parametrize("kind", ["registries", "rules", "executions", "projects", "webhooks"])
+def test_lists_show_a_project_its_own(teams: Api, kind: str) -> None:
+    assert teams.post("/api/v1/rules/fleet/executions").status_code == 202
+
+    def listed(caller: str) -> set[str]:
+        items = teams.get(f"/api/v1/{kind}", role=caller).get_json()["items"]
+        return {item.get("name", item.get("rule")) for item in items}
+
+    own = {"registries": {"east", "west"}, "projects": {"team-a"}}.get(kind, {"fleet"})
+    other = {"registries": {"north"}, "projects": {"team-b"}}.get(kind, set())
+    assert listed("team-a.admin") == own
+    assert listed("team-b.admin") == other
+    assert listed("admin") >= own | other
+
+
+def test_hints_tell_no_names_of_another_project(teams: Api) -> None:
+    told = teams.get("/api/v1/rules/flet", role="team-b.viewer").text
+
+    assert "fleet" not in told
+    assert "fleet" in teams.get("/api/v1/rules/flet", role="team-a.viewer").text
+
+
+def test_project_sees_no_credentials_of_a_registry(teams: Api) -> None:
+    body = {**EAST, "credentials": {"username": "robot", "secret": "spare"}}
+    assert teams.put("/api/v1/registries/east", body).status_code == 200
+
+    shown = teams.get("/api/v1/registries/east", role="team-a.admin")
+
+    assert "robot" not in shown.text
+    assert "robot" in teams.get("/api/v1/registries/east").text
+
+
+def test_project_token_cannot_write_into_another_project(teams: Api) -> None:
+    moved = teams.put("/api/v1/rules/new", {**FLEET, "project": "team-a"}, role="team-b.operator")
+    listed = teams.get("/api/v1/executions?project=team-a", role="team-b.viewer")
+
+    assert "project" in teams.problems(moved)
+    assert listed.get_json()["items"] == []
+
+
+MUTATING = [route for route in TABLE if route[0] != "GET" and TABLE[route].role != HOOK]
+
+
+@pytest.mark.parametrize("route", MUTATING, ids=" ".join)
+def test_every_change_leaves_one_row_in_the_audit_log(
+    teams: Api, services: Services, route: tuple[str, str]
+) -> None:
+    method, path = route
+    row = TABLE[route]
+    where = concrete(teams, method, path, row)
+    body = _for_the_platform(row.body, path)
+    if path == "/api/v1/projects/{name}" and method == "PUT":
+        body = {"read": {"east": ["x"]}}
+    if path in {"/api/v1/rules/{name}", "/api/v1/registries/{name}"} and method == "PUT":
+        body = {**body, **({"priority": "bulk"} if "rules" in path else {"region": "eu"})}
+    if path == "/api/v1/registries/{name}/hook" and method == "PUT":
+        teams.delete("/api/v1/registries/spare/hook")
+    before = services.audit.verify().rows
+
+    response = teams.ask(method, where, body)
+
+    assert response.status_code in {200, 201, 202, 204}, response.text
+    found = services.audit.verify()
+    assert (found.rows, found.broken) == (before + 1, None)
+    newest = services.audit.list(limit=1)[0].change
+    assert (newest.actor, newest.kind) == ("admin", path.split("/")[3])
+    assert newest.name
+    assert newest.action
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_unused_registry_is_forgotten(api: Api) -> None:
 
 
 def test_stale_version_is_refused(api: Api) -> None:
-    api.put(PATH, EAST)
+    api.put(PATH, {**EAST, "region": "eu"})
     api.put(PATH, EAST)
 
     assert api.put(PATH, EAST, headers={"If-Match": '"1"'}).status_code == 412

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from api.v1.shared import READ_ONLY
 from service.bootstrap import Services
-from tests.unit.api.conftest import FLEET, Api, RecordingPublisher
+from tests.unit.api.conftest import EAST, FLEET, Api, RecordingPublisher
 
 PATH = "/api/v1/rules/fleet"
 RUN = f"{PATH}/executions"
@@ -42,11 +47,68 @@ def test_rule_onto_itself_is_refused(fleet: Api) -> None:
 
 
 def test_stale_version_is_refused(fleet: Api) -> None:
-    fleet.put(PATH, FLEET)
+    fleet.put(PATH, {**FLEET, "priority": "bulk"})
 
     assert fleet.put(PATH, FLEET, headers={"If-Match": '"1"'}).status_code == 412
     assert fleet.delete(PATH, headers={"If-Match": '"1"'}).status_code == 412
     assert fleet.delete(PATH, headers={"If-Match": '"2"'}).status_code == 204
+
+
+def test_unchanged_rule_keeps_its_version(fleet: Api) -> None:
+    again = fleet.put(PATH, FLEET)
+    read = fleet.get(PATH).get_json()
+
+    assert (again.status_code, again.headers["ETag"]) == (200, '"1"')
+    assert {key: read[key] for key in ("name", *FLEET)} == {"name": "fleet", **FLEET}
+    written = {key: value for key, value in read.items() if key not in READ_ONLY}
+    assert fleet.put(PATH, written).headers["ETag"] == '"1"'
+
+
+def test_rule_belongs_to_the_set_it_was_written_under(fleet: Api) -> None:
+    assert fleet.put(f"{PATH}?set=prod", FLEET).get_json()["set"] == "prod"
+    assert fleet.put(PATH, {**FLEET, "priority": "bulk"}).get_json()["set"] == "prod"
+    assert "prod" in fleet.problems(fleet.put(f"{PATH}?set=other", FLEET), 409)[""]
+    assert "set" in fleet.problems(fleet.put(f"{PATH}?set=A b", FLEET))
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"source": "north"}, "source"),
+        ({"select": [{"repositories": ["other/app"]}]}, "select[0].repositories"),
+        ({"destinations": [{"registry": "north"}]}, "destinations[0]"),
+        ({"destinations": [{"registry": "west", "repository": "all"}]}, "destinations[0]"),
+        (
+            {
+                "select": [{"repositories": ["team-a/app"]}],
+                "destinations": [{"registry": "west", "repository": "all/{name}"}],
+            },
+            "destinations[0]",
+        ),
+        ({"project": "nobody"}, "project"),
+    ],
+)
+def test_rule_names_only_what_its_project_may_touch(
+    fleet: Api, change: dict[str, Any], field: str
+) -> None:
+    fleet.put("/api/v1/registries/north", EAST)
+    project = {"read": {"east": ["team-a/**"]}, "write": {"west": ["mirror/team-a/**"]}}
+    assert fleet.put("/api/v1/projects/team-a", project).status_code == 201
+    rule = {**FLEET, "project": "team-a"}
+    assert fleet.put("/api/v1/rules/own", rule).status_code == 201
+
+    assert field in fleet.problems(fleet.put("/api/v1/rules/own", {**rule, **change}))
+
+
+def test_project_cannot_forbid_what_its_rules_name(fleet: Api) -> None:
+    project = {"read": {"east": ["**"]}, "write": {"west": ["**"]}}
+    fleet.put("/api/v1/projects/team-a", project)
+    fleet.put(PATH, {**FLEET, "project": "team-a"})
+
+    told = fleet.problems(fleet.put("/api/v1/projects/team-a", {"read": {"east": ["**"]}}), 409)
+
+    assert "rule fleet would be broken" in told[""]
+    assert fleet.delete("/api/v1/projects/team-a").status_code == 409
 
 
 def test_run_is_saved_and_announced(fleet: Api, publisher: RecordingPublisher) -> None:

@@ -291,7 +291,7 @@ def test_defaults_lie_beneath_the_rule() -> None:
         ({"trigger": {"every": 30}}, "trigger.every", "must be a text"),
         ({"trigger": {"schedule": "0 3 * * *"}}, "trigger.schedule", "this version"),
         ({"priority": "high"}, "priority", "urgent, normal, bulk"),
-        ({"project": "team-a"}, "project", "default"),
+        ({"project": "Team A"}, "project", "is not a name"),
         ({"delete": {"enabled": True}}, "delete", "this version"),
         ({"mode": "sync"}, "mode", "this version"),
         ({"enabled": "yes"}, "enabled", "true or false"),

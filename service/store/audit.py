@@ -1,0 +1,175 @@
+"""The audit log: append-only rows, each with the hash of the one before it (reliability.md S23).
+
+The chain shows that rows were altered, deleted or put in between; `audit_head` shows a cut end.
+Whoever can rewrite the whole table and its head can forge it: keep the head that `audit verify`
+prints somewhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select
+
+from service.store.clock import now_epoch
+from service.store.database import Database, upsert
+from service.store.tables_governance import audit, audit_head
+
+LOCK = 0x7472616E61756474
+FIRST = "0" * 64
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change: who did what to which object; before and after are without secrets."""
+
+    actor: str
+    action: str
+    kind: str
+    name: str
+    project: str = ""
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One row of the log."""
+
+    seq: int
+    at: float
+    change: Change
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a look at the whole chain came to; `broken` names the first row that is wrong, and how."""
+
+    rows: int
+    head: str
+    broken: int | None = None
+    reason: str = ""
+
+
+def append(connection: Connection, change: Change) -> int:
+    """Write one change in the caller's transaction, and return its number."""
+    if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has locked already
+        connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+    head = connection.execute(select(audit_head)).first()
+    seq, previous = (head.seq + 1, head.hash) if head else (1, FIRST)
+    values: dict[str, Any] = {
+        "seq": seq,
+        "at": round(float(connection.execute(select(now_epoch())).scalar_one()), 3),
+        "actor": change.actor,
+        "action": change.action,
+        "kind": change.kind,
+        "name": change.name,
+        "project": change.project,
+        "before": _text(change.before),
+        "after": _text(change.after),
+        "previous": previous,
+    }
+    values["hash"] = _hash(values)
+    connection.execute(insert(audit).values(**values))
+    statement = upsert(connection, audit_head).values(id=1, seq=seq, hash=values["hash"])
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["id"],
+            set_={"seq": statement.excluded.seq, "hash": statement.excluded.hash},
+        )
+    )
+    return int(seq)
+
+
+class AuditStore:
+    """Reads the log; rows are written by `append` only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(
+        self,
+        *,
+        project: str | None = None,
+        kind: str | None = None,
+        name: str | None = None,
+        actor: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[AuditRecord]:
+        """Return rows, the newest first, older than number `before`."""
+        query = select(audit).order_by(audit.c.seq.desc()).limit(limit)
+        for column, wanted in (("project", project), ("kind", kind), ("name", name)):
+            if wanted is not None:
+                query = query.where(audit.c[column] == wanted)
+        if actor is not None:
+            query = query.where(audit.c.actor == actor)
+        if before is not None:
+            query = query.where(audit.c.seq < before)
+        with self._database.read() as connection:
+            return [_record(row) for row in connection.execute(query)]
+
+    def verify(self) -> Verdict:
+        """Walk the whole chain and say where it is broken, if it is."""
+        seq, previous = 0, FIRST
+        with self._database.read() as connection:
+            while True:
+                rows = connection.execute(
+                    select(audit).where(audit.c.seq > seq).order_by(audit.c.seq).limit(PAGE)
+                ).all()
+                for row in rows:
+                    if row.seq != seq + 1:
+                        return Verdict(seq, previous, seq + 1, "it is missing")
+                    if row.previous != previous:
+                        return Verdict(seq, previous, row.seq, "it does not follow the row before")
+                    values = {column.name: getattr(row, column.name) for column in audit.columns}
+                    if row.hash != _hash(values):
+                        return Verdict(seq, previous, row.seq, "it was altered")
+                    seq, previous = row.seq, row.hash
+                if not rows:
+                    break
+            head = connection.execute(select(audit_head)).first()
+        if head is not None and head.seq > seq:
+            return Verdict(seq, previous, seq + 1, "it is missing, and all that came after it")
+        if (head is None and seq) or (
+            head is not None and (head.seq, head.hash) != (seq, previous)
+        ):
+            return Verdict(seq, previous, seq, "the log ends with another row than it should")
+        return Verdict(seq, previous)
+
+
+def _text(document: Mapping[str, Any] | None) -> str:
+    if document is None:
+        return ""
+    return json.dumps(document, separators=(",", ":"), sort_keys=True)
+
+
+_HASHED = ("seq", "at", "actor", "action", "kind", "name", "project", "before", "after", "previous")
+
+
+def _hash(values: Mapping[str, Any]) -> str:
+    told = [values[name] if name != "at" else f"{values[name]:.3f}" for name in _HASHED]
+    return hashlib.sha256(json.dumps(told, separators=(",", ":")).encode()).hexdigest()
+
+
+def _record(row: Row[Any]) -> AuditRecord:
+    return AuditRecord(
+        row.seq,
+        row.at,
+        Change(
+            row.actor,
+            row.action,
+            row.kind,
+            row.name,
+            row.project,
+            json.loads(row.before) if row.before else None,
+            json.loads(row.after) if row.after else None,
+        ),
+        row.hash,
+    )
