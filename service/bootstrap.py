@@ -34,6 +34,7 @@ from service.store.rules import RuleStore
 from service.store.schema import check_schema
 from service.store.secrets import SecretStore
 from service.store.tokens import TokenStore
+from service.store.verifications import VerificationStore
 from service.store.webhooks import WebhookStore
 from service.store.work import SqlState
 
@@ -139,6 +140,11 @@ class Services:
         return PlanStore(self.database)
 
     @cached_property
+    def verifications(self) -> VerificationStore:
+        """Verifications and their repairs."""
+        return VerificationStore(self.database)
+
+    @cached_property
     def pauses(self) -> PauseStore:
         """Pauses of rules and registries."""
         return PauseStore(self.database)
@@ -211,6 +217,7 @@ class Services:
                 self._blob_state,
             ),
             RetentionStore(self.database),
+            self.verifications,
             **options,
         )
 

@@ -27,9 +27,12 @@ class NameMatcher:
         self._conditions = tuple(conditions)
 
     def matches(self, name: str) -> bool:
-        """Whether an include takes the name (none means all), no exclude does, and the rest holds."""
+        """Whether an include takes the name (none means all), no exclude does, and the rest holds.
+
+        A digest has no letters to search and no version: where it is named, it is taken.
+        """
         if self._include and not any(match(name) for match in self._include):
             return False
         if any(match(name) for match in self._exclude):
             return False
-        return all(holds(name) for holds in self._conditions)
+        return ":" in name or all(holds(name) for holds in self._conditions)

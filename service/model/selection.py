@@ -11,7 +11,7 @@ from service.model.endpoint import RegistryEndpoint
 from service.model.glob import is_literal
 from service.model.mapping import placeholders, render_repository, render_tag
 from service.model.names import NameMatcher
-from service.model.rule import Destination, NameFilter, Selection, SyncRule
+from service.model.rule import Destination, NameFilter, Newest, Selection, SyncRule
 
 TAG_PLACEHOLDERS = frozenset({"tag", "digest"})
 
@@ -83,6 +83,18 @@ class RuleSelector:
             names.update((name, None) for name in exact if entry.wants_tag(name))
         return tuple(names)
 
+    def named_digests(self, repository: str) -> tuple[str, ...]:
+        """Return the digests that entries name in a repository: no listing of tags holds them."""
+        return tuple(
+            dict.fromkeys(
+                name
+                for entry in self._entries
+                if entry.wants_repository(repository)
+                for name in entry.selection.tags.include
+                if ":" in name and entry.wants_tag(name)
+            )
+        )
+
     def named_repositories(self) -> frozenset[str]:
         """Return the repositories that the rule names, and does not only describe by a pattern."""
         return frozenset(
@@ -104,11 +116,9 @@ class RuleSelector:
             for index, destination in enumerate(self.rule.destinations)
         ]
 
-    def templates_of(self, repository: str, tag: str) -> list[tuple[int, str, str]]:
-        """Return destination index and templates of the entry that takes the tag."""
-        selection = self._entry(repository, tag)
-        if selection is None:
-            return []
+    def templates_of(self, entry: int) -> list[tuple[int, str, str]]:
+        """Return destination index and templates of what an entry takes."""
+        selection = self._entries[entry].selection
         return [
             (
                 index,
@@ -150,26 +160,49 @@ class RuleSelector:
         return any(entry.wants_repository(repository) for entry in self._entries)
 
     def wants(self, repository: str, tag: str) -> bool:
-        """Whether an entry takes the tag of the repository."""
-        return self._entry(repository, tag) is not None
+        """Whether the names of a reference suit an entry; its content and its age are not asked for."""
+        return bool(self.entries_of(repository, tag))
 
-    def _entry(self, repository: str, tag: str) -> Selection | None:
-        for entry in self._entries:
-            if entry.wants_repository(repository) and entry.wants_tag(tag):
-                return entry.selection
-        return None
+    def entries_of(self, repository: str, tag: str) -> tuple[int, ...]:
+        """Return the entries that a reference's names suit, the first one first."""
+        return tuple(
+            number
+            for number, entry in enumerate(self._entries)
+            if entry.wants_repository(repository) and entry.wants_tag(tag)
+        )
 
-    def targets(self, repository: str, tag: str, digest: str | None = None) -> list[Target]:
-        """Return one target a destination, named by the first entry that takes the tag.
+    def entries_of_repository(self, repository: str) -> tuple[int, ...]:
+        """Return the entries that take something of a repository."""
+        return tuple(
+            number
+            for number, entry in enumerate(self._entries)
+            if entry.wants_repository(repository)
+        )
 
-        Empty when no entry does. Raises InvalidInput, naming source and template, for a name that
+    def newest(self, repository: str) -> dict[int, Newest]:
+        """Return how many tags of a repository are kept, for the entries that keep only the newest."""
+        return {
+            number: entry.selection.tags.newest
+            for number, entry in enumerate(self._entries)
+            if entry.selection.tags.newest is not None and entry.wants_repository(repository)
+        }
+
+    def targets(
+        self, repository: str, tag: str, digest: str | None = None, *, entry: int | None = None
+    ) -> list[Target]:
+        """Return one target a destination, named by an entry: the first one that the names suit.
+
+        Empty when there is none. Raises InvalidInput, naming source and template, for a name that
         the destination could not have.
         """
-        selection = self._entry(repository, tag)
-        if selection is None:
+        if entry is None:
+            entry = next(iter(self.entries_of(repository, tag)), None)
+        if entry is None:
             return []
+        selection = self._entries[entry].selection
+        known = digest or (tag if ":" in tag else None)
         return [
-            self._target(index, destination, selection, repository, tag, digest)
+            self._target(index, destination, selection, repository, tag, known)
             for index, destination in enumerate(self.rule.destinations)
         ]
 

@@ -42,6 +42,7 @@ class CopyWork:
     replans: int
     throttles: int = 0
     urgent: bool = False
+    repair: bool = False  # the tag may be in place: what lies behind it is not
     late: bool = False  # another copy to the same name went before this one
     on_conflict: str = "overwrite"  # overwrite | keep | fail
 
@@ -211,6 +212,7 @@ class Selected:
     failure_class: str = ""
     reason: str = ""
     hint: str = ""
+    entry: int = 0  # of the rule's select, that took it
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,11 @@ class Meter:
         finally:
             self._local.into = before
 
+    def into(self) -> dict[str, int]:
+        """Return where the calling thread counts, for threads that work for it."""
+        found = getattr(self._local, "into", None)
+        return {} if found is None else found
+
     def counter(self, registry: str) -> Callable[[str, str, int], None]:
         """Return what a client calls for each request that it sent."""
 

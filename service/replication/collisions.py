@@ -61,7 +61,7 @@ class CollisionCheck:
         for cursor in self._suspicious():
             try:
                 for page in self._selector.pages(Cursor(cursor.repository, "")):
-                    yield from self._selector.names_of(cursor.repository, page.tags)
+                    yield from self._selector.names_of(page.asks)
             except RegistryError as error:
                 self._give_up(cursor, error)
 

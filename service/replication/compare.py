@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from service.errors import InvalidInput, RegistryError, TransshipError
 from service.model.reference import is_digest_tag
@@ -25,15 +26,66 @@ class Wanted:
     registry: str
     repository: str
     reference: str
+    entry: int = 0  # of the rule's select, that takes it
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A source reference, and the entries of the rule that its names suit, the first one first."""
+
+    repository: str
+    reference: str
+    entries: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """A name at a destination that cannot be, and why; `wanted` has a name that tells it apart."""
+
+    wanted: Wanted
+    error: InvalidInput
+    waits: bool = False  # for the digest, which a template holds
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A source reference that no entry takes for what it is; `kind` says what that is."""
+
+    kind: str
+
+
+class Namer(Protocol):
+    """Which entry takes a reference, and what it is to be called."""
+
+    def conditional(self, entry: int) -> bool:
+        """Whether an entry looks at what a reference is, besides its names."""
+
+    def decide(self, ask: Ask, digest: str) -> int | LeftOut:
+        """Return the first entry that takes what the digest names; raises as reading it does."""
+
+    def names_at(self, ask: Ask, entry: int, digest: str | None) -> list[Wanted | Unnamed]:
+        """Return a name at every destination; without a digest, none where the name needs it."""
 
 
 @dataclass(frozen=True, slots=True)
 class InPlace:
     """A name at a destination that holds what the source has under it."""
 
-    registry: str
-    repository: str
+    wanted: Wanted
     digest: str
+
+    @property
+    def registry(self) -> str:
+        """The destination."""
+        return self.wanted.registry
+
+    @property
+    def repository(self) -> str:
+        """The repository there."""
+        return self.wanted.repository
+
+
+Found = Selected | InPlace | LeftOut | None
 
 
 @dataclass(slots=True)
@@ -43,6 +95,7 @@ class Comparison:
     selected: list[Selected] = field(default_factory=list)
     missing: list[tuple[str, str, str]] = field(default_factory=list)
     in_place: list[InPlace] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
     requests: dict[str, int] = field(default_factory=dict)
 
     def unchanged(self) -> Counter[str]:
@@ -63,11 +116,14 @@ class Comparer:
         clean: bool,
         on_conflict: str = OVERWRITE,
         asked: bool = False,
+        repair: bool = False,
     ) -> None:
         """`clean`: no earlier run was broken off, so what has no tag there has no blobs there either.
 
         `asked`: the references come from events or an earlier run, so one that is gone is no failure.
+        `repair`: what is in place by its digest is copied again, since something behind it is lost.
         """
+        self._repair = repair
         self._on_conflict = on_conflict
         self._asked = asked
         self._clients = clients
@@ -76,26 +132,43 @@ class Comparer:
         self._region_of = region_of
         self._clean = clean
 
-    def compare(self, source: str, page: Sequence[Wanted], *, listed: bool) -> Comparison:
+    def compare(
+        self, source: str, page: Sequence[Ask], names: Namer, *, listed: bool
+    ) -> Comparison:
         """Compare one page. What cannot be read of one reference is a row that says so."""
+
+        def look(ask: Ask) -> list[Found]:
+            with self._meter.collect(result.requests):
+                return self._ask(source, ask, names, listed=listed)
+
         result = Comparison()
+        self._gather(result, self._pool.map(look, page))
+        return result
+
+    def compare_names(self, source: str, page: Sequence[Wanted]) -> Comparison:
+        """Compare references of a list whose names are settled: referrer and cosign tags."""
         by_source: dict[tuple[str, str], list[Wanted]] = {}
         for wanted in page:
             by_source.setdefault((wanted.source_repository, wanted.source_reference), []).append(
                 wanted
             )
 
-        def look(group: list[Wanted]) -> list[Selected | InPlace | None]:
+        def look(group: list[Wanted]) -> list[Found]:
             with self._meter.collect(result.requests):
-                return self._group(source, group, listed=listed)
+                return self._group(source, group)
 
-        for outcome in self._pool.map(look, by_source.values()):
-            for item in outcome:
-                if item is None:
-                    continue
-                if isinstance(item, InPlace):
-                    result.in_place.append(item)
-                    continue
+        result = Comparison()
+        self._gather(result, self._pool.map(look, by_source.values()))
+        return result
+
+    @staticmethod
+    def _gather(result: Comparison, outcomes: Iterable[list[Found]]) -> None:
+        for item in (item for outcome in outcomes for item in outcome):
+            if isinstance(item, InPlace):
+                result.in_place.append(item)
+            elif isinstance(item, LeftOut):
+                result.left_out[item.kind] += 1
+            elif item is not None:
                 result.selected.append(item)
                 if item.absent:
                     result.missing.append(
@@ -105,26 +178,75 @@ class Comparer:
                             item.destination_reference,
                         )
                     )
-        return result
 
-    def _group(
-        self, source: str, group: list[Wanted], *, listed: bool
-    ) -> list[Selected | InPlace | None]:
-        """Compare one source reference with all of its destinations; None: nothing to do with it."""
-        first = group[0]
-        reference = first.source_reference
-        client = self._clients.get(source)
-        if reference.startswith("sha") and ":" in reference:
-            digest = reference
-        else:
+    def _ask(self, source: str, ask: Ask, names: Namer, *, listed: bool) -> list[Found]:
+        """Compare one source reference with all of its destinations.
+
+        What it is, is looked at only when that decides something: where one entry alone could take
+        it and all of its names are in place, nothing has to be read.
+        """
+        entry = ask.entries[0]
+        if not names.conditional(entry):
+            settled = names.names_at(ask, entry, None)
+            if all(isinstance(item, Unnamed) and not item.waits for item in settled):
+                return self._compared(settled, "", listed=listed)
+        digest = ask.reference
+        if ":" not in ask.reference:
             try:
-                head = client.head_manifest(first.source_repository, reference)
+                head = self._clients.get(source).head_manifest(ask.repository, ask.reference)
             except (RegistryError, InvalidInput) as error:
-                return [self._unread(wanted, error, listed=listed) for wanted in group]
+                return self._unread_ask(names.names_at(ask, entry, None), error, listed=listed)
             if head is None:
-                return [self._gone(wanted, listed=listed) for wanted in group]
+                return [
+                    self._gone(item.wanted if isinstance(item, Unnamed) else item, listed=listed)
+                    for item in names.names_at(ask, entry, None)
+                ]
             digest = str(head.digest)
-        return [self._one(wanted, digest, listed=listed) for wanted in group]
+        found: list[Found] | None = None
+        if names.conditional(entry):
+            if len(ask.entries) == 1:
+                found = self._compared(names.names_at(ask, entry, digest), digest, listed=listed)
+                if all(isinstance(item, InPlace) for item in found):
+                    return found
+            try:
+                decided = names.decide(ask, digest)
+            except (RegistryError, InvalidInput) as error:
+                return self._unread_ask(names.names_at(ask, entry, digest), error, listed=listed)
+            if isinstance(decided, LeftOut):
+                return [decided]
+            entry = decided
+        return found or self._compared(names.names_at(ask, entry, digest), digest, listed=listed)
+
+    def _compared(self, named: list[Wanted | Unnamed], digest: str, *, listed: bool) -> list[Found]:
+        return [
+            self.failed(item.wanted, item.error)
+            if isinstance(item, Unnamed)
+            else self._one(item, digest, listed=listed)
+            for item in named
+        ]
+
+    def _unread_ask(
+        self, named: list[Wanted | Unnamed], error: RegistryError | InvalidInput, *, listed: bool
+    ) -> list[Found]:
+        """Say of each name that its source cannot be read; what has no name cannot be left to a copy."""
+        return [
+            self.failed(item.wanted, error)
+            if isinstance(item, Unnamed)
+            else self._unread(item, error, listed=listed)
+            for item in named
+        ]
+
+    def _group(self, source: str, group: list[Wanted]) -> list[Found]:
+        """Compare one digest tag with all of its destinations; None: nothing to do with it."""
+        first = group[0]
+        client = self._clients.get(source)
+        try:
+            head = client.head_manifest(first.source_repository, first.source_reference)
+        except (RegistryError, InvalidInput) as error:
+            return [self._unread(wanted, error, listed=True) for wanted in group]
+        if head is None:
+            return [self._gone(wanted, listed=True) for wanted in group]
+        return [self._one(wanted, str(head.digest), listed=True) for wanted in group]
 
     def _one(self, wanted: Wanted, digest: str, *, listed: bool) -> Selected | InPlace | None:
         try:
@@ -136,7 +258,9 @@ class Comparer:
                     wanted, digest, listed=listed
                 )  # what is there is no image: replace it
             if there is not None and str(there.digest) == digest:
-                return InPlace(wanted.registry, wanted.repository, digest)
+                if self._repair:
+                    return self._row(wanted, digest, listed=listed)
+                return InPlace(wanted, digest)
             if _follows(wanted, listed=listed) and not self._subject_is_there(destination, wanted):
                 return None  # its image's own copy brings it, or nobody wants that image
         except RegistryError as error:
@@ -219,6 +343,10 @@ class Comparer:
         except InvalidInput:
             return False  # cut digests, as of sha512, name nothing; their image's copy brings them
 
+    def again(self, found: InPlace) -> Selected:
+        """Return the copy of what is in place by its digest, and yet not whole."""
+        return self._row(found.wanted, found.digest, listed=True)
+
     def _row(
         self,
         wanted: Wanted,
@@ -246,6 +374,7 @@ class Comparer:
             failure_class=failure_class,
             reason=reason,
             hint=hint,
+            entry=wanted.entry,
         )
 
 

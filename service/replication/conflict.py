@@ -36,6 +36,8 @@ def standing(
     if there is None:
         return None
     if there.digest == digest:
+        if work.repair:
+            return None
         return CopyEnded(work, CopyState.UNCHANGED, counters, digest=str(digest))
     if policy == OVERWRITE:
         return None

@@ -25,6 +25,7 @@ from service.store.endings import Ended
 from service.store.executions import ExecutionStore
 from service.store.retention import RetentionStore
 from service.store.rules import RuleStore
+from service.store.verifications import VerificationStore
 from service.telemetry import get_logger
 
 LEASE = "scheduler"
@@ -58,6 +59,7 @@ class Drive:
         dispatcher: Dispatcher,
         reconciler: Reconciler,
         retention: RetentionStore,
+        verifications: VerificationStore,
         *,
         events: EventIntake | None = None,
         plans: bool = True,
@@ -75,6 +77,7 @@ class Drive:
         self._dispatcher = dispatcher
         self._reconciler = reconciler
         self._retention = retention
+        self._verifications = verifications
         self._events = events
         self._next_sweep = 0.0
         self._plans = plans
@@ -163,6 +166,7 @@ class Drive:
             self._dispatcher.send_plans()
             self._keep_house()
         self._reconciler.reconcile()
+        self._verifications.start_repairs()
         for ended in self._store.end_executions():
             log.info("execution_ended", execution=ended.execution, state=ended.state.value)
             if self._on_end is not None:

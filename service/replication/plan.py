@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from service.errors import (
     Cancelled,
@@ -16,13 +17,19 @@ from service.errors import (
     StoreUnavailable,
     TransshipError,
 )
+from service.model.content import PlatformFilter
+from service.model.manifest import Manifest
 from service.model.rule import SyncRule
 from service.model.selection import destination_registries, members_of_groups
 from service.replication.clients import Clients, Meter
 from service.replication.compare import Comparer, told
+from service.replication.content import ContentReader
 from service.replication.select import Selector
 from service.replication.survey import Survey
+from service.replication.verify import Verifier
+from service.replication.walk import Children
 from service.settings import Settings
+from service.store.creation import REPAIR
 from service.store.executions import ExecutionStore
 from service.store.planning import PlanStore
 from service.store.registries import RegistryStore
@@ -115,6 +122,7 @@ class Planner:
 
     def _run(self, execution: str, rule: SyncRule) -> None:
         source = self._clients.get(rule.source)
+        record = self._executions.get(execution)
         only = self._plans.only(execution)
         members = members_of_groups(
             stored.endpoint for stored in self._registries.list(limit=10_000)
@@ -129,20 +137,37 @@ class Planner:
             for name in names
             if self._registries.get(name).endpoint.host == source.endpoint.host
         }
-        selector = Selector(
-            rule, source, destinations, self._plans, execution, at_source, only=only
-        )
-        survey = Survey(
-            execution,
-            rule,
-            selector,
-            self._plans,
-            self._state,
-            self._clients,
-            self._meter,
-            last=self._plans.attempts(execution) >= MAX_PLAN_ATTEMPTS,
-        )
         with ThreadPoolExecutor(self._settings.compare_threads, "compare") as pool:
+            selector = Selector(
+                rule,
+                source,
+                destinations,
+                self._plans,
+                execution,
+                at_source,
+                only=only,
+                content=ContentReader(source, self._plans.facts(), pool, self._meter),
+            )
+            verifier = Verifier(
+                rule.source,
+                self._clients,
+                self._meter,
+                self._state,
+                pool,
+                referrers=rule.referrers,
+                children=partial(_children, rule),
+            )
+            survey = Survey(
+                execution,
+                rule,
+                selector,
+                self._plans,
+                self._state,
+                self._clients,
+                self._meter,
+                last=self._plans.attempts(execution) >= MAX_PLAN_ATTEMPTS,
+                look=verifier.look if record.kind == "verify" else None,
+            )
             comparer = Comparer(
                 self._clients,
                 self._meter,
@@ -151,6 +176,7 @@ class Planner:
                 clean=self._plans.clean_before(execution, rule.name),
                 on_conflict=rule.on_conflict,
                 asked=only is not None,
+                repair=record.trigger == REPAIR,
             )
             requests: dict[str, int] = {}
             try:
@@ -189,3 +215,9 @@ class Planner:
         if self._settings.one_machine:
             return self._settings.region
         return self._clients.endpoint(registry).region
+
+
+def _children(rule: SyncRule, entry: int) -> Children:
+    """Return what an entry of the rule wants of an index at its destinations."""
+    platforms = rule.select[entry].platforms
+    return PlatformFilter(platforms).children if platforms else Manifest.children

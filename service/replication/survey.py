@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import Lock
@@ -10,11 +10,11 @@ from threading import Lock
 from service.errors import Cancelled, InvalidInput, RegistryError, TransshipError
 from service.model.rule import SyncRule
 from service.model.states import CopyState
-from service.model.work import LedgerDistrusted, Selected
+from service.model.work import LedgerDistrusted
 from service.replication.clients import Clients, Meter
 from service.replication.collisions import CollisionCheck
 from service.replication.compare import Comparer, Comparison, Wanted, subject_of
-from service.replication.select import ALL_TAGS, Page, Selector, Unnamed
+from service.replication.select import ALL_TAGS, Page, Selector, apart
 from service.store.planning import Cursor, PlanStore
 from service.store.work import SqlState
 from service.telemetry import get_logger
@@ -63,8 +63,13 @@ class Survey:
         meter: Meter,
         *,
         last: bool,
+        look: Callable[[Comparison, Comparer], None] | None = None,
     ) -> None:
-        """`last`: there will be no further attempt, so what fails for a while fails for good."""
+        """`last`: there will be no further attempt, so what fails for a while fails for good.
+
+        `look` sees the comparison of each page before it is saved, and may change it.
+        """
+        self._look = look
         self._execution = execution
         self._rule = rule
         self._selector = selector
@@ -112,6 +117,13 @@ class Survey:
                 raise
         if self._troubles.first is not None and not self._last:
             raise self._troubles.first
+        left_out = self._plans.left_out(self._execution)
+        if left_out:
+            told = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
+            self._plans.warn(
+                self._execution,
+                f"left out by types and platforms of rule {self._rule.name}: {told}",
+            )
 
     def _cursors(self) -> Iterator[Cursor]:
         return self._plans.every_cursor(self._execution)
@@ -148,13 +160,14 @@ class Survey:
     def _page(
         self, comparer: Comparer, repository: str, page: Page, requests: dict[str, int]
     ) -> None:
-        wanted, unnamed = self._selector.wanted(repository, page.tags)
-        result = comparer.compare(self._rule.source, wanted, listed=page.listed)
-        result.selected.extend(_unnamed(comparer, unnamed))
+        result = comparer.compare(self._rule.source, page.asks, self._selector, listed=page.listed)
+        self._complete(comparer, result)
         digest_tags = page.digest_tags if self._rule.referrers else []
         if digest_tags:
             self._followers(comparer, repository, digest_tags, result)
         self._notice_losses(result)
+        if self._look is not None:
+            self._look(result, comparer)
         for registry, count in result.requests.items():
             requests[registry] = requests.get(registry, 0) + count
         self._plans.add_page(
@@ -163,7 +176,8 @@ class Survey:
             self._rule.source,
             repository,
             selected=result.selected,
-            matched=len(page.tags),
+            matched=len(page.asks) - result.left_out.total(),
+            left_out=result.left_out,
             unchanged=result.unchanged(),
             referrer_tags=digest_tags,
             cursor=page.position,
@@ -172,6 +186,23 @@ class Survey:
             referrers=self._rule.referrers,
             requests=requests,
         )
+
+    def _complete(self, comparer: Comparer, result: Comparison) -> None:
+        """Copy again what has the right digest at a destination, but not all platforms of its entry."""
+        places = {(found.registry, found.repository) for found in result.in_place}
+        sparse = self._plans.sparse_tags(places)
+        if not sparse:
+            return
+        whole = []
+        for found in result.in_place:
+            name = (found.registry, found.repository, found.wanted.reference)
+            there = sparse.get(name)
+            wished = self._rule.select[found.wanted.entry].platforms
+            if there is None or there[0] != found.digest or (wished and set(wished) <= there[1]):
+                whole.append(found)
+            else:
+                result.selected.append(comparer.again(found))
+        result.in_place[:] = whole
 
     def _followers(
         self, comparer: Comparer, repository: str, digest_tags: list[str], result: Comparison
@@ -191,10 +222,12 @@ class Survey:
             for tag in digest_tags
             for registry, name in sorted(homes | beside.get(subject_of(tag), set()))
         ]
-        found_there = comparer.compare(self._rule.source, followers, listed=True)
+        found_there = comparer.compare_names(self._rule.source, followers)
         result.selected.extend(
             item for item in found_there.selected if item.state is not CopyState.SKIPPED
         )
+        if self._look is not None:
+            result.in_place.extend(found_there.in_place)
         for registry, count in found_there.requests.items():
             result.requests[registry] = result.requests.get(registry, 0) + count
 
@@ -230,14 +263,14 @@ class Survey:
         homes = self._selector.homes(repository) or {
             (registry, template) for registry, template, _ in self._selector.places()
         }
-        apart = self._selector.keeps_apart()
+        kept_apart = self._selector.keeps_apart()
         rows = [
             comparer.failed(
                 Wanted(
                     repository,
                     ALL_TAGS,
                     registry,
-                    name if apart else _apart(name, repository),
+                    name if kept_apart else apart(name, repository),
                     ALL_TAGS,
                 ),
                 error,
@@ -251,6 +284,7 @@ class Survey:
             repository,
             selected=rows,
             matched=len(rows),
+            left_out={},
             unchanged={},
             referrer_tags=(),
             cursor=cursor.position,
@@ -259,23 +293,3 @@ class Survey:
             referrers=self._rule.referrers,
             requests=requests,
         )
-
-
-def _unnamed(comparer: Comparer, unnamed: list[Unnamed]) -> list[Selected]:
-    """Return failed rows, each under a name of its own: the name that it cannot have tells nothing."""
-    rows = []
-    for item in unnamed:
-        wanted = item.wanted
-        place = Wanted(
-            wanted.source_repository,
-            wanted.source_reference,
-            wanted.registry,
-            _apart(wanted.repository, wanted.source_repository),
-            wanted.reference,
-        )
-        rows.append(comparer.failed(place, item.error))
-    return rows
-
-
-def _apart(name: str, repository: str) -> str:
-    return f"{name} of {repository}"[:MAX_NAME]

@@ -20,6 +20,12 @@ from service.store.tables import executions
 
 PRIORITIES = {"urgent": 0, "normal": 1, "bulk": 2}
 CREATE_TRIES = 3
+REPAIR = "repair"
+"""The trigger of an execution that copies again what a verification found."""
+
+WANTED = "wanted"
+"""In the column repair: findings are to be copied again; the repairing execution's id follows."""
+
 DEADLINE_SECONDS = 7 * 86400.0
 """How long an execution of a rule without a deadline may take: everything ends (promise 5)."""
 
@@ -84,6 +90,22 @@ def insert_tags(
     if standing is None:
         raise Conflict(f"an execution of rule {rule.name} could not be saved; try again")
     return standing
+
+
+def insert_verification(
+    connection: Connection, rule: SyncRule, *, trigger: str, repair: bool
+) -> str:
+    """Save a pending verification of what a rule says; `repair`: copy again what is found."""
+    identity = new_id()
+    connection.execute(
+        upsert(connection, executions).values(
+            kind="verify",
+            repair=WANTED if repair else "",
+            priority=PRIORITIES[rule.priority],
+            **_common(identity, rule, trigger),
+        )
+    )
+    return identity
 
 
 def _common(identity: str, rule: SyncRule, trigger: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from service.model.states import ExecutionState
 from service.model.work import Selected
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
+from service.store.facts import FactStore
 from service.store.outcomes import add_requests
 from service.store.precedence import has_rivals, take_turn
 from service.store.tables import (
@@ -23,6 +24,7 @@ from service.store.tables import (
     selections,
     written_tags,
 )
+from service.store.tables_content import execution_left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,7 @@ class PlanStore:
         *,
         selected: Sequence[Selected],
         matched: int,
+        left_out: Mapping[str, int],
         unchanged: Mapping[str, int],
         referrer_tags: Iterable[str],
         cursor: str,
@@ -169,7 +172,7 @@ class PlanStore:
     ) -> None:
         """Save one page: copies for what differs, a count for what does not, and the cursor.
 
-        `unchanged` counts by destination registry. `listed` says that no page to come holds a
+        `unchanged` counts by destination registry, `left_out` by what it is. `listed` says that no page to come holds a
         referrer or cosign tag: from then on nobody has to probe for them.
         Raises Cancelled, and saves nothing, when the execution was stopped meanwhile: its copies
         would be open for good.
@@ -200,6 +203,7 @@ class PlanStore:
                         destination_repository=item.destination_repository,
                         destination_reference=item.destination_reference,
                         digest=item.digest,
+                        entry=item.entry,
                         state=item.state,
                         fresh=item.fresh,
                         listed=item.listed,
@@ -245,9 +249,55 @@ class PlanStore:
                         },
                     )
                 )
+            for kind, count in sorted(left_out.items()):
+                added = upsert(connection, execution_left_out).values(
+                    execution_id=execution, kind=kind, left_out=count
+                )
+                connection.execute(
+                    added.on_conflict_do_update(
+                        index_elements=["execution_id", "kind"],
+                        set_={"left_out": execution_left_out.c.left_out + added.excluded.left_out},
+                    )
+                )
             add_requests(connection, execution, requests)
 
         self._database.write(work)
+
+    def facts(self) -> FactStore:
+        """Return what is known of manifests."""
+        return FactStore(self._database)
+
+    def left_out(self, execution: str) -> dict[str, int]:
+        """Return how many references no entry took for what they are, by what they are."""
+        query = select(execution_left_out.c.kind, execution_left_out.c.left_out).where(
+            execution_left_out.c.execution_id == execution
+        )
+        with self._database.read() as connection:
+            return {row.kind: int(row.left_out) for row in connection.execute(query)}
+
+    def sparse_tags(
+        self, places: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str, str], tuple[str, frozenset[str]]]:
+        """Return digest and platforms of the tags that Transship wrote with some platforms only.
+
+        By registry, repository and tag, for these registries and repositories.
+        """
+        found: dict[tuple[str, str, str], tuple[str, frozenset[str]]] = {}
+        with self._database.read() as connection:
+            for registry, repository in sorted(places):
+                query = select(
+                    written_tags.c.tag, written_tags.c.digest, written_tags.c.platforms
+                ).where(
+                    written_tags.c.registry == registry,
+                    written_tags.c.repository == repository,
+                    written_tags.c.platforms != "",
+                )
+                for row in connection.execute(query):
+                    found[registry, repository, row.tag] = (
+                        row.digest,
+                        frozenset(row.platforms.split(",")),
+                    )
+        return found
 
     def lost_tags(self, references: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
         """Return which of these missing destination tags Transship once wrote: evidence of loss."""

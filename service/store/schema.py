@@ -8,11 +8,17 @@ from typing import Any
 from sqlalchemy import Connection, func, inspect, select, text
 
 from service.errors import InvalidConfiguration
-from service.store import tables_deletions, tables_events, tables_governance
+from service.store import tables_content, tables_deletions, tables_events, tables_governance
 from service.store.database import Database
 from service.store.tables import metadata
 
-TABLES = (metadata, tables_deletions, tables_events, tables_governance)  # all that create_all makes
+TABLES = (
+    metadata,
+    tables_content,
+    tables_deletions,
+    tables_events,
+    tables_governance,
+)  # all that create_all makes
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 0x7472616E73686970

@@ -82,9 +82,15 @@ executions = Table(
     Column("rule", String(128), nullable=False),
     Column("project", String(128), nullable=False, server_default="default"),
     Column("trigger", String(32), nullable=False),
-    Column("kind", String(16), nullable=False, server_default="full"),  # full | tags
+    Column(
+        "kind", String(16), nullable=False, server_default="full"
+    ),  # full|tags|verify|plan|carry
     Column("only", Text, nullable=False, server_default="[]"),  # of kind tags: [repository, tag]s
     Column("deadline_at", Double),
+    Column(
+        "repair", String(32), nullable=False, server_default=""
+    ),  # of kind verify: wanted, or by
+    Column("figures", Text, nullable=False, server_default="{}"),  # of kind plan
     Column("spec", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("priority", Integer, nullable=False, server_default="1"),
@@ -246,7 +252,15 @@ written_tags = (
         Column("tag", String(160), primary_key=True),
         Column("digest", String(140), nullable=False),
         Column("rule", String(128), nullable=False),
+        Column("platforms", Text, nullable=False, server_default=""),  # "": all that the index has
         Column("written_at", Double, nullable=False),
+        Index(
+            "ix_written_tags_sparse",
+            "registry",
+            "repository",
+            sqlite_where=text("platforms != ''"),
+            postgresql_where=text("platforms != ''"),
+        ),
     )
 )
 

@@ -25,6 +25,7 @@ from service.store import codec
 from service.store import outcomes as rows
 from service.store.clock import now_epoch
 from service.store.conditions import rule_is_paused
+from service.store.creation import REPAIR
 from service.store.database import Database
 from service.store.tables import (
     copies,
@@ -49,17 +50,20 @@ class SqlState:
         self._database = database
         self._proof_seconds = proof_seconds
         self._lock = threading.Lock()
-        self._rules: dict[str, SyncRule] = {}
+        self._rules: dict[str, tuple[SyncRule, str]] = {}
 
-    def _rule(self, connection: Connection, execution: str) -> SyncRule:
-        """Return the rule as it stood when the execution was created; kept, since it never changes."""
+    def _rule(self, connection: Connection, execution: str) -> tuple[SyncRule, str]:
+        """Return the rule as it stood when the execution was created, and what triggered that.
+
+        Kept, since neither ever changes.
+        """
         with self._lock:
             known = self._rules.get(execution)
         if known is None:
-            spec = connection.execute(
-                select(executions.c.spec).where(executions.c.id == execution)
-            ).scalar_one()
-            known = codec.load_rule(spec)
+            row = connection.execute(
+                select(executions.c.spec, executions.c.trigger).where(executions.c.id == execution)
+            ).one()
+            known = codec.load_rule(row.spec), row.trigger
             with self._lock:
                 if len(self._rules) >= RULES_KEPT:
                     self._rules.clear()
@@ -86,7 +90,7 @@ class SqlState:
                 ).first()
                 if row is not None:
                     found.append(row)
-            return [_copy_work(row, self._rule(connection, row.execution_id)) for row in found]
+            return [_copy_work(row, *self._rule(connection, row.execution_id)) for row in found]
 
         return self._database.write(work)
 
@@ -114,7 +118,7 @@ class SqlState:
             ).all()
             if not blobs:
                 return None
-            copy = _copy_work(row, self._rule(connection, row.execution_id))
+            copy = _copy_work(row, *self._rule(connection, row.execution_id))
             return PartWork(copy, part, tuple(PartBlob(*blob) for blob in blobs))
 
         return self._database.write(work)
@@ -135,7 +139,7 @@ class SqlState:
             ).first()
             if row is None:
                 return None
-            return _copy_work(row, self._rule(connection, row.execution_id))
+            return _copy_work(row, *self._rule(connection, row.execution_id))
 
         return self._database.write(work)
 
@@ -352,7 +356,7 @@ def label(row: Any) -> str:
     )
 
 
-def _copy_work(row: Row[Any], rule: SyncRule) -> CopyWork:
+def _copy_work(row: Row[Any], rule: SyncRule, trigger: str) -> CopyWork:
     return CopyWork(
         ref=CopyRef(row.id, row.fence, label(row)),
         execution=row.execution_id,
@@ -374,5 +378,6 @@ def _copy_work(row: Row[Any], rule: SyncRule) -> CopyWork:
         throttles=row.throttles,
         urgent=row.priority == 0,
         late=bool(row.behind),
+        repair=trigger == REPAIR,
         on_conflict=rule.on_conflict,
     )

@@ -21,6 +21,12 @@ def upgrade() -> None:
     )
     op.add_column("executions", sa.Column("only", sa.Text(), nullable=False, server_default="[]"))
     op.add_column("executions", sa.Column("deadline_at", sa.Double()))
+    op.add_column(
+        "executions", sa.Column("repair", sa.String(32), nullable=False, server_default="")
+    )
+    op.add_column(
+        "executions", sa.Column("figures", sa.Text(), nullable=False, server_default="{}")
+    )
     op.drop_index("uq_executions_open_rule", "executions")
     op.create_index(
         "uq_executions_open_rule",
