@@ -27,6 +27,7 @@ TransshipError
     |   +-- UploadLost
     +-- Rejected                 (class invalid)    400, 405, 409, 412, 413, 415, 416
     |   +-- Unsupported
+    |   +-- SparseIndexRefused   (class policy)     an index wants all of its platforms there
     |   +-- TagImmutable
     |   +-- ManifestBlobUnknown  (class gone)       the registry misses a blob that a manifest names
     +-- Corrupt                  (class corrupt)    digest or size differ from the descriptor
@@ -96,12 +97,13 @@ class InvalidConfiguration(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """One wrong field: its path (`select[0].tags`), what is wrong, what to do, its line if any."""
+    """One wrong field: its path (`select[0].tags`), what is wrong, what to do, its line and file if any."""
 
     path: str
     message: str
     hint: str = ""
     line: int | None = None
+    file: str = ""
 
     def __str__(self) -> str:
         where = f"{self.path}: " if self.path else ""
@@ -120,14 +122,17 @@ class InvalidFields(InvalidConfiguration):
     def __init__(self, problems: tuple[FieldProblem, ...], *, source: str = "") -> None:
         self.problems = problems
         self.source = source
-        prefix = f"{source}:" if source else ""
         super().__init__(
-            "\n".join(
-                f"{prefix}{f'{problem.line}: ' if problem.line else ' ' if prefix else ''}{problem}"
-                for problem in problems
-            ),
+            "\n".join(f"{_place(problem, source)}{problem}" for problem in problems),
             field=problems[0].path if problems else "",
         )
+
+
+def _place(problem: FieldProblem, source: str) -> str:
+    file = problem.file or source
+    if not file:
+        return f"{problem.line}: " if problem.line else ""
+    return f"{file}:{problem.line}: " if problem.line else f"{file}: "
 
 
 class NotFoundInStore(TransshipError):
@@ -312,6 +317,17 @@ class Unsupported(Rejected):
     """The registry does not support this."""
 
     code = "unsupported"
+
+
+class SparseIndexRefused(Rejected):
+    """The registry does not take an index some of whose platforms it does not have."""
+
+    code = "sparse_index_refused"
+    failure_class = "policy"
+    default_hint = (
+        "leave platforms out of the rule, or use a destination that takes sparse indexes "
+        "(distribution 3: validation.manifests.indexes.platforms)"
+    )
 
 
 class TagImmutable(Rejected):

@@ -167,7 +167,8 @@ class DistributionApi:
         for child, size in parsed.children:
             manifest = self.storage.manifest(name, child)
             if manifest is None:
-                missing.append(child)
+                if not self.profile.sparse_indexes:
+                    missing.append(child)
             elif self.profile.checks_sizes and len(manifest.raw) != size:
                 raise ApiError(400, "MANIFEST_INVALID", f"size of {child} is not {size}")
         if missing:

@@ -24,6 +24,7 @@ class Profile:
     checks_sizes: bool = True  # a manifest's sizes are held against the blobs
     narrow_head: bool = False  # HEAD heeds Accept as GET does
     keeps_sha512: bool = True  # otherwise such blobs are kept, and told, by sha256
+    sparse_indexes: bool = False  # an index may name manifests that are not here
     too_large: int = 413  # status for a manifest above 4 MiB
 
 

@@ -8,23 +8,22 @@ from typing import Any, ClassVar
 from marshmallow import fields, post_load, validates_schema
 
 from api.schemas.common import StrictSchema
-from api.schemas.fields import Items, Judged, invalid
-from service.errors import InvalidConfiguration
+from api.schemas.fields import Choice, Items, Judged, Whole, invalid
+from service.model.content import parse_platform, validate_type
 from service.model.digest import Digest
 from service.model.glob import compile_glob
 from service.model.mapping import placeholders
+from service.model.newest import MOST as MOST_NEWEST
 from service.model.patterns import compile_regex
-from service.model.rule import NameFilter, Selection
+from service.model.rule import NameFilter, Newest, Selection
 from service.model.semver import parse_range
 
-_LATER = "leave it out"
 MOST_GLOBS = 1000
 
 
 def template(text: str) -> str:
     """Return a template of names as it is; raises InvalidConfiguration for a broken one."""
-    if "digest" in placeholders(text):
-        raise InvalidConfiguration("this version does not have {digest} in templates")
+    placeholders(text)
     return text
 
 
@@ -57,12 +56,25 @@ class FilterSchema(StrictSchema):
         return NameFilter(tuple(data.pop("includes", ())), tuple(data.pop("excludes", ())), **data)
 
 
+class NewestSchema(StrictSchema):
+    """Only the newest tags of a repository, over what the other conditions of the entry left."""
+
+    count = Whole(least=1, most=MOST_NEWEST, required=True)
+    by = Choice("semver", "created")
+
+    @post_load
+    def _make(self, data: dict[str, Any], **kwargs: Any) -> Newest:
+        del kwargs
+        return Newest(**data)
+
+
 class TagFilterSchema(FilterSchema):
     """Tags, and digests in the include, by every condition."""
 
-    absent: ClassVar[Mapping[str, str]] = {"newest": _LATER}
+    absent: ClassVar[Mapping[str, str]] = {}
     includes = Items(Judged(_tag_glob), most=MOST_GLOBS, least=1, data_key="include")
     semver = Judged(parse_range)
+    newest = fields.Nested(NewestSchema)
 
 
 class Filter(fields.Field[NameFilter]):
@@ -95,9 +107,10 @@ class RenameSchema(StrictSchema):
 class SelectionSchema(StrictSchema):
     """One entry of `select`: every condition must hold; entries are united."""
 
-    absent: ClassVar[Mapping[str, str]] = {"types": _LATER, "platforms": _LATER}
     repositories = Filter(FilterSchema, required=True)
     tags = Filter(TagFilterSchema)
+    types = Items(Judged(validate_type), most=100, least=1)
+    platforms = Items(Judged(parse_platform), most=100, least=1)
     to = fields.Nested(RenameSchema)
 
     @post_load
@@ -107,6 +120,8 @@ class SelectionSchema(StrictSchema):
         return Selection(
             repositories=data["repositories"],
             tags=data.get("tags", NameFilter()),
+            types=tuple(data.get("types", ())),
+            platforms=tuple(data.get("platforms", ())),
             to_repository=to.get("repository"),
             to_tag=to.get("tag"),
         )
@@ -118,6 +133,10 @@ def effective_selection(selection: Selection) -> dict[str, Any]:
         "repositories": _names(selection.repositories),
         "tags": _names(selection.tags),
     }
+    if selection.types:
+        shown["types"] = list(selection.types)
+    if selection.platforms:
+        shown["platforms"] = list(selection.platforms)
     to = {"repository": selection.to_repository, "tag": selection.to_tag}
     if given := {key: value for key, value in to.items() if value is not None}:
         shown["to"] = given
@@ -129,5 +148,7 @@ def _names(names: NameFilter) -> dict[str, Any]:
         "include": list(names.include) or ["**"],
         "exclude": list(names.exclude),
     }
-    conditions = {"regex": names.regex, "semver": names.semver}
+    conditions: dict[str, Any] = {"regex": names.regex, "semver": names.semver}
+    if names.newest is not None:
+        conditions["newest"] = {"count": names.newest.count, "by": names.newest.by}
     return shown | {key: value for key, value in conditions.items() if value is not None}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from service.model.rule import BandwidthLimit
 from service.model.states import BlobState, CopyState
 
 
@@ -45,6 +46,19 @@ class CopyWork:
     repair: bool = False  # the tag may be in place: what lies behind it is not
     late: bool = False  # another copy to the same name went before this one
     on_conflict: str = "overwrite"  # overwrite | keep | fail
+    bandwidth: tuple[BandwidthLimit, ...] = ()  # of the rule, for all of the fleet
+    timezone: str = "UTC"  # that the windows are told in
+    types: tuple[str, ...] = ()  # of the entry that takes it; none means all
+    platforms: tuple[str, ...] = ()
+    signature_key: str | None = None  # PEM; nothing that it has not signed is copied
+
+    @property
+    def named_by_digest(self) -> bool:
+        """Whether its name at the destination holds its digest, so that another one needs another name."""
+        encoded = self.digest.partition(":")[2]
+        return bool(encoded) and any(
+            encoded in name for name in (self.destination_reference, self.destination_repository)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +133,7 @@ class CopyEnded:
     failure_class: str = ""
     reason: str = ""
     hint: str = ""
+    platforms: str = ""  # that a sparse index was copied with; "": all that it has
 
 
 @dataclass(frozen=True, slots=True)

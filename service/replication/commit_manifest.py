@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.errors import Cancelled, Corrupt, ManifestBlobUnknown, ServerError
+from service.errors import Cancelled, Corrupt, ManifestBlobUnknown, ServerError, SparseIndexRefused
+from service.model.content import spell_platforms
 from service.model.digest import Digest
 from service.model.manifest import Manifest, parse_manifest
 from service.model.media_types import OCI_INDEX
@@ -27,6 +28,7 @@ from service.model.work import (
     LedgerDistrusted,
 )
 from service.registry.client import RegistryClient
+from service.replication.conditions import renamed
 from service.replication.conflict import standing
 from service.replication.engine import Engine
 from service.replication.tree import Tree
@@ -55,6 +57,7 @@ class Committer:
         Returns the outcome; raises RegistryError as the registries do, and Cancelled when the copy
         was stopped or taken over before the tag moved.
         """
+        work = self._work
         try:
             for child in tree.children:
                 self._put(child, str(child.digest))
@@ -79,15 +82,33 @@ class Committer:
             if not self._engine.state.holds(self._work.ref):
                 self._undo_late_write(tree.source_digest)
                 raise Cancelled
-        except ManifestBlobUnknown:
-            self._look_for_losses(tree)
+        except ManifestBlobUnknown as error:
+            lost = self._look_for_losses(tree)
+            if tree.sparse and not lost and self._has_children(tree):
+                raise SparseIndexRefused(
+                    f"{work.destination_registry} does not take the index "
+                    f"{tree.root.digest} without all of its platforms: {error.message}",
+                    registry=work.destination_registry,
+                ) from error
             raise
         self._engine.manifests.drop(tree.root.digest)
         return CopyEnded(
-            self._work, CopyState.COPIED, self._counters, digest=str(tree.source_digest)
+            work,
+            CopyState.COPIED,
+            self._counters,
+            digest=str(tree.source_digest),
+            platforms=spell_platforms(work.platforms) if tree.sparse else "",
         )
 
-    def _look_for_losses(self, tree: Tree) -> None:
+    def _has_children(self, tree: Tree) -> bool:
+        """Whether the destination has every manifest that the index was copied with."""
+        repository = self._work.destination_repository
+        return all(
+            self._destination.head_manifest(repository, str(child.digest)) is not None
+            for child in tree.children
+        )
+
+    def _look_for_losses(self, tree: Tree) -> bool:
         """Void the registry's ledger when a blob that it was proved to have cannot be read."""
         work = self._work
         for blob in tree.blobs():
@@ -103,7 +124,8 @@ class Committer:
                         )
                     ]
                 )
-                return
+                return True
+        return False
 
     # ---- manifests by digest ---------------------------------------------------------------------
 
@@ -212,6 +234,8 @@ class Committer:
             )
         if head.digest == digest:
             return None
+        if self._work.named_by_digest:
+            return renamed(self._work, self._counters)
         if self._work.replans >= self._engine.settings.max_replans:
             return CopyEnded(
                 self._work,
@@ -240,7 +264,7 @@ class Committer:
         if ":" in work.source_reference:
             return
         head = self._source.head_manifest(work.source_repository, work.source_reference)
-        if head is None or head.digest == written:
+        if head is None or head.digest == written or work.named_by_digest:
             return
         log.warning("late_write_undone", copy=work.ref.id, tag=work.destination_reference)
         newer = self._source.get_manifest(work.source_repository, str(head.digest))

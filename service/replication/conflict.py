@@ -36,8 +36,8 @@ def standing(
     if there is None:
         return None
     if there.digest == digest:
-        if work.repair:
-            return None
+        if work.repair or not work.late:
+            return None  # planned, though in place: something behind it is not there
         return CopyEnded(work, CopyState.UNCHANGED, counters, digest=str(digest))
     if policy == OVERWRITE:
         return None

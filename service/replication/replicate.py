@@ -27,6 +27,7 @@ from service.model.work import (
     Wake,
 )
 from service.replication.commit_manifest import Committer
+from service.replication.conditions import must_not_follow, renamed, unmet
 from service.replication.conflict import standing
 from service.replication.copy_blob import BlobPlacer
 from service.replication.engine import Engine
@@ -127,10 +128,16 @@ def _copy(engine: Engine, work: CopyWork, counters: Counters, *, fan_out: bool) 
     digest = _current_digest(engine, work)
     if digest is None:
         return _gone(work, counters)
+    if must_not_follow(work, digest):
+        return renamed(work, counters)
     settled = standing(engine, work, counters, digest)
     if settled is not None:
         return settled
-    tree = TreeReader(engine, work).read(digest)
+    reader = TreeReader(engine, work)
+    misfit = unmet(engine, work, counters, reader.root(digest))
+    if misfit is not None:
+        return misfit
+    tree = reader.read(digest)
     placer = BlobPlacer(engine, work, counters)
     missing = placer.settle(tree.blobs())
     small = sum(blob.size for blob in missing) < engine.settings.small_image_bytes

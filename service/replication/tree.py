@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from service.errors import Corrupt, InvalidManifest, ManifestNotFound
+from service.model.content import PlatformFilter
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
 from service.model.manifest import Manifest, parse_manifest
@@ -37,6 +38,7 @@ class Tree:
     referrers: list[Manifest] = field(default_factory=list)
     tagged: list[tuple[str, Manifest]] = field(default_factory=list)
     extra_blobs: list[Descriptor] = field(default_factory=list)
+    sparse: bool = False  # entries of the index are left out: of other platforms than the rule's
 
     def blobs(self) -> list[Descriptor]:
         """Return every blob once."""
@@ -62,6 +64,11 @@ class TreeReader:
         self._work = work
         self._source: RegistryClient = engine.clients.get(work.source_registry)
         self._seen: set[Digest] = set()
+        self._platforms = PlatformFilter(work.platforms) if work.platforms else None
+
+    def root(self, digest: Digest) -> Manifest:
+        """Return the manifest of a digest; raises as read does."""
+        return self._fetch(digest)
 
     def read(self, digest: Digest) -> Tree:
         """Return the tree of a digest.
@@ -75,7 +82,8 @@ class TreeReader:
             root = self._without_lost(root)
         tree = Tree(root, digest)
         self._seen.add(digest)
-        self._children(root, tree.children, tree, depth=1)
+        platforms = None if is_digest_tag(reference) else self._platforms
+        self._children(root, tree.children, tree, depth=1, platforms=platforms)
         if self._work.referrers and not is_digest_tag(self._work.source_reference):
             self._referrers(tree)
         return tree
@@ -91,10 +99,23 @@ class TreeReader:
             )
         return manifest
 
-    def _children(self, parent: Manifest, into: list[Manifest], tree: Tree, *, depth: int) -> None:
+    def _children(
+        self,
+        parent: Manifest,
+        into: list[Manifest],
+        tree: Tree,
+        *,
+        depth: int,
+        platforms: PlatformFilter | None = None,
+    ) -> None:
         if depth > MAX_DEPTH:
             raise InvalidManifest(f"the index nests deeper than {MAX_DEPTH} levels")
-        for descriptor in parent.children():
+        entries = parent.children()
+        if platforms is not None:
+            kept = platforms.children(parent)
+            tree.sparse = tree.sparse or len(kept) < len(entries)
+            entries = kept
+        for descriptor in entries:
             if descriptor.digest in self._seen:
                 continue
             self._seen.add(descriptor.digest)
@@ -115,7 +136,7 @@ class TreeReader:
                     f"the child {descriptor.digest} is a {child.media_type}, "
                     f"but the index says {descriptor.media_type}"
                 )
-            self._children(child, into, tree, depth=depth + 1)
+            self._children(child, into, tree, depth=depth + 1, platforms=platforms)
             into.append(child)
 
     def _referrers(self, tree: Tree) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, select, update
 
+from service.model.content import spell_platforms
 from service.model.states import BlobState, CopyState
 from service.model.work import (
     CopyEnded,
@@ -123,20 +124,45 @@ def _ended(connection: Connection, outcome: CopyEnded) -> None:
         )
     )
     if changed.rowcount == 1 and outcome.state in (CopyState.COPIED, CopyState.UNCHANGED):
+        digest = outcome.digest or work.digest
         statement = upsert(connection, written_tags).values(
             registry=work.destination_registry,
             repository=work.destination_repository,
             tag=work.destination_reference,
-            digest=outcome.digest or work.digest,
+            digest=digest,
             rule=work.rule,
+            platforms=_platforms(connection, work, digest, outcome),
             written_at=now_epoch(),
         )
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["registry", "repository", "tag"],
-                set_={key: statement.excluded[key] for key in ("digest", "rule", "written_at")},
+                set_={
+                    key: statement.excluded[key]
+                    for key in ("digest", "rule", "platforms", "written_at")
+                },
             )
         )
+
+
+def _platforms(connection: Connection, work: CopyWork, digest: str, outcome: CopyEnded) -> str:
+    """Return the platforms with which a digest stands under a tag now: what was there is still there."""
+    if outcome.state is CopyState.COPIED and not outcome.platforms:
+        return ""
+    known = connection.execute(
+        select(written_tags.c.digest, written_tags.c.platforms).where(
+            written_tags.c.registry == work.destination_registry,
+            written_tags.c.repository == work.destination_repository,
+            written_tags.c.tag == work.destination_reference,
+        )
+    ).first()
+    if known is None or known.digest != digest:
+        return outcome.platforms
+    if outcome.state is CopyState.UNCHANGED:
+        return str(known.platforms)
+    if not known.platforms:
+        return ""
+    return spell_platforms([*known.platforms.split(","), *outcome.platforms.split(",")])
 
 
 def _postponed(connection: Connection, outcome: CopyPostponed) -> None:

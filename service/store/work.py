@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 
-from service.model.rule import SyncRule
+from service.model.rule import Selection, SyncRule
 from service.model.states import BlobState, CopyState
 from service.model.work import (
     BlobPlaced,
@@ -357,6 +357,7 @@ def label(row: Any) -> str:
 
 
 def _copy_work(row: Row[Any], rule: SyncRule, trigger: str) -> CopyWork:
+    entry = rule.select[row.entry] if row.entry < len(rule.select) else Selection()
     return CopyWork(
         ref=CopyRef(row.id, row.fence, label(row)),
         execution=row.execution_id,
@@ -380,4 +381,9 @@ def _copy_work(row: Row[Any], rule: SyncRule, trigger: str) -> CopyWork:
         late=bool(row.behind),
         repair=trigger == REPAIR,
         on_conflict=rule.on_conflict,
+        bandwidth=rule.bandwidth,
+        timezone=rule.trigger.timezone,
+        types=entry.types,
+        platforms=entry.platforms,
+        signature_key=rule.signature_key,
     )

@@ -4,28 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from api.schemas.rule import load_rule
-from service.model.states import ExecutionState
-from tests.support.planning import finish, plan
+from tests.support.effects import arrived
 from tests.support.world import World, some_bytes
 
 LAYER = some_bytes("one", 2000)
-
-
-def arrived(world: World, entry: dict[str, object], **keys: object) -> set[str]:
-    """Run a rule with one entry; return repository:tag of all that stands at the destination."""
-    rule = load_rule(
-        {
-            "name": "effect",
-            "source": "east",
-            "select": [entry],
-            "destinations": [{"registry": "west"}],
-            **keys,
-        }
-    )
-    assert finish(world, plan(world, rule)) is ExecutionState.SUCCEEDED
-    storage = world.west.storage
-    return {f"{name}:{tag}" for name in storage.repositories() for tag in storage.tags(name) or {}}
 
 
 def push(world: World, *names: str) -> None:

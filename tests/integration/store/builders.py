@@ -107,6 +107,7 @@ class Plot:
             "team/app",
             selected=items,
             matched=len(items) if matched is None else matched,
+            left_out={},
             unchanged={"west": unchanged} if unchanged else {},
             referrer_tags=referrer_tags,
             cursor=cursor,

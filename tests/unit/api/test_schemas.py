@@ -10,7 +10,7 @@ from api.schemas.registry import effective_registry, load_registry, written_regi
 from api.schemas.rule import effective_rule, load_rule
 from service.errors import InvalidFields
 from service.model.endpoint import CredentialSpec, Limits, RegistryEndpoint, TLSOptions
-from service.model.rule import Destination, NameFilter, Selection, SyncRule, Trigger
+from service.model.rule import Destination, NameFilter, Newest, Selection, SyncRule, Trigger
 
 REGISTRY: dict[str, Any] = {"name": "east", "url": "https://registry.east.example"}
 RULE: dict[str, Any] = {
@@ -179,7 +179,9 @@ def test_whole_rule_is_read() -> None:
                         "include": ["v*", "sha256:" + "0" * 64],
                         "regex": "^v",
                         "semver": ">=1.2 <3",
+                        "newest": {"count": 10, "by": "created"},
                     },
+                    "types": ["image", "application/vnd.example+json"],
                     "to": {"repository": "other/{name}", "tag": "{tag}"},
                 }
             ],
@@ -200,7 +202,13 @@ def test_whole_rule_is_read() -> None:
         select=(
             Selection(
                 NameFilter(("a/*",), ("a/x",)),
-                NameFilter(("v*", "sha256:" + "0" * 64), regex="^v", semver=">=1.2 <3"),
+                NameFilter(
+                    ("v*", "sha256:" + "0" * 64),
+                    regex="^v",
+                    semver=">=1.2 <3",
+                    newest=Newest(10, "created"),
+                ),
+                types=("image", "application/vnd.example+json"),
                 to_repository="other/{name}",
                 to_tag="{tag}",
             ),
@@ -271,7 +279,17 @@ def test_defaults_lie_beneath_the_rule() -> None:
             "select[0].tags[0]",
             "write it in quotes",
         ),
-        ({"select": [{"repositories": ["a"], "types": ["image"]}]}, "select[0].types", "version"),
+        ({"select": [{"repositories": ["a"], "types": ["img"]}]}, "select[0].types[0]", "no type"),
+        (
+            {"select": [{"repositories": ["a"], "tags": {"newest": {"count": 0}}}]},
+            "select[0].tags.newest.count",
+            "between 1",
+        ),
+        (
+            {"select": [{"repositories": ["a"], "tags": {"newest": {"by": "semver"}}}]},
+            "select[0].tags.newest.count",
+            "is missing",
+        ),
         ({"select": [{"repositories": ["a"], "to": {"tag": "{x}"}}]}, "select[0].to.tag", "{x}"),
         ({"destinations": []}, "destinations", "may not be empty"),
         ({"destinations": [{}]}, "destinations[0]", "registry or a group"),
@@ -280,11 +298,6 @@ def test_defaults_lie_beneath_the_rule() -> None:
             {"destinations": [{"registry": "a", "repository": "{repo}"}]},
             "destinations[0].repository",
             "unknown placeholder",
-        ),
-        (
-            {"destinations": [{"registry": "a", "tag": "{digest}"}]},
-            "destinations[0].tag",
-            "this version",
         ),
         ({"trigger": {"every": "30"}}, "trigger.every", "is not a duration"),
         ({"trigger": {"every": "1ms"}}, "trigger.every", "between 1"),
