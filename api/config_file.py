@@ -1,10 +1,11 @@
-"""`transship.yaml`: registries and rules in a file, every error with its line."""
+"""`transship.yaml`: projects, registries and rules in files, every error with its file and line."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, ClassVar
@@ -13,23 +14,29 @@ from marshmallow import fields
 
 from api.schemas.common import Path, StrictSchema, load, under
 from api.schemas.fields import Items, Whole
+from api.schemas.governance import load_project
 from api.schemas.registry import load_registry, written_registry
+from api.schemas.requirement import leave_to_server, read_key_here
 from api.schemas.rule import DefaultsSchema, load_rule
 from api.yaml_lines import MAX_BYTES, Lines, line_of, read_yaml
 from service.errors import FieldProblem, InvalidConfiguration, InvalidFields
 from service.model.endpoint import RegistryEndpoint
+from service.model.project import EVERYTHING, Project, check_access, check_project
 from service.model.rule import SyncRule
-from service.model.rule_check import check_rule
+from service.model.rule_check import check_rule, suggest
 
+KINDS = ("projects", "registries", "rules")
+SUFFIXES = (".yaml", ".yml", ".json")
+STDIN = "-"
 _KEY = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A file's registries and rules, in the file's order, with what was written for each.
+    """What one or several files say, in their order, with what was written for each object.
 
-    `documents` is keyed by ("registries" | "rules", name); a rule's document has the file's
-    defaults in it. `lines` gives the line of each path, for errors that come up later.
+    `documents` is keyed by (one of KINDS, name); a rule's document has its file's defaults in it.
+    `places` gives file and line of each object; `lines` those of each path, of a single file.
     """
 
     source: str
@@ -37,6 +44,18 @@ class Config:
     rules: tuple[SyncRule, ...]
     documents: Mapping[tuple[str, str], dict[str, Any]]
     lines: Lines = field(repr=False)
+    projects: tuple[Project, ...] = ()
+    places: Mapping[tuple[str, str], tuple[str, int | None]] = field(
+        default_factory=dict, repr=False
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What stands elsewhere (on a server) and may be named by a file that does not have it."""
+
+    endpoints: Mapping[str, RegistryEndpoint] = field(default_factory=dict)
+    projects: Mapping[str, Project] = field(default_factory=dict)
 
 
 class FileSchema(StrictSchema):
@@ -45,9 +64,9 @@ class FileSchema(StrictSchema):
     absent: ClassVar[Mapping[str, str]] = {
         "regions": "give registries a region by name",
         "links": "leave it out",
-        "projects": "leave it out",
     }
     version = Whole(least=1, most=1, required=True)
+    projects = Items(fields.Raw(), most=10_000)
     registries = Items(fields.Raw(), most=10_000)
     defaults = fields.Nested(DefaultsSchema)
     rules = Items(fields.Raw(), most=10_000)
@@ -55,58 +74,185 @@ class FileSchema(StrictSchema):
 
 def load_file(path: str | os.PathLike[str]) -> Config:
     """Read a file; raises InvalidConfiguration, naming file, line and field, and what to do."""
-    file = FilePath(path)
-    try:
-        with file.open("rb") as opened:
-            raw = opened.read(MAX_BYTES + 1)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InvalidConfiguration(f"{file}: cannot be read: {reason}") from error
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        problem = FieldProblem("", "this is not UTF-8", "save the file as UTF-8", line)
-        raise InvalidFields((problem,), source=str(file)) from error
-    return load_text(text, source=str(file))
+    return load_files([os.fspath(path)])
+
+
+def load_files(paths: Sequence[str], outside: Outside = Outside()) -> Config:
+    """Read files, the files of directories, and `-`, standard input, as one configuration.
+
+    Raises InvalidConfiguration as load_file does, with everything that is wrong in any of them.
+    """
+    texts = [text for path in paths for text in _texts(path)]
+    return _load([(source, _decoded(raw, source)) for source, raw in texts], outside)
 
 
 def load_text(text: str, *, source: str = "transship.yaml") -> Config:
     """Read a file's text; raises as load_file does."""
-    document, lines = read_yaml(text, source)
-    reading = _Reading(source, lines)
-    top = reading.attempt((), lambda: load(FileSchema(), document))
-    if not isinstance(document, dict):
-        raise reading.error()
-    defaults = {} if top is None else top.get("defaults", {})
-    registries = reading.registries(_items(document, "registries"))
-    rules = reading.rules(_items(document, "rules"), defaults)
-    if not reading.problems:
-        reading.check_rules(rules, registries)
-    if reading.problems:
-        raise reading.error()
-    return Config(source, tuple(registries), tuple(rules), reading.documents, lines)
+    return _load([(source, text)], Outside())
+
+
+def _texts(path: str) -> list[tuple[str, bytes]]:
+    if path == STDIN:
+        return [("standard input", sys.stdin.buffer.read(MAX_BYTES + 1))]
+    place = FilePath(path)
+    if not place.is_dir():
+        return [(str(place), _read(place))]
+    files = sorted(one for one in place.iterdir() if one.suffix in SUFFIXES and one.is_file())
+    if not files:
+        raise InvalidConfiguration(
+            f"{place}: there is no {', '.join(SUFFIXES)} in this directory", field="--file"
+        )
+    return [(str(one), _read(one)) for one in files]
+
+
+def _read(file: FilePath) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InvalidConfiguration(f"{file}: cannot be read: {reason}") from error
+
+
+def _decoded(raw: bytes, source: str) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        problem = FieldProblem("", "this is not UTF-8", "save the file as UTF-8", line)
+        raise InvalidFields((problem,), source=source) from error
+
+
+def _load(texts: Sequence[tuple[str, str]], outside: Outside) -> Config:
+    whole = _Whole(outside)
+    for source, text in texts:
+        document, lines = read_yaml(text, source)
+        _Reading(source, lines, whole).read(document)
+    if not whole.problems:
+        whole.check()
+    if whole.problems:
+        raise whole.error(texts)
+    lines = whole.readings[0].lines if len(whole.readings) == 1 else {}
+    return Config(
+        ", ".join(source for source, _ in texts),
+        tuple(whole.registries.values()),
+        tuple(whole.rules.values()),
+        whole.documents,
+        lines,
+        tuple(whole.projects.values()),
+        {key: reading.place(path) for key, (reading, path) in whole.where.items()},
+    )
+
+
+class _Whole:
+    """What all files together say, and all that is wrong with it."""
+
+    def __init__(self, outside: Outside) -> None:
+        self.outside = outside
+        self.read_key = leave_to_server if outside.endpoints else read_key_here
+        self.readings: list[_Reading] = []
+        self.problems: list[FieldProblem] = []
+        self.documents: dict[tuple[str, str], dict[str, Any]] = {}
+        self.where: dict[tuple[str, str], tuple[_Reading, Path]] = {}
+        self.projects: dict[str, Project] = {}
+        self.registries: dict[str, RegistryEndpoint] = {}
+        self.rules: dict[str, SyncRule] = {}
+
+    def error(self, texts: Sequence[tuple[str, str]]) -> InvalidFields:
+        order = {source: index for index, (source, _) in enumerate(texts)}
+        ordered = sorted(self.problems, key=lambda one: (order.get(one.file, 0), one.line or 0))
+        return InvalidFields(tuple(ordered), source=texts[0][0])
+
+    def check(self) -> None:
+        """Hold every rule to the registries and projects that there are, here and outside."""
+        endpoints = {**self.outside.endpoints, **self.registries}
+        projects = {**self.outside.projects, **self.projects}
+        projects.setdefault(EVERYTHING.name, EVERYTHING)
+        for name, project in self.projects.items():
+            self._tell(("projects", name), check_project(project, endpoints))
+        for name, rule in self.rules.items():
+            found = check_rule(rule, endpoints)
+            if rule.project not in projects:
+                told = f"there is no project {rule.project!r}"
+                found += (FieldProblem("project", told, suggest(rule.project, projects)),)
+            elif not found:
+                found = check_access(rule, projects[rule.project], endpoints)
+            self._tell(("rules", name), found)
+
+    def _tell(self, key: tuple[str, str], problems: Iterable[FieldProblem]) -> None:
+        reading, path = self.where[key]
+        reading.tell(path, problems)
 
 
 class _Reading:
     """One reading of one file: goes on after an error, so that all are told at once."""
 
-    def __init__(self, source: str, lines: Lines) -> None:
+    def __init__(self, source: str, lines: Lines, whole: _Whole) -> None:
         self.source = source
         self.lines = lines
-        self.problems: list[FieldProblem] = []
-        self.documents: dict[tuple[str, str], dict[str, Any]] = {}
-        self._places: dict[str, int] = {}
+        self.whole = whole
+        whole.readings.append(self)
 
-    def error(self) -> InvalidFields:
-        ordered = sorted(self.problems, key=lambda problem: problem.line or 0)
-        return InvalidFields(tuple(ordered), source=self.source)
+    def read(self, document: Any) -> None:
+        top = self.attempt((), lambda: load(FileSchema(), document))
+        if not isinstance(document, dict):
+            return
+        defaults = {} if top is None else _items_of(document, "defaults", {})
+        for index, item in enumerate(_items_of(document, "projects", [])):
+            self._object("projects", index, item, item, load_project)
+        for index, item in enumerate(_items_of(document, "registries", [])):
+            self._object(
+                "registries",
+                index,
+                item,
+                item,
+                lambda one: load_registry(one, in_file=True).endpoint,
+            )
+        for index, item in enumerate(_items_of(document, "rules", [])):
+            written = {**defaults, **item} if isinstance(item, dict) else item
+            self._object(
+                "rules",
+                index,
+                item,
+                written,
+                lambda one: load_rule(one, defaults, read_key=self.whole.read_key),
+            )
+
+    def _object(
+        self, kind: str, index: int, item: Any, written: Any, read: Callable[[Any], Any]
+    ) -> None:
+        path: Path = (kind, index)
+        found = self.attempt(path, lambda: read(item))
+        if found is None:
+            return
+        key = (kind, found.name)
+        if key in self.whole.where:
+            reading, first = self.whole.where[key]
+            file, line = reading.place((*first, "name"))
+            where = f"in line {line}" if reading is self else f"in {file}, line {line}"
+            told = f"{found.name!r} stands twice, first {where}"
+            self.tell(path, [FieldProblem("name", told, "rename one")])
+            return
+        self.whole.where[key] = (self, path)
+        kept = written
+        if kind == "registries":
+            kept = written_registry(written)
+            if found.credentials.stored:  # the sign that a stored password stays
+                kept["credentials"]["password"] = {"set": True}
+        self.whole.documents[key] = kept
+        getattr(self.whole, kind)[found.name] = found
+
+    def place(self, path: Path) -> tuple[str, int | None]:
+        """Return file and line of a path."""
+        return self.source, line_of(self.lines, path)
 
     def tell(self, prefix: Path, problems: Iterable[FieldProblem]) -> None:
         for problem in problems:
             whole = under(prefix, problem.path)
             line = line_of(self.lines, (*prefix, *_keys(problem.path)))
-            self.problems.append(FieldProblem(whole, problem.message, problem.hint, line))
+            self.whole.problems.append(
+                FieldProblem(whole, problem.message, problem.hint, line, self.source)
+            )
 
     def attempt(self, prefix: Path, read: Callable[[], Any]) -> Any:
         try:
@@ -115,57 +261,27 @@ class _Reading:
             self.tell(prefix, error.problems)
             return None
 
-    def _twice(self, kind: str, index: int, name: str) -> bool:
-        if (kind, name) not in self.documents:
-            self._places[f"{kind}/{name}"] = index
-            return False
-        first = line_of(self.lines, (kind, self._places[f"{kind}/{name}"], "name"))
-        self.tell(
-            (kind, index),
-            [FieldProblem("name", f"{name!r} stands twice, first in line {first}", "rename one")],
-        )
-        return True
 
-    def registries(self, documents: list[Any]) -> list[RegistryEndpoint]:
-        found: list[RegistryEndpoint] = []
-        for index, document in enumerate(documents):
-            read = self._registry(index, document)
-            if read is None or self._twice("registries", index, read.name):
-                continue
-            self.documents["registries", read.name] = written_registry(document)
-            found.append(read)
-        return found
-
-    def _registry(self, index: int, document: Any) -> RegistryEndpoint | None:
-        loaded = self.attempt(("registries", index), lambda: load_registry(document, in_file=True))
-        return None if loaded is None else loaded.endpoint
-
-    def rules(self, documents: list[Any], defaults: Mapping[str, Any]) -> list[SyncRule]:
-        found: list[SyncRule] = []
-        for index, document in enumerate(documents):
-            rule = self._rule(index, document, defaults)
-            if rule is None or self._twice("rules", index, rule.name):
-                continue
-            self.documents["rules", rule.name] = {**defaults, **document}
-            found.append(rule)
-        return found
-
-    def _rule(self, index: int, document: Any, defaults: Mapping[str, Any]) -> SyncRule | None:
-        rule: SyncRule | None = self.attempt(
-            ("rules", index), lambda: load_rule(document, defaults)
-        )
-        return rule
-
-    def check_rules(self, rules: list[SyncRule], registries: list[RegistryEndpoint]) -> None:
-        endpoints = {endpoint.name: endpoint for endpoint in registries}
-        for rule in rules:
-            prefix: Path = ("rules", self._places[f"rules/{rule.name}"])
-            self.tell(prefix, check_rule(rule, endpoints))
+def unset_variables(
+    config: Config, environment: Mapping[str, str] | None = None
+) -> list[FieldProblem]:
+    """Return the variables that registries name as `password_env` and that are not set."""
+    environment = os.environ if environment is None else environment
+    found = []
+    for endpoint in config.registries:
+        variable = endpoint.credentials.password_env
+        if variable is None or environment.get(variable):
+            continue
+        file, line = config.places.get(("registries", endpoint.name), ("", None))
+        path = f"registries {endpoint.name}: credentials.password_env"
+        hint = "the process that copies reads it: set it there"
+        found.append(FieldProblem(path, f"{variable} is not set here", hint, line, file))
+    return found
 
 
-def _items(document: Mapping[str, Any], key: str) -> list[Any]:
+def _items_of(document: Mapping[str, Any], key: str, empty: Any) -> Any:
     items = document.get(key)
-    return items if isinstance(items, list) else []
+    return items if isinstance(items, type(empty)) else empty
 
 
 def _keys(path: str) -> Path:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, json, request
+from flask import Flask, Response, current_app, json, request
 from werkzeug.exceptions import HTTPException
 
 from service import errors
+from service.model.rule_check import suggest
 from service.telemetry import get_logger
 
 log = get_logger("api")
@@ -117,7 +118,24 @@ def _of_http(error: HTTPException) -> Response:
         if name.lower() in {"allow", "retry-after"}
     }
     code = HTTPStatus(status).phrase.lower().replace(" ", "_").replace("'", "")
+    if status == 404 and request.path.startswith("/api"):
+        return _answer(404, code, f"there is no route {request.path}", hint=_near(request.path))
     return _answer(status, code, error.description or "", headers=headers)
+
+
+def _near(path: str) -> str:
+    """Return which kind of object was probably meant."""
+    kinds = {
+        rule.rule.split("/")[3]
+        for rule in current_app.url_map.iter_rules()
+        if rule.rule.startswith("/api/v1/")
+    }
+    words = path.split("/")
+    kind = words[3] if len(words) > 3 else ""
+    close = suggest(f"/api/v1/{kind}", [f"/api/v1/{one}" for one in kinds])
+    if kind in kinds or not close.startswith("did you mean"):
+        close = f"below /api/v1 there are {', '.join(sorted(kinds))}"
+    return f"{close}; /openapi.json has every route"
 
 
 def _unexpected(error: Exception) -> Response:

@@ -41,6 +41,7 @@ def registry(stored: StoredRegistry) -> dict[str, Any]:
         "effective": effective,
         "set": stored.set,
         "version": stored.version,
+        "paused_at": instant(stored.paused_at),
         "created_at": instant(stored.created_at),
         "updated_at": instant(stored.updated_at),
     }
@@ -54,6 +55,7 @@ def rule(stored: StoredRule) -> dict[str, Any]:
         "set": stored.set,
         "version": stored.version,
         "next_run_at": instant(stored.next_run_at),
+        "paused_at": instant(stored.paused_at),
         "created_at": instant(stored.created_at),
         "updated_at": instant(stored.updated_at),
     }
@@ -117,6 +119,7 @@ def copy(record: CopyRecord) -> dict[str, Any]:
         "reason": record.reason,
         "hint": record.hint,
         "attempts": record.attempts,
+        "entry": record.entry,
         "bytes": record.bytes_copied,
         "updated_at": instant(record.updated_at),
     }

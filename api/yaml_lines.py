@@ -34,10 +34,8 @@ def read_yaml(text: str, source: str) -> tuple[Any, Lines]:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else None
-        what = error.problem or error.context or "it cannot be read"
-        hint = "indent with spaces" if "'\\t'" in what else ""
-        raise _error(source, f"this is not YAML: {what}", line, hint) from error
+        what, hint = plain_words(error)
+        raise _error(source, what, mark.line + 1 if mark else None, hint) from error
     except yaml.YAMLError as error:
         raise _error(source, f"this is not YAML: {_first_line(error)}", None) from error
     except RecursionError as error:
@@ -46,6 +44,86 @@ def read_yaml(text: str, source: str) -> tuple[Any, Lines]:
         raise _error(source, "the file is empty", None, 'it begins with "version: 1"')
     reader = _Reader(source)
     return reader.value(node, ()), reader.lines
+
+
+_WORDS = (  # what PyYAML says, what a person would say, and what to do
+    ("'\\t'", "a tab stands where YAML takes spaces only", "indent with spaces"),
+    (
+        "mapping values are not allowed here",
+        "a ':' stands where no value can begin",
+        "look at the indentation of this line and the one before, and put texts with ': ' in quotes",
+    ),
+    (
+        "could not find expected ':'",
+        "a key without its ':'",
+        "write `key: value`; a text that goes over several lines needs quotes or a | after the colon",
+    ),
+    (
+        "expected <block end>, but found '-'",
+        "a list item stands deeper or less deep than the items before it",
+        "give every `-` of one list the same indentation",
+    ),
+    (
+        "expected <block end>",
+        "this line does not belong to what stands around it",
+        "give the keys of one object the same indentation",
+    ),
+    (
+        "expected ',' or ']'",
+        "a list that was opened with [ is not closed",
+        "end it with ], with commas between the items; put globs such as *-rc* in quotes",
+    ),
+    (
+        "expected ',' or '}'",
+        "an object that was opened with { is not closed",
+        "end it with }, with commas between the pairs; put texts with {, }, : or , in quotes",
+    ),
+    (
+        "found unexpected end of stream",
+        "a text in quotes is not closed",
+        "end it with the same quote that it began with",
+    ),
+    (
+        "found unknown escape character",
+        "a backslash in double quotes makes an escape that YAML does not know",
+        "put patterns in single quotes: '^v\\d+'",
+    ),
+    (
+        "expected alphabetic or numeric character",
+        "a text begins with * or &, which YAML keeps for aliases and anchors",
+        'put it in quotes: "*-rc*"',
+    ),
+    (
+        "found undefined alias",
+        "an alias names an anchor that does not stand above it",
+        'a glob that begins with * needs quotes: "*-rc*"',
+    ),
+    (
+        "found character '%' that cannot start any token",
+        "a text begins with %",
+        "put it in quotes",
+    ),
+    (
+        "that cannot start any token",
+        "a text begins with a character that YAML keeps for itself (@, `, %)",
+        "put it in quotes",
+    ),
+    (
+        "but found another document",
+        "a second document begins here",
+        "leave out the line ---, or give several files with several -f",
+    ),
+    ("found duplicate anchor", "an anchor stands twice", "give each & a name of its own"),
+)
+
+
+def plain_words(error: yaml.MarkedYAMLError) -> tuple[str, str]:
+    """Return what is wrong with the text in plain words, and what to do about it."""
+    told = " ".join(part for part in (error.context, error.problem, error.note) if part)
+    for words, what, hint in _WORDS:
+        if words in told:
+            return f"this is not YAML: {what}", hint
+    return f"this is not YAML: {error.problem or error.context or 'it cannot be read'}", ""
 
 
 def _first_line(error: Exception) -> str:

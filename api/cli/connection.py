@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -19,8 +20,14 @@ PAGE = 200
 class Connection:
     """One server's API. Answers are JSON objects; every error is one of our tree."""
 
-    def __init__(self, url: str, token: str) -> None:
-        """Refuse, by InvalidConfiguration, a URL that would carry the token in the clear."""
+    def __init__(
+        self, url: str, token: str, *, hint: str = "check TRANSSHIP_URL, and that the server runs"
+    ) -> None:
+        """Refuse, by InvalidConfiguration, a URL that would carry the token in the clear.
+
+        `hint` is what to do when the server does not answer.
+        """
+        self._hint = hint
         parsed = httpx.URL(url)
         local = parsed.host in {"127.0.0.1", "::1", "localhost"}
         if parsed.scheme != "https" and not (parsed.scheme == "http" and local):
@@ -101,7 +108,7 @@ class Connection:
     def _no_answer(self, error: httpx.HTTPError) -> NetworkError:
         return NetworkError(
             f"{self.url} does not answer: {error or type(error).__name__}",
-            hint="check TRANSSHIP_URL, and that the server runs",
+            hint=self._hint,
         )
 
 
@@ -111,7 +118,7 @@ def connect(data: Path | None) -> Connection:
     Raises InvalidConfiguration when they name none.
     """
     if data is not None:
-        return Connection(*_of_data(data))
+        return Connection(*_of_data(data), hint=f"look at the logs in {data / 'logs'}")
     url, token = os.environ.get("TRANSSHIP_URL"), os.environ.get("TRANSSHIP_TOKEN")
     if url and token:
         return Connection(url, token)
@@ -127,13 +134,30 @@ def connect(data: Path | None) -> Connection:
 def _of_data(data: Path) -> tuple[str, str]:
     try:
         facts = json.loads((data / "engine.json").read_text("utf-8"))
-        return str(facts["api"]), (data / "admin.token").read_text("ascii").strip()
+        found = str(facts["api"]), (data / "admin.token").read_text("ascii").strip()
     except (OSError, ValueError, KeyError, TypeError):
         raise InvalidConfiguration(
             f"{data} is not the data folder of a running `transship up`",
             field="--data",
             hint="start it, or set TRANSSHIP_URL and TRANSSHIP_TOKEN",
         ) from None
+    if _is_free(data / "engine.lock"):
+        raise InvalidConfiguration(
+            f"the `transship up` of {data} is not running",
+            field="--data",
+            hint=f"start it again: transship up --data {data}",
+        )
+    return found
+
+
+def _is_free(lock: Path) -> bool:
+    """Whether nobody holds the lock of a data folder; one without the file has never been held."""
+    try:
+        with lock.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _problem(response: httpx.Response) -> Exception:

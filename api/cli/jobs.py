@@ -7,12 +7,14 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from api.cli import exits
+from api.cli.options import FILES
 from api.cli.progress import show
 from api.cli.summary import print_summary
 from service.errors import InvalidConfiguration
@@ -54,9 +56,7 @@ def copy(
 
 
 @click.command()
-@click.option(
-    "-f", "--file", "files", required=True, multiple=True, type=click.Path(), help="transship.yaml"
-)
+@FILES
 @click.option("--rule", "only", multiple=True, help="Carry out this rule only; may be repeated.")
 @DATA
 @WORKERS
@@ -70,36 +70,67 @@ def sync(
     as_json: bool,
     local: bool,
 ) -> None:
-    """Carry out the enabled rules of a file once."""
-    from api.config_file import load_file
+    """Carry out the enabled rules of files once."""
+    from api.config_file import load_files
     from api.engine.oneshot import Job
 
-    if len(files) != 1:
-        raise InvalidConfiguration("sync takes one --file in this version", field="--file")
-    config = load_file(files[0])
+    config = load_files(files)
     rules = _chosen(config.rules, only)
-    job = Job(config.registries, rules, dict(config.documents))
+    _refuse_missing_secrets(config, rules)
+    job = Job(config.registries, rules, dict(config.documents), projects=config.projects)
     _run(job, "sync", data=data, workers=workers, as_json=as_json, local=local)
 
 
 @click.command()
-@click.option(
-    "-f", "--file", "files", required=True, multiple=True, type=click.Path(), help="transship.yaml"
-)
+@FILES
 @JSON
 def validate(files: tuple[str, ...], as_json: bool) -> None:
-    """Check a file without asking any registry."""
-    from api.config_file import load_file
+    """Check files without asking any registry."""
+    from api.config_file import load_files, unset_variables
 
-    counts = {"registries": 0, "rules": 0}
-    for file in files:
-        config = load_file(file)
-        counts["registries"] += len(config.registries)
-        counts["rules"] += len(config.rules)
+    config = load_files(files)
+    counts = {
+        "projects": len(config.projects),
+        "registries": len(config.registries),
+        "rules": len(config.rules),
+    }
+    warnings = [
+        f"{one.file}:{one.line}: {one}" if one.line else str(one) for one in unset_variables(config)
+    ]
     if as_json:
-        exits.print_json({"schema": 1, "valid": True, **counts})
-    else:
-        click.echo(f"valid: {counts['registries']} registries, {counts['rules']} rules")
+        exits.print_json({"schema": 1, "valid": True, **counts, "warnings": warnings})
+        return
+    click.echo(f"valid: {counts['registries']} registries, {counts['rules']} rules")
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _refuse_missing_secrets(config: Any, rules: Sequence[Any]) -> None:
+    """Refuse, before anything starts, what would fail for the want of a secret."""
+    from api.config_file import unset_variables
+    from service.errors import FieldProblem, InvalidFields
+
+    named = {rule.source for rule in rules}
+    named |= {d.registry for rule in rules for d in rule.destinations if d.registry}
+    groups = {d.group for rule in rules for d in rule.destinations if d.group}
+    used = [e for e in config.registries if e.name in named or groups.intersection(e.groups)]
+    problems = unset_variables(replace(config, registries=tuple(used)))
+    for endpoint in used:
+        spec = endpoint.credentials
+        if spec.secret is None and not spec.stored:
+            continue
+        file, line = config.places.get(("registries", endpoint.name), ("", None))
+        problems.append(
+            FieldProblem(
+                f"registries {endpoint.name}: credentials",
+                "the secret is kept by a server, and this runs on this machine",
+                "use password_env or password_file, or `transship apply` and `rules run`",
+                line,
+                file,
+            )
+        )
+    if problems:
+        raise InvalidFields(tuple(problems))
 
 
 def _chosen(rules: Sequence[Any], only: Sequence[str]) -> list[Any]:

@@ -28,8 +28,15 @@ COMMANDS = {
     "tokens": "api.cli.server",
     "registries": "api.cli.server",
     "rules": "api.cli.server",
-    "executions": "api.cli.server",
-    "apply": "api.cli.server",
+    "executions": "api.cli.runs",
+    "apply": "api.cli.declare",
+    "diff": "api.cli.declare",
+    "export": "api.cli.declare",
+    "projects": "api.cli.governance",
+    "secrets": "api.cli.governance",
+    "webhooks": "api.cli.governance",
+    "audit": "api.cli.governance",
+    "completion": "api.cli.completion",
 }
 
 

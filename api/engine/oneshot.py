@@ -12,6 +12,7 @@ from typing import Any
 from api.engine.machine import REGION, Machine
 from service.errors import EngineError, StoreUnavailable
 from service.model.endpoint import RegistryEndpoint
+from service.model.project import Project
 from service.model.rule import SyncRule
 from service.model.states import ENDED_EXECUTIONS
 from service.replication.heartbeat import Heartbeat
@@ -36,6 +37,7 @@ class Job:
     rules: Sequence[SyncRule]
     documents: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    projects: Sequence[Project] = ()
 
 
 Watch = Callable[[list[ExecutionRecord], Totals], None]
@@ -108,6 +110,9 @@ def _save(job: Job, machine: Machine) -> None:
             document=job.documents.get(("registries", endpoint.name), {}),
             secret=job.secrets.get(endpoint.name),
         )
+    for project in job.projects:
+        document = job.documents.get(("projects", project.name), {})
+        services.projects.put(project, document=document)
     for rule in job.rules:
         services.rules.put(rule, document=job.documents.get(("rules", rule.name), {}))
 

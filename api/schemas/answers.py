@@ -35,6 +35,7 @@ class RegistryAnswerSchema(RegistrySchema):
     effective = fields.Nested(RegistrySchema, required=True)
     set = fields.String(allow_none=True, required=True)
     version = fields.Integer(required=True)
+    paused_at = fields.DateTime(allow_none=True, required=True)
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
 
@@ -46,6 +47,7 @@ class RuleAnswerSchema(RuleSchema):
     set = fields.String(allow_none=True, required=True)
     version = fields.Integer(required=True)
     next_run_at = fields.DateTime(allow_none=True, required=True)
+    paused_at = fields.DateTime(allow_none=True, required=True)
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
 
@@ -131,8 +133,65 @@ class CopySchema(AnswerSchema):
     reason = fields.String(required=True)
     hint = fields.String(required=True)
     attempts = fields.Integer(required=True)
+    entry = fields.Integer(
+        required=True, metadata={"description": "which entry of the rule's select took it"}
+    )
     bytes = fields.Integer(required=True)
     updated_at = fields.DateTime(required=True)
+
+
+class FailureSchema(AnswerSchema):
+    """One copy that failed, or the reason why an execution did, which names no copy."""
+
+    rule = fields.String(required=True)
+    source = fields.String(required=True, allow_none=True)
+    destination = fields.String(required=True, allow_none=True)
+    digest = fields.String(required=True, allow_none=True)
+    failure_class = fields.String(required=True, data_key="class")
+    reason = fields.String(required=True)
+    hint = fields.String(required=True)
+    attempts = fields.Integer(required=True)
+    retryable = fields.Boolean(required=True)
+
+
+class RunSchema(AnswerSchema):
+    """One execution's part of a report."""
+
+    execution = fields.String(required=True)
+    rule = fields.String(required=True)
+    state = fields.String(required=True)
+    copies = fields.Nested(CopyCountsSchema, required=True)
+    blobs = fields.Nested(BlobCountsSchema, required=True)
+    bytes = fields.Nested(ByteCountsSchema, required=True)
+    seconds = fields.Float(required=True)
+
+
+class DestinationReportSchema(AnswerSchema):
+    """One destination's part of a report."""
+
+    state = fields.String(required=True)
+    copies = fields.Nested(CopyCountsSchema, required=True)
+    bytes = fields.Nested(ByteCountsSchema, required=True)
+
+
+class ReportSchema(AnswerSchema):
+    """What executions came to: the object that the command line prints with --json."""
+
+    schema = fields.Integer(required=True)
+    execution = fields.String(required=True, allow_none=True)
+    state = fields.String(required=True)
+    copies = fields.Nested(CopyCountsSchema, required=True)
+    blobs = fields.Nested(BlobCountsSchema, required=True)
+    bytes = fields.Nested(ByteCountsSchema, required=True)
+    requests = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    seconds = fields.Float(required=True)
+    executions = fields.List(fields.Nested(RunSchema), required=True)
+    destinations = fields.Dict(
+        keys=fields.String(), values=fields.Nested(DestinationReportSchema), required=True
+    )
+    warnings = fields.List(fields.String(), required=True)
+    failures_total = fields.Integer(required=True)
+    failures = fields.List(fields.Nested(FailureSchema), required=True)
 
 
 class TokenSchema(AnswerSchema):

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, json
 
 from api import render
-from api.bodies import query, refuse_body, single
+from api.bodies import idempotency_key, query, refuse_body, single
 from api.context import ApiContext, context, services
 from api.operations import operation
 from api.pagination import page
@@ -20,12 +20,14 @@ from api.schemas.answers import (
     ExecutionDetailSchema,
     ExecutionPageSchema,
     NoBodySchema,
+    ReportSchema,
 )
-from api.v1.shared import actor, answer, find_execution, is_own
+from api.v1.shared import actor, announce, answer, find_execution, is_own
 from service.errors import FieldProblem, InvalidFields, TransshipError
 from service.model.rule_check import suggest
 from service.model.states import CopyState, ExecutionState
 from service.replication import executions
+from service.replication.report import report
 from service.store.executions import CopyRecord, ExecutionRecord
 
 blueprint = Blueprint("executions", __name__, url_prefix="/api/v1/executions")
@@ -131,6 +133,41 @@ def stop_execution(identity: str) -> Response:
     find_execution(identity)
     record = executions.stop(services().executions, identity)
     return answer(render.execution_detail(record, services().executions), 202)
+
+
+@blueprint.post("/<identity>/retry")
+@operation(
+    "Run again what failed or was stopped in an ended execution, and only that",
+    role="operator",
+    body=NoBodySchema,
+    results={202: ("the new execution", ExecutionDetailSchema)},
+    headers={"Idempotency-Key": "repeating it answers the execution that it made first"},
+)
+def retry_execution(identity: str) -> Response:
+    """Save an execution of what is left of an ended one."""
+    refuse_body()
+    find_execution(identity)
+    record = executions.retry(services().executions, identity, idempotency_key=idempotency_key())
+    announce(record)
+    return answer(
+        render.execution_detail(record, services().executions),
+        202,
+        Location=f"/api/v1/executions/{record.id}",
+    )
+
+
+@blueprint.get("/<identity>/report")
+@operation(
+    "Show what an execution came to, with its failures: the object that `sync --json` prints",
+    role="viewer",
+    results={200: ("the report", ReportSchema)},
+)
+def report_execution(identity: str) -> Response:
+    """Answer the report of one execution."""
+    query(())
+    record = find_execution(identity)
+    seconds = render.execution(record)["seconds"]
+    return answer(report(services().executions, [identity], seconds))
 
 
 @blueprint.get("/<identity>/events")

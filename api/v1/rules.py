@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 
 from api import changes, render
 from api.bodies import idempotency_key, read_json, refuse_body
-from api.context import context, services
+from api.context import services
 from api.operations import operation
 from api.pagination import page
 from api.schemas.answers import (
@@ -18,9 +18,11 @@ from api.schemas.answers import (
     RulePageSchema,
 )
 from api.schemas.rule import RuleSchema, load_rule
+from api.v1.secret_files import read_key
 from api.v1.shared import (
     NAME,
     actor,
+    announce,
     answer,
     endpoints,
     find_rule,
@@ -34,13 +36,9 @@ from service.errors import FieldProblem, InvalidFields, NotFoundInStore
 from service.model.project import check_access
 from service.model.rule import SyncRule
 from service.model.rule_check import check_rule, suggest
-from service.model.states import ExecutionState
 from service.replication import executions
-from service.store.executions import ExecutionRecord
 from service.store.rules import StoredRule
-from service.telemetry import get_logger
 
-log = get_logger("api")
 blueprint = Blueprint("rules", __name__, url_prefix="/api/v1/rules")
 
 
@@ -86,7 +84,7 @@ def put_rule(name: str) -> Response:
     """Save a rule whose registries are there, and whose project may do what it names."""
     owner = set_parameter()
     document = _in_own_project(named(read_json(), name))
-    rule = load_rule(document)
+    rule = load_rule(document, read_key=read_key)
     current = _find(name)
     expected = expected_version(current.version if current else None)
     check(rule)
@@ -138,22 +136,12 @@ def run_rule(name: str) -> Response:
         trigger="api",
         idempotency_key=idempotency_key(),
     )
-    _announce(record)
+    announce(record)
     return answer(
         render.execution_detail(record, services().executions),
         202,
         Location=f"/api/v1/executions/{record.id}",
     )
-
-
-def _announce(record: ExecutionRecord) -> None:
-    publisher = context().publisher
-    if publisher is None or record.state is not ExecutionState.PENDING:
-        return
-    try:
-        executions.send_now(publisher, record)
-    except Exception as error:  # noqa: BLE001 - Redis may be away: the row is what counts
-        log.warning("announcement_lost", execution=record.id, error=type(error).__name__)
 
 
 def check(rule: SyncRule) -> None:

@@ -10,19 +10,24 @@ from flask import Response, g, json
 
 from api import changes
 from api.bodies import query, single
-from api.context import services
+from api.context import context, services
 from api.versions import etag
 from service.errors import FieldProblem, InvalidFields, NotFoundInStore
 from service.model.endpoint import RegistryEndpoint
 from service.model.project import Project
 from service.model.rule_check import suggest
+from service.model.states import ExecutionState
+from service.replication import executions
 from service.store.executions import ExecutionRecord
 from service.store.registries import StoredRegistry
 from service.store.rules import StoredRule
 from service.store.tokens import TokenRecord
+from service.telemetry import get_logger
 
 T = TypeVar("T")
 _PAGE = 500
+
+log = get_logger("api")
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 READ_ONLY = (
     "effective",
@@ -87,7 +92,7 @@ def find_rule(name: str) -> StoredRule:
         stored = None
     if stored is None or not is_own(stored.rule.project):
         raise missing("rule", name, (one.rule.name for one in all_rules() if _own_rule(one)))
-    changes.note(project=stored.rule.project, before=stored.document)
+    changes.note(name=name, project=stored.rule.project, before=stored.document)
     return stored
 
 
@@ -175,3 +180,14 @@ def answer(
     for name, value in headers.items():
         response.headers[name] = value
     return response
+
+
+def announce(record: ExecutionRecord) -> None:
+    """Tell the queue of a new execution; losing this costs only the scheduler's next look."""
+    publisher = context().publisher
+    if publisher is None or record.state is not ExecutionState.PENDING:
+        return
+    try:
+        executions.send_now(publisher, record)
+    except Exception as error:  # noqa: BLE001 - Redis may be away: the row is what counts
+        log.warning("announcement_lost", execution=record.id, error=type(error).__name__)

@@ -75,6 +75,7 @@ class CopyRecord:
     attempts: int
     bytes_copied: int
     updated_at: float
+    entry: int = 0  # of the rule's select, that took it
 
 
 Copies = list[CopyRecord]
@@ -141,6 +142,7 @@ class ExecutionStore:
         *,
         rule: str | None = None,
         state: str | None = None,
+        kind: str | None = None,
         project: str | None = None,
         since: float | None = None,
         after: str | None = None,
@@ -155,6 +157,8 @@ class ExecutionStore:
             query = query.where(executions.c.rule == rule)
         if state is not None:
             query = query.where(executions.c.state == state)
+        if kind is not None:
+            query = query.where(executions.c.kind == kind)
         if project is not None:
             query = query.where(executions.c.project == project)
         if since is not None:
@@ -334,4 +338,5 @@ def _copy(row: Row[Any]) -> CopyRecord:
         attempts=row.attempts,
         bytes_copied=row.bytes_copied,
         updated_at=row.updated_at,
+        entry=row.entry,
     )

@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import Connection, update
 
 from api.cli.connection import connect
-from api.cli.main import main
 from service.errors import InvalidConfiguration
 from service.model.states import ExecutionState
 from service.store.tables import executions
 from tests.support.api_process import ApiProcess
+from tests.support.commands import Run, runner
 from tests.support.transship import write_rules
-
-
-@dataclass
-class Said:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Said]
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
 def run(
     server: ApiProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
-    monkeypatch.setenv("TRANSSHIP_URL", f"http://127.0.0.1:{server.port}")
-    monkeypatch.setenv("TRANSSHIP_TOKEN", server.token)
-
-    def call(*words: str) -> Said:
-        code: Any = 0
-        try:
-            main(list(words))
-        except SystemExit as error:
-            code = error.code or 0
-        printed = capsys.readouterr()
-        return Said(int(code), printed.out, printed.err)
-
-    return call
+    return runner(server, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -79,14 +49,21 @@ def end(server: ApiProcess, state: ExecutionState) -> None:
     server.services.database.write(work)
 
 
-def test_apply_creates_then_replaces(run: Run, fleet: Path) -> None:
+def test_apply_leaves_alone_what_is_there_as_the_file_says(run: Run, fleet: Path) -> None:
+    version = run("rules", "show", "fleet").json["version"]
     again = run("apply", "-f", str(fleet), "--json")
+    write_rules(fleet, "https://a.example", "https://b.example", priority="bulk")
+    changed = run("apply", "-f", str(fleet), "--json")
+    write_rules(fleet, "https://a.example", "https://b.example")
+    run("apply", "-f", str(fleet))
 
-    assert again.json["changes"] == [
-        {"kind": "registries", "name": "source", "action": "replaced"},
-        {"kind": "registries", "name": "destination", "action": "replaced"},
+    assert {change["action"] for change in again.json["changes"]} == {"unchanged"}
+    assert changed.json["changes"] == [
+        {"kind": "registries", "name": "source", "action": "unchanged"},
+        {"kind": "registries", "name": "destination", "action": "unchanged"},
         {"kind": "rules", "name": "fleet", "action": "replaced"},
     ]
+    assert run("rules", "show", "fleet").json["version"] == version + 2
 
 
 def test_dry_run_writes_nothing(run: Run, fleet: Path, tmp_path: Path) -> None:
@@ -127,7 +104,8 @@ def test_run_prints_the_id_and_waiting_gives_the_result(
 
     assert run("executions", "show", identity).json["id"] == identity
     assert in_vain.code == 3
-    assert (ended.code, "succeeded" in ended.out) == (0, True)
+    assert (ended.code, ended.out.count("fleet: succeeded")) == (0, 1)
+    assert "succeeded" not in ended.err
 
 
 def test_failed_run_is_exit_code_1(run: Run, fleet: Path, server: ApiProcess) -> None:
@@ -139,6 +117,7 @@ def test_failed_run_is_exit_code_1(run: Run, fleet: Path, server: ApiProcess) ->
     assert watched.code == 1
     assert json.loads(watched.out)["state"] == "failed"
     assert run("executions", "failures", identity, "--json").json == {"items": [], "next": None}
+    assert run("executions", "failures", identity).out == "nothing failed\n"
     assert identity in run("executions", "ls", "--state", "failed", "--limit", "1").out
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api.v1.shared import READ_ONLY
 from service.bootstrap import Services
+from tests.support.signing import Signer
 from tests.unit.api.conftest import EAST, FLEET, Api, RecordingPublisher
 
 PATH = "/api/v1/rules/fleet"
@@ -172,3 +174,28 @@ def test_forgotten_rule_leaves_its_executions(fleet: Api) -> None:
 
     assert fleet.delete(PATH).status_code == 204
     assert fleet.get(f"/api/v1/executions/{run}").status_code == 200
+
+
+def test_a_key_file_is_read_from_the_servers_folder_alone(
+    fleet: Api, services: Services, tmp_path: Path
+) -> None:
+    folder = Path(services.settings.secrets_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    public = Signer().public
+    outside = tmp_path / "outside.pub"
+    outside.write_text(public)
+    (folder / "cosign.pub").write_text(public)
+    (folder / "link.pub").symlink_to(outside)
+
+    def put(file: str) -> Any:
+        return fleet.put(PATH, {**FLEET, "require": {"signature": {"key_file": file}}})
+
+    for file in (str(outside), "../outside.pub", str(folder / "link.pub"), str(folder)):
+        told = fleet.problems(put(file))
+        assert "TRANSSHIP_SECRETS_DIR" in told["require.signature.key_file"]
+    assert "cannot be read" in fleet.problems(put("none.pub"))["require.signature.key_file"]
+    kept = put("cosign.pub")
+
+    assert kept.status_code == 200
+    assert kept.get_json()["require"] == {"signature": {"key_file": "cosign.pub"}}
+    assert services.rules.get("fleet").rule.signature_key == public

@@ -1,0 +1,29 @@
+"""Options that many commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+
+DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Data folder of a `transship up` on this machine; else TRANSSHIP_URL and TRANSSHIP_TOKEN.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+FILES = click.option(
+    "-f",
+    "--file",
+    "files",
+    required=True,
+    multiple=True,
+    type=click.Path(),
+    help="transship.yaml, a directory of such files, or - for standard input; may be repeated.",
+)
+
+
+def part(name: str) -> str:
+    """Return a name as one part of a path."""
+    return quote(name, safe="")

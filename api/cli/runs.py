@@ -1,0 +1,204 @@
+"""transship executions: look at runs of rules, stop them, try again what failed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from api.cli import exits, tables
+from api.cli.connection import Connection, connect
+from api.cli.failures import rule_file
+from api.cli.follow import carried_out, code, conclude, follow, line
+from api.cli.options import DATA, JSON, part
+from api.cli.progress import size
+from service.errors import InvalidConfiguration
+
+
+@click.group()
+def executions() -> None:
+    """Look at runs of rules, stop them, try again what failed."""
+
+
+@executions.command("ls")
+@click.option("--rule", help="Only runs of this rule.")
+@click.option("--state", help="Only runs in this state.")
+@click.option("--project", help="Only runs of rules of this project.")
+@click.option("--since", help="Only runs since this time: 2026-01-31T12:00:00Z.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@DATA
+@JSON
+def list_executions(
+    rule: str | None,
+    state: str | None,
+    project: str | None,
+    since: str | None,
+    limit: int,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """List runs, the newest first."""
+    given = (("rule", rule), ("state", state), ("project", project), ("since", since))
+    query = {name: value for name, value in given if value}
+    with connect(data) as server:
+        tables.show(
+            _first(server.items("/executions", **query), limit),
+            as_json,
+            (
+                ("ID", lambda e: e["id"]),
+                ("CREATED", lambda e: e["created_at"]),
+                ("STATE", lambda e: e["state"]),
+                ("SECONDS", lambda e: f"{e['seconds'] or 0:.1f}"),
+                ("RULE", lambda e: e["rule"]),
+                ("TRIGGER", lambda e: e["trigger"]),
+                ("REASON", lambda e: e["reason"]),
+            ),
+        )
+
+
+def _first(items: Iterator[dict[str, Any]], limit: int) -> Iterator[dict[str, Any]]:
+    for _, item in zip(range(limit), items, strict=False):
+        yield item
+
+
+@executions.command("show")
+@click.argument("identity")
+@DATA
+def show_execution(identity: str, data: Path | None) -> None:
+    """Print one run with its totals as JSON."""
+    with connect(data) as server:
+        exits.print_json(server.ask("GET", f"/executions/{part(identity)}"))
+
+
+@executions.command("watch")
+@click.argument("identity")
+@click.option("--timeout", type=float, help="Seconds to watch; then exit 3.")
+@DATA
+@JSON
+def watch_execution(identity: str, timeout: float | None, data: Path | None, as_json: bool) -> None:
+    """Show a run live until it ends; --json prints one line at every change."""
+    with connect(data) as server:
+        execution = server.ask("GET", f"/executions/{part(identity)}")
+        if not as_json:
+            sys.exit(carried_out(server, execution, timeout, as_json=False))
+        last = follow(server, execution, timeout, each=lambda seen: click.echo(line(seen)))
+        report = server.ask("GET", f"/executions/{part(last['id'])}/report")
+    sys.exit(code(report))
+
+
+@executions.command("stop")
+@click.argument("identity")
+@DATA
+@JSON
+def stop_execution(identity: str, data: Path | None, as_json: bool) -> None:
+    """Stop a run; what is committed stays."""
+    with connect(data) as server:
+        execution = server.ask("POST", f"/executions/{part(identity)}/stop")
+    if as_json:
+        exits.print_json(execution)
+    else:
+        click.echo(execution["state"])
+
+
+@executions.command("retry")
+@click.argument("identity")
+@click.option("--wait", is_flag=True, help="Wait for its end; the exit code is the run's.")
+@click.option("--timeout", type=float, help="Seconds to wait; then exit 3, and the work goes on.")
+@DATA
+@JSON
+def retry_execution(
+    identity: str, wait: bool, timeout: float | None, data: Path | None, as_json: bool
+) -> None:
+    """Run again what failed or was stopped in an ended run, and only that."""
+    with connect(data) as server:
+        execution = server.ask("POST", f"/executions/{part(identity)}/retry")
+        if wait:
+            sys.exit(carried_out(server, execution, timeout, as_json=as_json))
+    if as_json:
+        exits.print_json(execution)
+    else:
+        click.echo(execution["id"])
+
+
+@executions.command("report")
+@click.argument("identity")
+@DATA
+@JSON
+def report_execution(identity: str, data: Path | None, as_json: bool) -> None:
+    """Print what a run came to, as `sync` does; the exit code is the run's."""
+    with connect(data) as server:
+        sys.exit(conclude(server, {"id": identity}, as_json=as_json))
+
+
+@executions.command("log")
+@click.argument("identity")
+@click.option("--state", "states", multiple=True, help="Only copies in this state.")
+@DATA
+@JSON
+def log_execution(identity: str, states: tuple[str, ...], data: Path | None, as_json: bool) -> None:
+    """Print every copy of a run: state, class, reason, attempts, bytes, time; --json: a line each."""
+    with connect(data) as server:
+        for copy in _copies(server, identity, list(states)):
+            click.echo(line(copy) if as_json else _told(copy))
+
+
+def _told(copy: dict[str, Any]) -> str:
+    why = f" [{copy['class']}] {copy['reason']}" if copy["class"] or copy["reason"] else ""
+    return (
+        f"{copy['updated_at']}  {copy['state']:10}  {copy['source']} -> {copy['destination']}  "
+        f"{size(copy['bytes'])}, {copy['attempts']} attempts{why}"
+    )
+
+
+def _copies(server: Connection, identity: str, states: list[str]) -> Iterator[dict[str, Any]]:
+    query = {"state": states} if states else {}
+    return server.items(f"/executions/{part(identity)}/copies", **query)
+
+
+@executions.command("failures")
+@click.argument("identity")
+@click.option(
+    "--export",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a rule file that carries out exactly what failed.",
+)
+@DATA
+@JSON
+def list_failures(identity: str, file: Path | None, data: Path | None, as_json: bool) -> None:
+    """List what failed, why, and what to do."""
+    with connect(data) as server:
+        failed = list(_copies(server, identity, ["failed", "superseded"]))
+        if file is not None:
+            _export(server, identity, failed, file)
+        execution = server.ask("GET", f"/executions/{part(identity)}")
+    if as_json:
+        exits.print_json({"items": failed, "next": None})
+        return
+    for copy in failed:
+        click.echo(f"{copy['destination']}: [{copy['class']}] {copy['reason']}")
+        if copy["hint"]:
+            click.echo(f"  {copy['hint']}")
+    if execution["reason"]:
+        click.echo(f"{execution['rule']}: {execution['state']}: {execution['reason']}")
+    elif not failed:
+        click.echo("nothing failed")
+
+
+def _export(server: Connection, identity: str, failed: list[dict[str, Any]], file: Path) -> None:
+    if not failed:
+        raise InvalidConfiguration(
+            f"no single copy failed in {identity}: there is nothing to export",
+            hint="run the rule again",
+        )
+    text = rule_file(server, failed)
+    try:
+        file.write_text(text, "utf-8")
+    except OSError as error:
+        raise InvalidConfiguration(
+            f"{file} cannot be written: {error.strerror}", field="--export"
+        ) from None
+    click.echo(f"{len(failed)} copies: transship apply -f {file}, or sync -f {file}", err=True)
