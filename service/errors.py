@@ -32,6 +32,7 @@ TransshipError
     |   +-- ManifestBlobUnknown  (class gone)       the registry misses a blob that a manifest names
     +-- Corrupt                  (class corrupt)    digest or size differ from the descriptor
     +-- ProtocolError            (class server)     an answer that is no answer
++-- Unsigned                     (class policy) the rule's key has not signed it
 +-- Cancelled                    the execution was stopped, or the process drains
 """
 
@@ -171,6 +172,17 @@ class Cancelled(TransshipError):
     retryable = True
 
 
+class Unsigned(TransshipError):
+    """The rule's key has not signed it."""
+
+    code = "unsigned"
+    failure_class = "policy"
+    default_hint = (
+        "sign it with the key (cosign sign --key, simple signing at its .sig tag or as a referrer), "
+        "or correct require.signature of the rule"
+    )
+
+
 class RegistryError(TransshipError):
     """The registry did not do what it was asked to."""
 
@@ -231,6 +243,14 @@ class Throttled(RegistryError):
     code = "throttled"
     failure_class = "throttled"
     retryable = True
+
+
+class WorldMoved(InvalidInput):
+    """A saved plan does not fit any more: source or destination changed since it was made."""
+
+    code = "moved"
+    failure_class = "moved"
+    default_hint = "make another plan"
 
 
 class RegistryPaused(RegistryError):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from marshmallow import fields, post_load, validates_schema
 
 from api.schemas.common import StrictSchema, load
 from api.schemas.fields import Choice, Duration, Flag, Items, Judged, Name, invalid, seconds
+from api.schemas.requirement import ReadKey, RequireSchema, read_key_here
 from api.schemas.selection import SelectionSchema, effective_selection, template
 from api.schemas.trigger import TriggerSchema, effective_trigger
+from service.model.public_key import is_pem
 from service.model.rule import Destination, SyncRule
 
 _LATER = "leave it out"
@@ -50,7 +53,7 @@ class RuleSchema(DefaultsSchema):
     """A sync rule, read into a SyncRule."""
 
     absent: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("mode", "require", "delete", "bandwidth", "freshness"), _LATER
+        ("mode", "delete", "bandwidth", "freshness"), _LATER
     )
     name = Name(required=True)
     project = Name()
@@ -59,10 +62,13 @@ class RuleSchema(DefaultsSchema):
     select = Items(fields.Nested(SelectionSchema), most=1000, least=1, required=True)
     destinations = Items(fields.Nested(DestinationSchema), most=100, least=1, required=True)
     trigger = fields.Nested(TriggerSchema)
+    require = fields.Nested(RequireSchema)
 
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> SyncRule:
         del kwargs
+        if "require" in data:
+            data["signature_key"] = data.pop("require")["signature"]
         data["select"] = tuple(data["select"])
         data["destinations"] = tuple(data["destinations"])
         if "deadline_seconds" in data:
@@ -70,10 +76,17 @@ class RuleSchema(DefaultsSchema):
         return SyncRule(**data)
 
 
-def load_rule(document: Any, defaults: Mapping[str, Any] | None = None) -> SyncRule:
-    """Read a rule's document, `defaults` beneath it; raises InvalidFields."""
+def load_rule(
+    document: Any, defaults: Mapping[str, Any] | None = None, *, read_key: ReadKey = read_key_here
+) -> SyncRule:
+    """Read a rule's document, `defaults` beneath it; raises InvalidFields.
+
+    `read_key` returns the public key in a file that the document names.
+    """
     whole = {**defaults, **document} if defaults and isinstance(document, dict) else document
     loaded: SyncRule = load(RuleSchema(), whole)
+    if loaded.signature_key is not None and not is_pem(loaded.signature_key):
+        return replace(loaded, signature_key=read_key(loaded.signature_key))
     return loaded
 
 
@@ -94,6 +107,8 @@ def effective_rule(rule: SyncRule) -> dict[str, Any]:
     }
     if rule.deadline_seconds is not None:
         shown["deadline"] = f"{rule.deadline_seconds:g}s"
+    if rule.signature_key is not None:
+        shown["require"] = {"signature": {"key": rule.signature_key}}
     return shown
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import PurePosixPath
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -15,6 +13,7 @@ from api.operations import operation
 from api.pagination import page
 from api.schemas.answers import RegistryAnswerSchema, RegistryPageSchema
 from api.schemas.registry import RegistryInput, RegistrySchema, load_registry, written_registry
+from api.v1.secret_files import inside
 from api.v1.shared import (
     NAME,
     actor,
@@ -160,17 +159,10 @@ def _check_files(endpoint: RegistryEndpoint) -> None:
     wrong = [
         FieldProblem(field, "is outside of TRANSSHIP_SECRETS_DIR", _file_hint(folder))
         for field, file in named_files.items()
-        if file is not None and not _inside(file, folder)
+        if file is not None and not inside(file, folder)
     ]
     if wrong:
         raise InvalidFields(tuple(wrong))
-
-
-def _inside(file: str, folder: str) -> bool:
-    if not folder:
-        return False
-    path = PurePosixPath(os.path.normpath(os.path.join(folder, file)))  # noqa: PTH118 - no disk
-    return PurePosixPath(os.path.normpath(folder)) in path.parents
 
 
 def _file_hint(folder: str) -> str:

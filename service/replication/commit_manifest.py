@@ -31,6 +31,7 @@ from service.registry.client import RegistryClient
 from service.replication.conditions import renamed
 from service.replication.conflict import standing
 from service.replication.engine import Engine
+from service.replication.signatures import require_signature
 from service.replication.tree import Tree
 from service.telemetry import get_logger
 
@@ -266,6 +267,7 @@ class Committer:
         head = self._source.head_manifest(work.source_repository, work.source_reference)
         if head is None or head.digest == written or work.named_by_digest:
             return
+        require_signature(self._engine, work, head.digest)
         log.warning("late_write_undone", copy=work.ref.id, tag=work.destination_reference)
         newer = self._source.get_manifest(work.source_repository, str(head.digest))
         self._destination.put_manifest(

@@ -38,6 +38,7 @@ from service.replication.failures import (
     backoff,
     outcome_of,
 )
+from service.replication.signatures import require_signature
 from service.replication.tree import Tree, TreeReader
 from service.telemetry import get_logger
 
@@ -133,6 +134,7 @@ def _copy(engine: Engine, work: CopyWork, counters: Counters, *, fan_out: bool) 
     settled = standing(engine, work, counters, digest)
     if settled is not None:
         return settled
+    require_signature(engine, work, digest)
     reader = TreeReader(engine, work)
     misfit = unmet(engine, work, counters, reader.root(digest))
     if misfit is not None:
