@@ -10,14 +10,17 @@ from typing import Any
 
 from service.errors import InvalidConfiguration
 from service.model.ports import ClaimState, Publisher
+from service.registry.limiters import Limiters
 from service.replication.clients import Clients, Meter
 from service.replication.dispatch import Dispatcher
 from service.replication.drive import Drive
 from service.replication.engine import Engine
+from service.replication.locate import Locator
 from service.replication.plan import Planner
 from service.replication.reconcile import Reconciler
 from service.settings import Settings
 from service.store.audit import AuditStore
+from service.store.budgets import NoBudgets, RedisBudgets
 from service.store.claims import RedisClaims
 from service.store.database import Database
 from service.store.dispatching import DispatchStore
@@ -25,12 +28,14 @@ from service.store.events import EventStore
 from service.store.executions import ExecutionStore
 from service.store.hooks import HookStore
 from service.store.keyring import KeyRing
+from service.store.locations import LocationStore
 from service.store.pauses import PauseStore
 from service.store.planning import PlanStore
 from service.store.projects import ProjectStore
 from service.store.registries import RegistryStore
 from service.store.retention import RetentionStore
 from service.store.rules import RuleStore
+from service.store.saved_plans import SavedPlanStore
 from service.store.schema import check_schema
 from service.store.secrets import SecretStore
 from service.store.tokens import TokenStore
@@ -140,9 +145,19 @@ class Services:
         return PlanStore(self.database)
 
     @cached_property
+    def locator(self) -> Locator:
+        """Says where an image is."""
+        return Locator(self.registries, LocationStore(self.database), self.clients)
+
+    @cached_property
     def verifications(self) -> VerificationStore:
         """Verifications and their repairs."""
         return VerificationStore(self.database)
+
+    @cached_property
+    def saved_plans(self) -> SavedPlanStore:
+        """Plans that are kept, and carried out as they are."""
+        return SavedPlanStore(self.database)
 
     @cached_property
     def pauses(self) -> PauseStore:
@@ -172,7 +187,14 @@ class Services:
     @cached_property
     def clients(self) -> Clients:
         """Registry clients."""
-        return Clients(self.registries, self.settings, self.meter)
+        return Clients(self.registries, self.settings, self.meter, self.limiters)
+
+    @cached_property
+    def limiters(self) -> Limiters:
+        """This process's parts of the fleet's limits; the floor of each without Redis."""
+        if not self.settings.redis_url:
+            return Limiters(NoBudgets())
+        return Limiters(RedisBudgets(self.redis, self.boot))
 
     @cached_property
     def planner(self) -> Planner:
@@ -197,6 +219,7 @@ class Services:
             publisher=publisher,
             clients=self.clients,
             meter=self.meter,
+            limiters=self.limiters,
         )
 
     def drive(self, publisher: Publisher, **options: Any) -> Drive:
@@ -231,6 +254,8 @@ class Services:
         parts = self.__dict__
         if "clients" in parts:
             self.clients.close()
+        if "limiters" in parts:
+            self.limiters.close()
         if "redis" in parts:
             self.redis.close()
         if "database" in parts:

@@ -22,6 +22,7 @@ from service.errors import (
 from service.model.descriptor import Descriptor
 from service.registry.buffers import thread_buffer
 from service.registry.connection import Connection, Response
+from service.registry.limiter import Limiter, hold_all, streaming
 from service.registry.results import UploadSession
 from service.registry.timeouts import RateGuard
 
@@ -46,12 +47,13 @@ def copy_blob(
     session: UploadSession | None = None,
     progress: Callable[[int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    pace: Callable[[], Limiter] | None = None,
 ) -> int:
     """Copy the blob; returns the bytes read from the source, repeated ones included.
 
     `session` is an open upload at the destination to be used (a mount that was not one); whatever
     happens it is used up or cancelled. `progress` is told of every piece read, in bytes;
-    `cancelled` is asked before each.
+    `cancelled` is asked before each; `pace` gives a limiter of bytes beside those of the registries.
 
     Raises Cancelled, Corrupt (the source's bytes are not the descriptor's), BlobNotFound and the
     other RegistryErrors; `registry` in them names the side.
@@ -64,9 +66,12 @@ def copy_blob(
         descriptor,
         progress,
         cancelled,
+        pace,
     )
+    sides = (source.http.limiter, destination.http.limiter)
     try:
-        copy.run(session)
+        with hold_all(*sides), streaming(*sides, pace() if pace is not None else None):
+            copy.run(session)
     finally:
         copy.close()
     return copy.bytes_read
@@ -90,6 +95,7 @@ class _BlobCopy:
         descriptor: Descriptor,
         progress: Callable[[int], None] | None,
         cancelled: Callable[[], bool] | None,
+        pace: Callable[[], Limiter] | None,
     ) -> None:
         self._source = source
         self._source_repository = source_repository
@@ -99,6 +105,7 @@ class _BlobCopy:
         self._size = descriptor.size
         self._progress = progress
         self._cancelled = cancelled
+        self._pace = pace
         self.bytes_read = 0
         self._session: UploadSession | None = None
         self._opening: Connection | None = None  # a session asked for, its answer not yet read
@@ -143,6 +150,7 @@ class _BlobCopy:
         self._account(len(data))
         session, self._session = self._session or self._open_session(), None
         self._destination.put_blob(self._repository, self._digest, data, session)
+        self._moved(len(data))
 
     def _copy_stream(self) -> None:
         self._rewind(0)  # opens the source, whose absence is better known before the upload
@@ -207,9 +215,13 @@ class _BlobCopy:
             while self._position < stop:
                 self._check_cancelled()
                 skipping = self._position < start
+                most = (start if skipping else stop) - self._position
+                for gate in self._gates():
+                    most = gate.piece(most)
                 began = self._guard.now()
-                piece = self._read((start if skipping else stop) - self._position)
+                piece = self._read(most)
                 if skipping:
+                    self._moved(len(piece), sent=False)
                     continue
                 if self._position == self._size:
                     self._check_digest()
@@ -217,6 +229,7 @@ class _BlobCopy:
                     return
                 self._guard.moved(len(piece), began)
                 self._account(len(piece))
+                self._moved(len(piece))
         except BaseException:
             connection.close()
             raise
@@ -301,7 +314,7 @@ class _BlobCopy:
         """Read to the end what the destination already holds, so that the digest is known."""
         while self._position < self._size:
             self._check_cancelled()
-            self._read(self._size - self._position)
+            self._moved(len(self._read(self._size - self._position)), sent=False)
         self._check_digest()
 
     def _check_digest(self) -> None:
@@ -358,6 +371,21 @@ class _BlobCopy:
             self.bytes_read += count
         if self._progress is not None:
             self._progress(count)
+
+    def _gates(self) -> tuple[Limiter, ...]:
+        """Return who has a say in how fast bytes move: both sides, and the rule."""
+        gates = (
+            self._source.http.limiter,
+            self._destination.http.limiter,
+            self._pace() if self._pace is not None else None,
+        )
+        return tuple(gate for gate in gates if gate is not None and gate.gated)
+
+    def _moved(self, count: int, *, sent: bool = True) -> None:
+        """Wait until the budgets have room for what was moved; unsent bytes are the source's alone."""
+        for gate in self._gates():
+            if sent or gate is self._source.http.limiter:
+                gate.moved(count)
 
     def _check_cancelled(self) -> None:
         if self._cancelled is not None and self._cancelled():

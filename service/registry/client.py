@@ -13,6 +13,7 @@ from service.registry.access import PING
 from service.registry.blobs import Blobs
 from service.registry.connector import Resolver, resolve_host
 from service.registry.http import Http, OnRequest
+from service.registry.limiter import Limiter
 from service.registry.manifests import Manifests
 from service.registry.referrers import Referrers
 from service.registry.results import (
@@ -48,12 +49,14 @@ class RegistryClient:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         sleep: Callable[[float], None] = time.sleep,
         resolve: Resolver = resolve_host,
+        limiter: Limiter | None = None,
     ) -> None:
         """Prepare; nothing is connected yet.
 
         `credential` is called when a challenge or a token asks for it. `on_request` is told of
         every request: method, kind (manifest, blob, upload, mount, tags, catalog, referrers, ping,
-        token), status (0: no answer). `sleep` and `resolve` stand in for the clock and DNS in tests.
+        token), status (0: no answer). `limiter` is the gate of the fleet's
+        limits. `sleep` and `resolve` stand in for the clock and DNS in tests.
         """
         self.name = endpoint.name
         self.endpoint = endpoint
@@ -67,6 +70,7 @@ class RegistryClient:
             on_request=on_request,
             sleep=sleep,
             resolve=resolve,
+            limiter=limiter,
         )
         self.blobs = Blobs(self.http)
         self.uploads = Uploads(self.http)

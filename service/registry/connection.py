@@ -28,13 +28,14 @@ class StaleConnection(NetworkError):
 class Connection:
     """A socket to one origin, used by one thread at a time."""
 
-    __slots__ = ("_poll", "_timeouts", "idle_since", "origin", "sock", "used")
+    __slots__ = ("_poll", "_timeouts", "idle_since", "leave", "origin", "sock", "used")
 
     def __init__(self, sock: Stream, origin: Origin, timeouts: Timeouts) -> None:
         self.sock = sock
         self.origin = origin
         self.used = False  # whether a response was read from it before
         self.idle_since = 0.0
+        self.leave: Callable[[], None] | None = None  # gives the request's slot back
         self._timeouts = timeouts
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
@@ -103,8 +104,15 @@ class Connection:
             raise kind(f"{self.origin}: the connection was closed before the answer")
         return piece
 
+    def give_back(self) -> None:
+        """Say that the request is through: its slot, if it has one, is free."""
+        leave, self.leave = self.leave, None
+        if leave is not None:
+            leave()
+
     def close(self) -> None:
         """Close the socket; whatever was under way is lost."""
+        self.give_back()
         self.sock.close()
 
 

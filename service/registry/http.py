@@ -14,6 +14,7 @@ from service.registry.access import Access
 from service.registry.auth import Authenticator
 from service.registry.connection import Connection, Response
 from service.registry.connector import Connector, Resolver, resolve_host
+from service.registry.limiter import SLOWED, Limiter
 from service.registry.origin import Origin, resolve_url
 from service.registry.pool import Pool
 from service.registry.timeouts import Timeouts
@@ -51,8 +52,10 @@ class Http:
         on_request: OnRequest | None = None,
         sleep: Callable[[float], None] = time.sleep,
         resolve: Resolver = resolve_host,
+        limiter: Limiter | None = None,
     ) -> None:
         self.name = endpoint.name
+        self.limiter = limiter
         self.timeouts = timeouts
         self.connector = Connector(endpoint, timeouts, resolve=resolve)
         self.pool = Pool(self.connector, timeouts)
@@ -187,12 +190,21 @@ class Http:
     ) -> Connection:
         """Send the head of a request whose body the caller sends on the returned connection."""
         line = self.auth.line(access) if self._may_hold_credentials(origin) else ""
+        leave = self._enter(origin)
         try:
             connection = self.pool.acquire(origin)
-        except RegistryError as error:
-            self.named(error)
+        except BaseException as error:
+            if leave is not None:
+                leave()
+            if isinstance(error, RegistryError):
+                self.named(error)
             raise
-        connection.send(self._head(origin, method, target, f"{line}{headers}"))
+        connection.leave = leave
+        try:
+            connection.send(self._head(origin, method, target, f"{line}{headers}"))
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def finish(
@@ -208,6 +220,7 @@ class Http:
                 self.named(error)
             raise
         self.count(method, kind, response.status)
+        self._learn(connection.origin, response)
         return response
 
     def named(self, error: RegistryError) -> RegistryError:
@@ -238,15 +251,41 @@ class Http:
         self, origin: Origin, method: str, kind: str, target: str, headers: str, body: bytes
     ) -> Response:
         data = self._head(origin, method, target, headers)
+        leave = self._enter(origin)
         try:
-            response = self.pool.exchange(origin, method, data + body if body else data)
-        except RegistryError as error:
+            response = self.pool.exchange(origin, method, data + body if body else data, leave)
+        except BaseException as error:
+            if leave is not None:
+                leave()
             if isinstance(error, NetworkError | ProtocolError):
                 self.count(method, kind, 0)
-            self.named(error)
+            if isinstance(error, RegistryError):
+                self.named(error)
             raise
         self.count(method, kind, response.status)
+        self._learn(origin, response)
         return response
+
+    def _enter(self, origin: Origin) -> Callable[[], None] | None:
+        """Wait for the registry's turn; other hosts (blobs elsewhere) have none."""
+        limiter = self.limiter
+        if limiter is None:
+            return None
+        if limiter.gated and origin == self.origin:
+            return limiter.enter()
+        limiter.note()
+        return None
+
+    def _learn(self, origin: Origin, response: Response) -> None:
+        """Let the limiter see what says "too much", or how much is left."""
+        headers = response.headers
+        telling = (
+            response.status in SLOWED
+            or "ratelimit-remaining" in headers
+            or "x-ratelimit-remaining" in headers
+        )
+        if telling and self.limiter is not None and origin == self.origin:
+            self.limiter.saw(response.status, headers)
 
     def _head(self, origin: Origin, method: str, target: str, headers: str) -> bytes:
         tail = self._own_tail if origin == self.origin else _tail(origin)

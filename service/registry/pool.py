@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from service.errors import NetworkError
 from service.registry.connection import Connection, Response, StaleConnection
@@ -47,6 +48,7 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """Keep a connection whose response was read to its end."""
+        connection.give_back()
         connection.idle_since = time.monotonic()
         kept = self._idle.get(connection.origin)
         if kept is None:
@@ -57,8 +59,14 @@ class Pool:
         else:
             kept.append(connection)
 
-    def exchange(self, origin: Origin, method: str, data: bytes) -> Response:
-        """Send a whole request, read the response's head.
+    def exchange(
+        self,
+        origin: Origin,
+        method: str,
+        data: bytes,
+        leave: Callable[[], None] | None = None,
+    ) -> Response:
+        """Send a whole request, read the response's head; `leave` is called when all is through.
 
         A kept connection that the other side had closed meanwhile is replaced: nothing was
         answered, and every request sent this way may be sent twice. Raises NetworkError and
@@ -69,8 +77,11 @@ class Pool:
             kept = connection.used
             try:
                 connection.send(data)
+                connection.leave = leave
                 return connection.receive(method, self.release)
             except StaleConnection:
+                if kept:
+                    connection.leave = None  # the request goes on, on another connection
                 connection.close()
                 if not kept:
                     raise

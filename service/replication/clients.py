@@ -12,6 +12,7 @@ from service.errors import RegistryPaused
 from service.model.endpoint import Credential, RegistryEndpoint
 from service.registry import credentials
 from service.registry.client import RegistryClient
+from service.registry.limiters import Limiters
 from service.settings import Settings
 from service.store.registries import RegistryStore
 
@@ -65,10 +66,17 @@ class _Known:
 class Clients:
     """Registry clients by registry name; one is made anew when its registry was changed."""
 
-    def __init__(self, registries: RegistryStore, settings: Settings, meter: Meter) -> None:
+    def __init__(
+        self,
+        registries: RegistryStore,
+        settings: Settings,
+        meter: Meter,
+        limiters: Limiters | None = None,
+    ) -> None:
         self._registries = registries
         self._settings = settings
         self._meter = meter
+        self._limiters = limiters
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
 
@@ -122,4 +130,10 @@ class Clients:
                 lambda: self._registries.secret(endpoint.name),
             )
 
-        return RegistryClient(endpoint, credential, on_request=self._meter.counter(endpoint.name))
+        limiter = self._limiters.get(endpoint.name, endpoint.limits) if self._limiters else None
+        return RegistryClient(
+            endpoint,
+            credential,
+            on_request=self._meter.counter(endpoint.name),
+            limiter=limiter,
+        )

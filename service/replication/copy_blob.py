@@ -19,6 +19,7 @@ from service.model.work import CopyWork, Counters, LedgerDistrusted, Presence, P
 from service.registry.blob_copy import copy_blob as stream
 from service.registry.results import MOUNTED, UploadSession
 from service.replication.engine import Engine
+from service.replication.rule_pace import pace_of
 
 HEAD_FROM_BYTES = 32 << 10
 """Below this an upload costs the destination no more than the question whether it is needed."""
@@ -42,6 +43,7 @@ class BlobPlacer:
         self._origin = (work.source_registry, work.source_repository)
         self._token = f"{engine.boot}/{os.urandom(6).hex()}"
         self._cancelled = engine.cancelled(work)
+        self._pace = pace_of(engine.limiters, work)
         self._fresh_proofs: list[Proof] = []
         self._uploaded: list[str] = []
         self.proved: set[str] = set()
@@ -193,6 +195,7 @@ class BlobPlacer:
             self._work.destination_repository,
             blob,
             cancelled=self._cancelled,
+            pace=self._pace.current if self._pace is not None else None,
         )
         self._counters.blobs_copied += 1
 

@@ -14,6 +14,7 @@ from service.model.digest import Digest
 from service.model.manifest import Manifest
 from service.model.ports import ClaimPort, Publisher, StatePort
 from service.model.work import CopyRef, CopyWork, Outcome
+from service.registry.limiters import Limiters
 from service.replication.clients import Clients, Meter
 from service.replication.metrics import Metrics
 from service.settings import Settings
@@ -87,6 +88,15 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True)
+class Reads:
+    """What reading a tree of manifests needs: the part of Engine of a process that copies nothing."""
+
+    clients: Clients
+    state: StatePort
+    manifests: ManifestCache = field(default_factory=ManifestCache)
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """The ports and tools of one worker process; `boot` is its identity."""
 
@@ -101,6 +111,7 @@ class Engine:
     manifests: ManifestCache = field(default_factory=ManifestCache)
     draining: threading.Event = field(default_factory=threading.Event)
     holding: Holding = field(default_factory=Holding)
+    limiters: Limiters | None = None
 
     def post(self, outcomes: Sequence[Outcome]) -> None:
         """Record outcomes in the state and in this process's metrics.

@@ -16,6 +16,7 @@ from service.errors import (
     RegistryPaused,
     StoreUnavailable,
     TransshipError,
+    WorldMoved,
 )
 from service.model.content import PlatformFilter
 from service.model.manifest import Manifest
@@ -24,6 +25,8 @@ from service.model.selection import destination_registries, members_of_groups
 from service.replication.clients import Clients, Meter
 from service.replication.compare import Comparer, told
 from service.replication.content import ContentReader
+from service.replication.engine import Reads
+from service.replication.estimate import Estimator, moved_since, sum_up
 from service.replication.select import Selector
 from service.replication.survey import Survey
 from service.replication.verify import Verifier
@@ -121,8 +124,11 @@ class Planner:
         log.error("planning_held_for_good", execution=execution)
 
     def _run(self, execution: str, rule: SyncRule) -> None:
-        source = self._clients.get(rule.source)
         record = self._executions.get(execution)
+        if record.kind == "carry":
+            self._carry_out_plan(execution)
+            return
+        source = self._clients.get(rule.source)
         only = self._plans.only(execution)
         members = members_of_groups(
             stored.endpoint for stored in self._registries.list(limit=10_000)
@@ -188,8 +194,42 @@ class Planner:
             finally:
                 self._state.add_requests(execution, requests)
             survey.compare(comparer)
+            if record.kind == "plan":
+                self._estimate(execution, rule, pool)
         if only is None and not self._plans.matched(execution):
             self._plans.warn(execution, f"rule {rule.name} matches nothing at {rule.source}")
+
+    def _estimate(self, execution: str, rule: SyncRule, pool: ThreadPoolExecutor) -> None:
+        """Say what the copies of a plan come to."""
+        saved = self._plans.saved()
+        estimator = Estimator(rule, Reads(self._clients, self._state), self._meter, pool)
+        requests: dict[str, int] = {}
+        for rows in saved.rows(execution):
+            estimator.add(rows, requests)
+        self._state.add_requests(execution, requests)
+        saved.keep_figures(execution, sum_up(estimator.figures, rule, self._clients))
+
+    def _carry_out_plan(self, execution: str) -> None:
+        """Take the copies of a plan over, unless the world has moved since.
+
+        Raises InvalidConfiguration, before anything is dispatched, when it has.
+        """
+        saved = self._plans.saved()
+        plan = saved.plan_of(execution)
+        requests: dict[str, int] = {}
+        with ThreadPoolExecutor(self._settings.compare_threads, "compare") as pool:
+            moved = [
+                sentence
+                for rows in saved.rows(plan)
+                for sentence in moved_since(rows, self._clients, self._meter, pool, requests)
+            ]
+        self._state.add_requests(execution, requests)
+        if moved:
+            raise WorldMoved(
+                f"the world has moved since plan {plan}: {'; '.join(moved[:3])}"
+                + (f", and {len(moved) - 3} more" if len(moved) > 3 else "")
+            )
+        saved.adopt(plan, execution)
 
     def _failed(self, execution: str, source: str, error: TransshipError) -> None:
         reason = told(error, source)

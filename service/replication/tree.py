@@ -15,7 +15,7 @@ from service.model.media_types import MANIFEST_TYPES
 from service.model.reference import digest_tag, is_digest_tag
 from service.model.work import CopyWork
 from service.registry.client import RegistryClient
-from service.replication.engine import Engine
+from service.replication.engine import Engine, Reads
 
 MAX_DEPTH = 5
 MAX_MANIFESTS = 2000
@@ -59,7 +59,7 @@ class Tree:
 class TreeReader:
     """Reads the tree of one copy from its source."""
 
-    def __init__(self, engine: Engine, work: CopyWork) -> None:
+    def __init__(self, engine: Engine | Reads, work: CopyWork) -> None:
         self._engine = engine
         self._work = work
         self._source: RegistryClient = engine.clients.get(work.source_registry)

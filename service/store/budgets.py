@@ -105,7 +105,7 @@ if now - math.max(at, blocked) >= tonumber(ARGV[6]) then
   end
   redis.call('HSET', key, 'cut', tostring(math.max(tonumber(ARGV[4]), present / 2)), 'cut_at', tostring(now))
 end
-if now + wait > blocked then redis.call('HSET', key, 'blocked', tostring(now + wait)) end
+if wait > 0 and now + wait > blocked then redis.call('HSET', key, 'blocked', tostring(now + wait)) end
 redis.call('EXPIRE', key, ARGV[7])
 """
 
@@ -119,6 +119,20 @@ if present and present <= wanted then return end
 redis.call('HSET', key, 'cut', tostring(wanted), 'cut_at', tostring(now + tonumber(ARGV[2])))
 redis.call('EXPIRE', key, ARGV[4])
 """
+
+
+class NoBudgets:
+    """Where there is no Redis: every process keeps to its floor."""
+
+    def lease(self, name: str, limits: Limits, wish: Wish) -> Lease:
+        """Raise StoreUnavailable."""
+        raise StoreUnavailable(f"no Redis shares out {name}'s {limits} to {wish}")
+
+    def throttled(self, name: str, rate: float, retry_after_seconds: float) -> None:
+        """Tell nobody: there is no fleet."""
+
+    def pace(self, name: str, requests_per_second: float, seconds: float) -> None:
+        """Tell nobody: there is no fleet."""
 
 
 class RedisBudgets:

@@ -108,6 +108,35 @@ def insert_verification(
     return identity
 
 
+def insert_plan(connection: Connection, rule: SyncRule, *, trigger: str) -> str:
+    """Save a pending plan: an execution that finds out what its rule would do, and does nothing."""
+    identity = new_id()
+    connection.execute(
+        upsert(connection, executions).values(
+            kind="plan", priority=PRIORITIES[rule.priority], **_common(identity, rule, trigger)
+        )
+    )
+    return identity
+
+
+def insert_carrying_out(connection: Connection, rule: SyncRule, plan: str, *, trigger: str) -> str:
+    """Save a pending execution that carries a plan out as it is; once begun, that one is returned."""
+    identity = new_id()
+    key = f"plan:{plan}"
+    made = connection.execute(
+        upsert(connection, executions)
+        .values(
+            kind="carry",
+            only=json.dumps(plan),
+            idempotency_key=key,
+            priority=PRIORITIES[rule.priority],
+            **_common(identity, rule, trigger),
+        )
+        .on_conflict_do_nothing()
+    )
+    return identity if made.rowcount == 1 else str(_standing(connection, rule.name, key))
+
+
 def _common(identity: str, rule: SyncRule, trigger: str) -> dict[str, Any]:
     return {
         "id": identity,

@@ -21,6 +21,7 @@ from service.store.endings import EndingStore
 from service.store.precedence import first_in_line
 from service.store.recovery import RecoveryStore, again
 from service.store.tables import (
+    FAR,
     copies,
     executions,
     leases,
@@ -235,7 +236,9 @@ class DispatchStore(RecoveryStore, EndingStore):
         with self._database.read() as connection:
             return list(
                 connection.execute(
-                    select(copies.c.region).where(copies.c.state == CopyState.PENDING).distinct()
+                    select(copies.c.region)
+                    .where(copies.c.state == CopyState.PENDING, copies.c.not_before < FAR)
+                    .distinct()
                 ).scalars()
             )
 

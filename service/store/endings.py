@@ -16,6 +16,7 @@ from service.model.states import (
 from service.store.clock import now_epoch
 from service.store.database import Database
 from service.store.tables import (
+    FAR,
     copies,
     execution_unchanged,
     executions,
@@ -40,7 +41,9 @@ class EndingStore:
     def end_executions(self) -> list[Ended]:
         """End each execution whose selection is complete and that has no open copy left."""
         open_copy = exists().where(
-            copies.c.execution_id == executions.c.id, copies.c.state.in_(OPEN_COPIES)
+            copies.c.execution_id == executions.c.id,
+            copies.c.state.in_(OPEN_COPIES),
+            copies.c.not_before < FAR,
         )
         query = select(executions).where(
             executions.c.state.not_in(ENDED_EXECUTIONS),

@@ -16,7 +16,9 @@ from service.store.database import Database, upsert
 from service.store.facts import FactStore
 from service.store.outcomes import add_requests
 from service.store.precedence import has_rivals, take_turn
+from service.store.saved_plans import SavedPlanStore
 from service.store.tables import (
+    FAR,
     copies,
     digest_tags,
     execution_unchanged,
@@ -77,6 +79,10 @@ class PlanStore:
                 ).first()
                 is not None
             )
+
+    def saved(self) -> SavedPlanStore:
+        """Return the store of plans that are kept."""
+        return SavedPlanStore(self._database)
 
     def only(self, execution: str) -> dict[str, tuple[str, ...]] | None:
         """Return the references by repository that an execution is confined to; None: all of the rule."""
@@ -187,7 +193,8 @@ class PlanStore:
             ).first()
             if running is None:
                 raise Cancelled
-            rivals = has_rivals(connection, execution, rule)
+            planned_only = running.kind == "plan"
+            rivals = not planned_only and has_rivals(connection, execution, rule)
             for item in selected:
                 made = connection.execute(
                     upsert(connection, copies)
@@ -205,6 +212,7 @@ class PlanStore:
                         digest=item.digest,
                         entry=item.entry,
                         state=item.state,
+                        not_before=FAR if planned_only else 0,
                         fresh=item.fresh,
                         listed=item.listed,
                         referrers=referrers,

@@ -12,7 +12,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
 from service.store.clock import now_epoch
-from service.store.tables import copies, executions
+from service.store.tables import FAR, copies, executions
 
 
 def has_rivals(connection: Connection, execution: str, rule: str) -> bool:
@@ -49,6 +49,7 @@ def take_turn(connection: Connection, copy: int, *, asked_now: bool) -> None:
             copies.c.rule == own.rule,
             copies.c.id != copy,
             copies.c.state.in_(OPEN_COPIES),
+            copies.c.not_before < FAR,
         )
         .order_by(copies.c.id)
     ).all()

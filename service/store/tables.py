@@ -23,6 +23,9 @@ from sqlalchemy import (
 from service.model.states import ENDED_EXECUTIONS, CopyState, ExecutionState
 from service.store.plain_text import PlainText
 
+FAR = 1e15
+"""A time that never comes: what only a plan names is never sent."""
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -194,6 +197,7 @@ copies = Table(
     Index(None, "state", "not_before"),
     Index(None, "execution_id", "state"),
     Index(None, "owner"),
+    Index("ix_copies_source", "source_repository", "source_reference"),
     Index(
         "ix_copies_destination",
         "destination_registry",

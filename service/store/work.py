@@ -90,7 +90,7 @@ class SqlState:
                 ).first()
                 if row is not None:
                     found.append(row)
-            return [_copy_work(row, *self._rule(connection, row.execution_id)) for row in found]
+            return [copy_work(row, *self._rule(connection, row.execution_id)) for row in found]
 
         return self._database.write(work)
 
@@ -118,7 +118,7 @@ class SqlState:
             ).all()
             if not blobs:
                 return None
-            copy = _copy_work(row, *self._rule(connection, row.execution_id))
+            copy = copy_work(row, *self._rule(connection, row.execution_id))
             return PartWork(copy, part, tuple(PartBlob(*blob) for blob in blobs))
 
         return self._database.write(work)
@@ -139,7 +139,7 @@ class SqlState:
             ).first()
             if row is None:
                 return None
-            return _copy_work(row, *self._rule(connection, row.execution_id))
+            return copy_work(row, *self._rule(connection, row.execution_id))
 
         return self._database.write(work)
 
@@ -356,7 +356,8 @@ def label(row: Any) -> str:
     )
 
 
-def _copy_work(row: Row[Any], rule: SyncRule, trigger: str) -> CopyWork:
+def copy_work(row: Row[Any], rule: SyncRule, trigger: str) -> CopyWork:
+    """Return a row of copies as work; `trigger` is the execution's."""
     entry = rule.select[row.entry] if row.entry < len(rule.select) else Selection()
     return CopyWork(
         ref=CopyRef(row.id, row.fence, label(row)),

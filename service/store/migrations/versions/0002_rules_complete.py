@@ -40,6 +40,7 @@ def upgrade() -> None:
     op.add_column(
         "copies", sa.Column("behind", sa.BigInteger(), nullable=False, server_default="0")
     )
+    op.create_index("ix_copies_source", "copies", ["source_repository", "source_reference"])
     op.create_index(
         "ix_copies_destination",
         "copies",

@@ -1,0 +1,228 @@
+"""Estimate: what carrying out a plan would move, spare and ask, from manifests and the ledger.
+
+Bytes are exact as long as the world stays as it is: they follow the rules by which copy_blob decides
+(what the ledger believes is looked at and mounted, what is likely there is asked for, the rest is
+moved once a destination registry). Requests are an estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.errors import InvalidInput, RegistryError
+from service.model.descriptor import Descriptor
+from service.model.digest import Digest
+from service.model.rule import SyncRule
+from service.model.work import CopyWork, Presence
+from service.replication.clients import Clients, Meter
+from service.replication.compare import told
+from service.replication.copy_blob import HEAD_ALWAYS_FROM_BYTES, HEAD_FROM_BYTES
+from service.replication.engine import Reads
+from service.replication.tree import Tree, TreeReader
+from service.store.work import copy_work
+
+MAX_PROBLEMS = 1000
+REQUESTS_A_TAG = 2  # the source's tag read once more, the destination's read back
+REQUESTS_A_MOVED_BLOB = 2  # POST and PUT
+REQUESTS_A_MOUNTED_BLOB = 2  # mount and the ranged read that proves it
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a plan comes to."""
+
+    copies: int = 0
+    unique: int = 0
+    saved: int = 0
+    requests: dict[str, int] = field(default_factory=dict)
+    by_destination: dict[str, dict[str, int]] = field(default_factory=dict)
+    problems: list[dict[str, Any]] = field(default_factory=list)
+
+    def ask(self, registry: str, requests: int) -> None:
+        """Count requests to a registry."""
+        self.requests[registry] = self.requests.get(registry, 0) + requests
+
+
+class Estimator:
+    """Adds up the copies of one plan, in their order."""
+
+    def __init__(
+        self, rule: SyncRule, reads: Reads, meter: Meter, pool: ThreadPoolExecutor
+    ) -> None:
+        self._rule = rule
+        self._reads = reads
+        self._meter = meter
+        self._pool = pool
+        self._obtained: dict[tuple[str, str], set[str]] = {}  # repositories by registry and blob
+        self.figures = Figures()
+
+    def add(self, rows: Iterable[Any], requests: dict[str, int]) -> None:
+        """Add a page of planned copies; what cannot be read of one is a problem of the plan."""
+
+        def read(row: Any) -> tuple[Any, CopyWork, Tree | None, str]:
+            work = copy_work(row, self._rule, "plan")
+            with self._meter.collect(requests):
+                try:
+                    return row, work, self._tree(work), ""
+                except (RegistryError, InvalidInput) as error:
+                    return row, work, None, told(error, row.source_registry)
+
+        for row, work, tree, problem in self._pool.map(read, rows):
+            if tree is None:
+                self._problem(row, problem)
+                continue
+            with self._meter.collect(requests):
+                self._account(work, tree)
+
+    def _tree(self, work: CopyWork) -> Tree:
+        digest = work.digest
+        if not digest:
+            head = self._reads.clients.get(work.source_registry).head_manifest(
+                work.source_repository, work.source_reference
+            )
+            if head is None:
+                raise InvalidInput(f"the source has no {work.source_reference}")
+            digest = str(head.digest)
+        return TreeReader(self._reads, work).read(Digest.parse(digest))
+
+    def _account(self, work: CopyWork, tree: Tree) -> None:
+        figures = self.figures
+        registry = work.destination_registry
+        there = figures.by_destination.setdefault(
+            registry, {"copies": 0, "unique": 0, "saved": 0, "blobs": 0}
+        )
+        figures.copies += 1
+        there["copies"] += 1
+        manifests = len(tree.manifests())
+        figures.ask(work.source_registry, manifests + 1)
+        figures.ask(registry, manifests + 1)
+        blobs = tree.blobs()
+        known = self._known(work, blobs)
+        for blob in blobs:
+            digest = str(blob.digest)
+            obtained = self._obtained.setdefault((registry, digest), set())
+            if work.destination_repository in obtained:
+                continue  # an earlier copy of the plan brings it there
+            if obtained or self._is_there(work, blob, known.get(digest, [])):
+                figures.saved += blob.size
+                there["saved"] += blob.size
+                figures.ask(registry, REQUESTS_A_MOUNTED_BLOB)
+            else:
+                figures.unique += blob.size
+                there["unique"] += blob.size
+                there["blobs"] += 1
+                figures.ask(work.source_registry, 1)
+                figures.ask(registry, REQUESTS_A_MOVED_BLOB)
+            obtained.add(work.destination_repository)
+
+    def _known(self, work: CopyWork, blobs: list[Descriptor]) -> dict[str, list[Presence]]:
+        found: dict[str, list[Presence]] = {}
+        for row in self._reads.state.presence(
+            work.destination_registry,
+            self._reads.clients.scope(work.destination_registry),
+            [str(blob.digest) for blob in blobs],
+            work.execution,
+        ):
+            found.setdefault(row.digest, []).append(row)
+        return found
+
+    def _is_there(self, work: CopyWork, blob: Descriptor, rows: list[Presence]) -> bool:
+        """Whether the destination has a blob, as far as copy_blob would find out."""
+        client = self._reads.clients.get(work.destination_registry)
+        for row in rows:
+            if client.probe_blob(row.repository, blob.digest, blob.size):
+                return True
+        likely = not work.fresh
+        if blob.size < HEAD_ALWAYS_FROM_BYTES and not (likely and blob.size >= HEAD_FROM_BYTES):
+            return False
+        repository = work.destination_repository
+        return client.head_blob(repository, blob.digest) is not None and client.probe_blob(
+            repository, blob.digest, blob.size
+        )
+
+    def _problem(self, row: Any, reason: str) -> None:
+        if len(self.figures.problems) < MAX_PROBLEMS:
+            self.figures.problems.append(
+                {
+                    "source": f"{row.source_registry}/{row.source_repository}:{row.source_reference}",
+                    "destination": f"{row.destination_registry}/{row.destination_repository}:"
+                    f"{row.destination_reference}",
+                    "reason": reason,
+                }
+            )
+
+
+def seconds_needed(
+    figures: Figures,
+    bandwidth: Callable[[str], int | None],
+    requests_per_second: Callable[[str], float | None],
+    extra_bandwidth: int | None,
+) -> float | None:
+    """Return the time that limits ask for at least; None where nothing is limited.
+
+    `bandwidth` and `requests_per_second` give the limits of a registry, `extra_bandwidth` the rule's.
+    """
+    needs = []
+    if extra_bandwidth:
+        needs.append(figures.unique / extra_bandwidth)
+    for registry, count in figures.requests.items():
+        rate = requests_per_second(registry)
+        if rate:
+            needs.append(count / rate)
+        pipe = bandwidth(registry)
+        if pipe:
+            there = figures.by_destination.get(registry)
+            needs.append((there["unique"] if there else figures.unique) / pipe)
+    return max(needs, default=None)
+
+
+def sum_up(figures: Figures, rule: SyncRule, clients: Clients) -> dict[str, Any]:
+    """Return figures as they are kept and shown, with the time that limits ask for."""
+    extra = [limit.bytes_per_second for limit in rule.bandwidth]
+    seconds = seconds_needed(
+        figures,
+        lambda name: clients.endpoint(name).limits.bandwidth,
+        lambda name: clients.endpoint(name).limits.requests_per_second,
+        min(extra, default=None),
+    )
+    return {
+        "copies": figures.copies,
+        "unique": figures.unique,
+        "saved": figures.saved,
+        "requests": dict(sorted(figures.requests.items())),
+        "destinations": figures.by_destination,
+        "seconds": None if seconds is None else round(seconds, 1),
+        "problems": figures.problems,
+    }
+
+
+def moved_since(
+    rows: Sequence[Any],
+    clients: Clients,
+    meter: Meter,
+    pool: ThreadPoolExecutor,
+    requests: dict[str, int],
+) -> list[str]:
+    """Return, for planned copies, what is not as it was: the source's tag, or the destination's."""
+
+    def look(row: Any) -> str:
+        with meter.collect(requests):
+            source = f"{row.source_registry}/{row.source_repository}:{row.source_reference}"
+            head = clients.get(row.source_registry).head_manifest(
+                row.source_repository, row.source_reference
+            )
+            if head is None:
+                return f"{source} is gone"
+            if row.digest and str(head.digest) != row.digest:
+                return f"{source} is {head.digest} now"
+            there = clients.get(row.destination_registry).head_manifest(
+                row.destination_repository, row.destination_reference
+            )
+            if there is not None and there.digest == head.digest:
+                return f"{source} is at {row.destination_registry} already"
+        return ""
+
+    return [sentence for sentence in pool.map(look, rows) if sentence]

@@ -1,0 +1,150 @@
+"""What SQL knows of one image at many places: copies under way, how the last one ended, what we wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row, and_, func, or_, select
+
+from service.model.rule import SyncRule
+from service.model.states import OPEN_COPIES, CopyState, ExecutionState
+from service.store import codec
+from service.store.database import Database
+from service.store.tables import copies, executions, rules, written_tags
+
+Place = tuple[str, str, str]
+"""A registry, a repository and a tag (or digest) there."""
+
+_PLACES_AT_ONCE = 100
+_ROWS_A_PLACE = 20
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of one place."""
+
+    open_copy: int = 0
+    execution: str = ""
+    state: CopyState | None = None  # of the last copy that ended
+    digest: str = ""  # of the last copy that ended well, or what we wrote there
+    failure_class: str = ""
+    reason: str = ""
+    seen_at: float = field(default=0.0)
+
+
+class LocationStore:
+    """Reads; a few indexed queries, whatever the number of executions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def rules(self) -> list[tuple[SyncRule, bool]]:
+        """Return every rule, and whether it is paused."""
+        with self._database.read() as connection:
+            return [
+                (codec.load_rule(row.spec), row.paused_at is not None)
+                for row in connection.execute(
+                    select(rules.c.spec, rules.c.paused_at).order_by(rules.c.name)
+                )
+            ]
+
+    def last_successes(self, names: Collection[str]) -> dict[str, str]:
+        """Return the last full execution that succeeded, of each of some rules."""
+        query = (
+            select(executions.c.rule, func.max(executions.c.id))
+            .where(
+                executions.c.rule.in_(names),
+                executions.c.kind == "full",
+                executions.c.state == ExecutionState.SUCCEEDED,
+            )
+            .group_by(executions.c.rule)
+        )
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def source_digest(self, registry: str, repository: str, reference: str) -> tuple[str, float]:
+        """Return the digest that a source reference was last seen with, and when; empty: never."""
+        query = (
+            select(copies.c.digest, copies.c.updated_at)
+            .where(
+                copies.c.source_repository == repository,
+                copies.c.source_reference == reference,
+                copies.c.source_registry == registry,
+                copies.c.digest != "",
+            )
+            .order_by(copies.c.id.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+        return ("", 0.0) if row is None else (row.digest, row.updated_at)
+
+    def known(self, places: Sequence[Place]) -> dict[Place, Known]:
+        """Return what is known of each place."""
+        found = {place: Known() for place in places}
+        for start in range(0, len(places), _PLACES_AT_ONCE):
+            self._look(found, places[start : start + _PLACES_AT_ONCE])
+        return found
+
+    def _look(self, found: dict[Place, Known], places: Sequence[Place]) -> None:
+        newest_first = (
+            select(copies)
+            .where(
+                or_(
+                    *(
+                        and_(
+                            copies.c.destination_registry == registry,
+                            copies.c.destination_repository == repository,
+                            copies.c.destination_reference == reference,
+                        )
+                        for registry, repository, reference in places
+                    )
+                )
+            )
+            .order_by(copies.c.id.desc())
+            .limit(_ROWS_A_PLACE * len(places))
+        )
+        written = select(written_tags).where(
+            or_(
+                *(
+                    and_(
+                        written_tags.c.registry == registry,
+                        written_tags.c.repository == repository,
+                        written_tags.c.tag == reference,
+                    )
+                    for registry, repository, reference in places
+                )
+            )
+        )
+        with self._database.read() as connection:
+            for row in connection.execute(written):
+                known = found[row.registry, row.repository, row.tag]
+                known.digest, known.seen_at = row.digest, row.written_at
+            for row in connection.execute(newest_first):
+                place = (
+                    row.destination_registry,
+                    row.destination_repository,
+                    row.destination_reference,
+                )
+                _add(found[place], row)
+
+
+def _add(known: Known, row: Row[Any]) -> None:
+    """Take in one copy; they come newest first."""
+    state = CopyState(row.state)
+    if state in OPEN_COPIES:
+        if not known.open_copy:
+            known.open_copy = row.id
+            known.execution = row.execution_id
+        return
+    if known.state is not None:
+        return
+    known.state = state
+    known.execution = known.execution or row.execution_id
+    known.failure_class = row.failure_class
+    known.reason = row.reason
+    if state in (CopyState.COPIED, CopyState.UNCHANGED):
+        known.digest = row.digest
+        known.seen_at = row.updated_at

@@ -1,0 +1,136 @@
+"""A plan tells exactly what the run after it moves, writes nothing, and refuses when the world has moved."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from service.model.states import CopyState, ExecutionState
+from tests.support.world import Party, World, a_rule, some_bytes
+
+SIZES = (900, 20_000, 40_000, 120_000, 1 << 20, (1 << 20) + 5)
+WRITING = {"PUT", "POST", "PATCH", "DELETE"}
+
+
+def plan(world: World, *repositories: str) -> str:
+    execution = world.services.saved_plans.create(a_rule(*repositories), trigger="test")
+    assert world.services.planner.plan(execution, world.services.boot)
+    ended = [one.execution for one in world.services.dispatching.end_executions()]
+    assert execution in ended
+    return execution
+
+
+def carry_out(world: World, saved: str, party: Party) -> str:
+    execution = world.services.saved_plans.carry_out(saved, trigger="test")
+    assert world.services.planner.plan(execution, world.services.boot)
+    world.run_to_end(execution, party)
+    return execution
+
+
+def uploaded(world: World) -> int:
+    """Bytes of blobs that the mirror received."""
+    return sum(
+        line.received
+        for line in list(world.west.log)
+        if line.method in ("PUT", "PATCH") and "/blobs/uploads/" in line.path
+    )
+
+
+def read(world: World) -> int:
+    """Bytes of blobs that the source sent."""
+    return sum(
+        line.bytes
+        for line in list(world.east.log)
+        if line.method == "GET" and "/blobs/sha256:" in line.path and line.status == 200
+    )
+
+
+def grow(world: World, dice: random.Random, repositories: list[str], mark: str) -> set[str]:
+    """Push some images with layers that many of them share; returns the repositories touched."""
+    touched = set()
+    for number in range(dice.randint(3, 9)):
+        repository = dice.choice(repositories)
+        layers = [
+            some_bytes(f"{mark if dice.random() < 0.3 else ''}{size}-{dice.randint(0, 3)}", size)
+            for size in dice.sample(SIZES, dice.randint(1, 4))
+        ]
+        world.push(repository, f"v{number}", layers, mark)
+        touched.add(repository)
+    return touched
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tags_and_unique_bytes_of_a_plan_are_what_its_run_moves(world: World, seed: int) -> None:
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    repositories = ["team/a", "team/b", "other/c", "other/d"]
+    party = world.party()
+    known = grow(world, dice, repositories, "first")
+    if seed % 3:  # the mirror has a part of it, by an earlier run
+        world.run_to_end(world.plan(*sorted(known)[: 1 + seed % 2]), party)
+        world.services.dispatching.end_executions()
+        known |= grow(world, dice, repositories, "second")
+    world.west.log.clear()
+
+    saved = plan(world, *sorted(known))
+    assert [line.path for line in world.west.log if line.method in WRITING] == []
+    figures = world.services.saved_plans.figures(saved)
+    world.east.log.clear()
+    execution = carry_out(world, saved, party)
+
+    totals = world.services.executions.totals(execution)
+    assert totals.copied == figures["copies"] == len(world.copies(saved))
+    assert set(world.states(execution)) <= {CopyState.COPIED}
+    assert figures["unique"] == uploaded(world) == read(world) == totals.bytes_copied
+    assert figures["saved"] == totals.bytes_saved
+    assert world.services.saved_plans.carry_out(saved, trigger="test") == execution
+
+
+def test_a_plan_that_the_world_has_left_behind_is_refused_before_anything_is_written(
+    world: World,
+) -> None:
+    world.push("team/a", "v1", [some_bytes("a", 5000)])
+    world.push("team/b", "v1", [some_bytes("b", 5000)])
+    saved = plan(world, "team/a", "team/b")
+    world.push("team/b", "v1", [some_bytes("c", 5000)])
+    world.west.log.clear()
+
+    execution = world.services.saved_plans.carry_out(saved, trigger="test")
+    assert world.services.planner.plan(execution, world.services.boot)
+
+    assert world.copies(execution) == []
+    assert [line.path for line in world.west.log if line.method in WRITING] == []
+    world.services.dispatching.end_executions()
+    record = world.services.executions.get(execution)
+    assert (record.state, record.failure_class) == (ExecutionState.FAILED, "moved")
+    assert f"since plan {saved}: east/team/b:v1 is sha256:" in record.reason
+
+
+def test_what_a_plan_could_not_read_is_its_problem(world: World) -> None:
+    image = world.push("team/a", "v1", [some_bytes("a", 5000)])
+    world.push("team/b", "v1", [some_bytes("b", 5000)])
+    from api.samples.faults import FaultRule
+
+    world.east.faults.add(
+        FaultRule(path=f"/team/a/manifests/{image.digest}", method="GET", status=404, times=99)
+    )
+
+    figures = world.services.saved_plans.figures(plan(world, "team/a", "team/b"))
+
+    assert figures["copies"] == 1
+    (problem,) = figures["problems"]
+    assert problem["source"] == "east/team/a:v1"
+
+
+def test_copies_of_a_plan_are_never_sent_and_stand_in_nobody_s_way(world: World) -> None:
+    world.push("team/a", "v1", [some_bytes("a", 5000)])
+    plan(world, "team/a")
+    assert world.dispatch() == []
+    assert world.services.dispatching.pending_regions() == []
+
+    party = world.party()
+    execution = world.plan("team/a")
+    world.run_to_end(execution, party)
+
+    assert world.states(execution) == [CopyState.COPIED]
