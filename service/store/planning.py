@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, and_, func, or_, select, update
 
 from service.errors import Cancelled
+from service.model.project import EVERYTHING
 from service.model.states import ExecutionState
 from service.model.work import Selected
+from service.store.access import judged, project_of, readable
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
+from service.store.deletions import mark_seen
 from service.store.facts import FactStore
 from service.store.outcomes import add_requests
 from service.store.precedence import has_rivals, take_turn
@@ -110,11 +113,11 @@ class PlanStore:
     def add_repositories(
         self, execution: str, repositories: Iterable[str], *, cursor: str, done: bool
     ) -> None:
-        """Save a page of the catalog and the cursor behind it."""
+        """Save a page of the catalog, what the project may not read left out, and the cursor behind it."""
         names = list(repositories)
 
         def work(connection: Connection) -> None:
-            for name in names:
+            for name in readable(connection, execution, names):
                 connection.execute(
                     upsert(connection, selections)
                     .values(execution_id=execution, repository=name)
@@ -175,10 +178,12 @@ class PlanStore:
         listed: bool,
         referrers: bool,
         requests: dict[str, int],
+        seen: Iterable[tuple[str, str, str]] = (),
     ) -> None:
         """Save one page: copies for what differs, a count for what does not, and the cursor.
 
-        `unchanged` counts by destination registry, `left_out` by what it is. `listed` says that no page to come holds a
+        `unchanged` counts by destination registry, `left_out` by what it is. `seen` are names at
+        destinations whose source is there: what lacks the execution's mark in the end may be deleted. `listed` says that no page to come holds a
         referrer or cosign tag: from then on nobody has to probe for them.
         Raises Cancelled, and saves nothing, when the execution was stopped meanwhile: its copies
         would be open for good.
@@ -195,7 +200,8 @@ class PlanStore:
                 raise Cancelled
             planned_only = running.kind == "plan"
             rivals = not planned_only and has_rivals(connection, execution, rule)
-            for item in selected:
+            project = project_of(connection, execution) if selected else EVERYTHING
+            for item in (judged(project, source, one) for one in selected):
                 made = connection.execute(
                     upsert(connection, copies)
                     .values(
@@ -267,6 +273,7 @@ class PlanStore:
                         set_={"left_out": execution_left_out.c.left_out + added.excluded.left_out},
                     )
                 )
+            mark_seen(connection, execution, seen)
             add_requests(connection, execution, requests)
 
         self._database.write(work)

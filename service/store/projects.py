@@ -10,11 +10,11 @@ from sqlalchemy import Connection, Row, delete, select, update
 
 from service.errors import Conflict, NotFoundInStore
 from service.model.project import DEFAULT_PROJECT, EVERYTHING, Project
-from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
 from service.store import codec
+from service.store.access import deny_open_copies
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
-from service.store.tables import copies, executions, rules, tokens
+from service.store.tables import rules, tokens
 from service.store.tables_governance import projects, webhooks
 from service.store.versions import check_created, check_set, check_version, is_unchanged
 
@@ -86,7 +86,7 @@ class ProjectStore:
                     .where(projects.c.name == project.name)
                     .values(version=row.version + 1, updated_at=now_epoch(), **values)
                 )
-            _deny_open_copies(connection, project)
+            deny_open_copies(connection, project)
             return True
 
         self._database.write(work)
@@ -137,45 +137,6 @@ class ProjectStore:
                 raise NotFoundInStore(f"there is no project named {name}")
 
         self._database.write(work)
-
-
-def _deny_open_copies(connection: Connection, project: Project) -> None:
-    """Fail the open copies of the project's executions that it may not read or write any more."""
-    query = (
-        select(
-            copies.c.id,
-            copies.c.source_registry,
-            copies.c.source_repository,
-            copies.c.destination_registry,
-            copies.c.destination_repository,
-        )
-        .join(executions, executions.c.id == copies.c.execution_id)
-        .where(
-            executions.c.project == project.name,
-            executions.c.state.not_in(ENDED_EXECUTIONS),
-            copies.c.state.in_(OPEN_COPIES),
-        )
-    )
-    denied = [
-        row.id
-        for row in connection.execute(query)
-        if not project.may_read(row.source_registry, row.source_repository)
-        or not project.may_write(row.destination_registry, row.destination_repository)
-    ]
-    for start in range(0, len(denied), 500):
-        connection.execute(
-            update(copies)
-            .where(copies.c.id.in_(denied[start : start + 500]), copies.c.state.in_(OPEN_COPIES))
-            .values(
-                state=CopyState.FAILED,
-                owner="",
-                fence=copies.c.fence + 1,
-                failure_class="denied",
-                reason=f"project {project.name} does not allow it any more",
-                hint="change the project or the rule",
-                updated_at=now_epoch(),
-            )
-        )
 
 
 def _stored(row: Row[Any]) -> StoredProject:

@@ -12,6 +12,7 @@ from service.errors import Conflict, NotFoundInStore
 from service.model.rule import SyncRule
 from service.model.states import CopyState, ExecutionState
 from service.store import codec
+from service.store.access import deny_open_copies, project_of
 from service.store.clock import now_epoch
 from service.store.creation import insert_carrying_out, insert_plan
 from service.store.database import Database
@@ -96,6 +97,8 @@ class SavedPlanStore:
                     .order_by(copies.c.id),
                 )
             )
+            project = project_of(connection, execution)
+            deny_open_copies(connection, project, copies.c.execution_id == execution)
             for table in (selections, digest_tags):
                 columns = [column for column in table.c if column.name != "execution_id"]
                 connection.execute(
