@@ -15,6 +15,7 @@ from api.pagination import PARAMETERS
 from api.schemas.answers import ProblemSchema
 from api.schemas.common import StrictSchema
 from api.schemas.fields import Duration, Items, Text
+from api.schemas.limits import SPEED_PATTERN, Bandwidth, BandwidthSchema, Rate, Speed
 from api.schemas.registry import FileRegistrySchema, Password
 from api.schemas.rule import DefaultsSchema, RuleSchema
 from api.schemas.selection import Filter
@@ -91,6 +92,14 @@ def _teach(plugin: MarshmallowPlugin) -> None:
             return {"minItems": field.least, "maxItems": field.most}
         if isinstance(field, Duration):
             return {"pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"}
+        if isinstance(field, Speed):
+            return {"pattern": SPEED_PATTERN}
+        if isinstance(field, Rate):
+            return {"type": "number", "minimum": 0.1, "maximum": 100_000}
+        if isinstance(field, Bandwidth):
+            window = self.resolve_nested_schema(BandwidthSchema)
+            always = {"type": "string", "pattern": SPEED_PATTERN}
+            return {"oneOf": [always, {"type": "array", "minItems": 1, "items": window}]}
         if isinstance(field, Text):
             return {"minLength": 1, "maxLength": field.longest}
         return {}

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from marshmallow import ValidationError, fields, post_load, validates_schema
 
 from api.schemas.common import StrictSchema, load
-from api.schemas.fields import Choice, Flag, Items, Judged, Name, Text, Told, Whole, invalid
+from api.schemas.fields import Choice, Flag, Items, Judged, Name, Text, Told, invalid
+from api.schemas.limits import LimitsSchema, effective_limits
 from service.errors import InvalidInput
 from service.model.endpoint import CredentialSpec, Limits, RegistryEndpoint, TLSOptions
 from service.model.reference import validate_host
@@ -156,16 +157,6 @@ class TLSSchema(StrictSchema):
             raise invalid("insecure and ca_file exclude each other", "leave insecure out")
 
 
-class LimitsSchema(StrictSchema):
-    """What the registry is to be spared."""
-
-    absent: ClassVar[Mapping[str, str]] = {
-        "requests_per_second": "use concurrency",
-        "bandwidth": "use concurrency",
-    }
-    concurrency = Whole(least=1, most=1024)
-
-
 class RegistrySchema(StrictSchema):
     """A registry, read into a RegistryInput."""
 
@@ -205,7 +196,7 @@ class RegistrySchema(StrictSchema):
             credentials=CredentialSpec(**credentials, stored=password is not None),
             tls=TLSOptions(**data.get("tls", {})),
             trusted_hosts=tuple(dict.fromkeys(data.get("trusted_hosts", ()))),
-            limits=Limits(**data.get("limits", {})),
+            limits=data.get("limits", Limits()),
         )
         kept = password is True
         return RegistryInput(endpoint, None if kept else password, keep_password=kept)
@@ -257,9 +248,5 @@ def effective_registry(endpoint: RegistryEndpoint) -> dict[str, Any]:
         "credentials": credentials,
         "tls": {**tls, "insecure": endpoint.tls.insecure},
         "trusted_hosts": list(endpoint.trusted_hosts),
-        "limits": {
-            key: value
-            for key, value in (("concurrency", endpoint.limits.concurrency),)
-            if value is not None
-        },
+        "limits": effective_limits(endpoint.limits),
     }

@@ -11,6 +11,7 @@ from marshmallow import fields, post_load, validates_schema
 from api.schemas.common import StrictSchema, load
 from api.schemas.fields import Choice, Duration, Flag, Items, Judged, Name, invalid, seconds
 from api.schemas.requirement import ReadKey, RequireSchema, read_key_here
+from api.schemas.limits import Bandwidth, effective_bandwidth
 from api.schemas.selection import SelectionSchema, effective_selection, template
 from api.schemas.trigger import TriggerSchema, effective_trigger
 from service.model.public_key import is_pem
@@ -53,9 +54,10 @@ class RuleSchema(DefaultsSchema):
     """A sync rule, read into a SyncRule."""
 
     absent: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("mode", "delete", "bandwidth", "freshness"), _LATER
+        ("mode", "delete", "freshness"), _LATER
     )
     name = Name(required=True)
+    bandwidth = Bandwidth()
     project = Name()
     enabled = Flag()
     source = Name(required=True)
@@ -107,6 +109,8 @@ def effective_rule(rule: SyncRule) -> dict[str, Any]:
     }
     if rule.deadline_seconds is not None:
         shown["deadline"] = f"{rule.deadline_seconds:g}s"
+    if rule.bandwidth:
+        shown["bandwidth"] = effective_bandwidth(rule.bandwidth)
     if rule.signature_key is not None:
         shown["require"] = {"signature": {"key": rule.signature_key}}
     return shown

@@ -24,9 +24,8 @@ class TriggerSchema(StrictSchema):
     @validates_schema
     def _of_a_schedule(self, data: dict[str, Any], **kwargs: Any) -> None:
         del kwargs
-        for key in ("timezone", "missed"):
-            if key in data and "schedule" not in data:
-                raise invalid(f"has {key} and no schedule", f"give a schedule, or leave {key} out")
+        if "missed" in data and "schedule" not in data:
+            raise invalid("has missed and no schedule", "give a schedule, or leave missed out")
 
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> Trigger:
@@ -41,9 +40,7 @@ def effective_trigger(trigger: Trigger) -> dict[str, Any]:
     if trigger.every_seconds is not None:
         shown["every"] = f"{trigger.every_seconds:g}s"
     if trigger.schedule is not None:
-        shown |= {
-            "schedule": trigger.schedule,
-            "timezone": trigger.timezone,
-            "missed": trigger.missed,
-        }
+        shown |= {"schedule": trigger.schedule, "missed": trigger.missed}
+    if trigger.schedule is not None or trigger.timezone != "UTC":
+        shown["timezone"] = trigger.timezone
     return shown

@@ -22,6 +22,7 @@ MAX_WAIT_SECONDS = 60.0  # for a turn; who would wait longer is sent away with t
 BLOCKED_WAIT_SECONDS = 10.0  # for a registry that wants nothing: longer is the copy's to wait
 BURST_SECONDS = 0.1  # how much of a second's budget may be used at once
 LOOK_SECONDS = 0.05  # how often a wait looks whether the lease has changed
+WINDOW_SECONDS = 1.0  # over which the rate is told that "too much" halves
 PIECE_SECONDS = 0.25  # a paced stream moves at most what its budget gives in this time at once
 MIN_PIECE = 16 * 1024
 SLOWED = frozenset({429, 503})
@@ -87,8 +88,7 @@ class Limiter:
         self._peak = 0
         self._in_use = 0
         self._sent = 0
-        self._sent_before = 0
-        self._asked_at = clock()
+        self._window = (clock(), 0)  # when, and how many requests had been sent by then
         self.gated = self._is_gated()
 
     # ---- requests ----------------------------------------------------------------------------
@@ -191,7 +191,8 @@ class Limiter:
         now = self._clock()
         with self._lock:
             rate = self._rate(now)
-            self._sent_before, self._asked_at = self._sent, now
+            if now - self._window[0] >= WINDOW_SECONDS:
+                self._window = (now, self._sent)
             peak, self._peak = max(self._peak, self._inside), self._inside
             return Wish(peak, self._in_use, rate)
 
@@ -218,8 +219,8 @@ class Limiter:
         return self._lease.is_bound or self.limits != Limits()
 
     def _rate(self, now: float) -> float:
-        passed = max(0.2, now - self._asked_at)
-        return (self._sent - self._sent_before) / passed
+        began, before = self._window
+        return (self._sent - before) / max(WINDOW_SECONDS, now - began)
 
     def _rates(self, now: float) -> Lease:
         """Return the lease that holds now: nothing at all when it has run out and limits are set."""
