@@ -19,7 +19,6 @@ COPY_EVENTS = (
     "copy.skipped",
     "copy.superseded",
     "copy.failed",
-    "copy.stopped",
 )
 EVENT_TYPES = (*EXECUTION_EVENTS, *COPY_EVENTS)
 FAILURES = frozenset({"execution.partial", "execution.failed", "copy.failed", "copy.superseded"})

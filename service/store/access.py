@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select, update
 from service.model.project import EVERYTHING, Project
 from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
 from service.model.work import Selected
-from service.store import codec
+from service.store import codec, outbox
 from service.store.clock import now_epoch
 from service.store.tables import copies, executions
 from service.store.tables_governance import projects
@@ -104,6 +104,7 @@ def deny_open_copies(connection: Connection, project: Project, *conditions: Any)
                     updated_at=now_epoch(),
                 )
             )
+            outbox.copy_ended(connection, row.id)
 
 
 def _denied(project: Project, source: tuple[str, str], destination: tuple[str, str]) -> str:

@@ -13,6 +13,7 @@ from service.model.states import (
     CopyState,
     ExecutionState,
 )
+from service.store import outbox
 from service.store.clock import now_epoch
 from service.store.database import Database
 from service.store.tables import (
@@ -86,7 +87,10 @@ class EndingStore:
                 .where(executions.c.id == row.id, executions.c.state == row.state)
                 .values(state=state, reason=reason, finished_at=now_epoch())
             )
-            return Ended(row.id, row.rule, state) if changed.rowcount == 1 else None
+            if changed.rowcount != 1:
+                return None
+            outbox.execution_ended(connection, row, state, reason)
+            return Ended(row.id, row.rule, state)
 
         return self._database.write(work)
 

@@ -20,8 +20,11 @@ SOURCE = "/transship"
 
 
 def execution_ended(connection: Connection, execution: Row[Any], state: str, reason: str) -> None:
-    """Tell the webhooks that want to know how an execution ended. In the transaction that ends it."""
-    wanted = _subscriptions(connection)
+    """Tell the webhooks that want to know how an execution ended. In the transaction that ends it.
+
+    A plan, which moves nothing, is not told of.
+    """
+    wanted = [] if execution.kind == "plan" else _subscriptions(connection)
     if not wanted:
         return
     _save(
@@ -35,6 +38,7 @@ def execution_ended(connection: Connection, execution: Row[Any], state: str, rea
             "execution": execution.id,
             "rule": execution.rule,
             "project": execution.project,
+            "kind": execution.kind,
             "trigger": execution.trigger,
             "state": str(state),
             "reason": reason,

@@ -13,6 +13,7 @@ from service.model.states import (
     CopyState,
 )
 from service.model.work import CopyRef
+from service.store import outbox
 from service.store.clock import now_epoch
 from service.store.database import Database
 from service.store.tables import (
@@ -273,7 +274,7 @@ def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> 
                 ),
             ),
         )
-        poison = connection.execute(
+        poisoned = connection.execute(
             update(copies)
             .where(
                 held,
@@ -290,7 +291,12 @@ def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> 
                 hint="look at the worker's memory limit and log, then retry the execution",
                 updated_at=now_epoch(),
             )
-        ).rowcount
+            .returning(copies.c.id)
+        ).scalars()
+        poison = 0
+        for copy in poisoned.all():
+            outbox.copy_ended(connection, copy)
+            poison += 1
         calm = and_(held, copies.c.state == CopyState.COPYING, copies.c.crashes == 0)
         kept = list(connection.execute(select(copies.c.id).where(calm)).scalars())
         replanned = connection.execute(

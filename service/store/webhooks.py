@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,16 +170,20 @@ class WebhookStore:
 
     # ---- the sender's side -----------------------------------------------------------------------
 
-    def take(self, limit: int, lease_seconds: float) -> Letters:
+    def take(
+        self, limit: int, lease_seconds: float, *, without: Collection[str] = (), each: int = 2
+    ) -> Letters:
         """Take due deliveries for `lease_seconds`; an attempt is counted before it is made.
 
-        A sender that dies in between leaves them to be taken again: at least once, the same id. Each
-        webhook has its turn: one whose receiver hangs does not keep the others waiting.
+        A sender that dies in between leaves them to be taken again: at least once, the same id. At
+        most `each` of a webhook, and none of those that the sender has its hands full with: one whose
+        receiver hangs does not keep the others waiting.
         """
         with self._database.read() as connection:
             due = (
                 webhook_deliveries.c.state == PENDING,
                 webhook_deliveries.c.not_before <= now_epoch(),
+                webhook_deliveries.c.webhook.not_in(list(without)),
             )
             if connection.execute(select(func.count()).where(*due)).scalar_one() == 0:
                 return []
@@ -192,6 +197,7 @@ class WebhookStore:
                 select(webhook_deliveries, webhooks.c.spec)
                 .join(ranked, ranked.c.id == webhook_deliveries.c.id)
                 .join(webhooks, webhooks.c.name == webhook_deliveries.c.webhook)
+                .where(ranked.c.turn <= each)
                 .order_by(ranked.c.turn)
                 .limit(limit)
             )

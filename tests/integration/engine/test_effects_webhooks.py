@@ -1,0 +1,366 @@
+"""Webhooks out, seen at the receiver: each field of a webhook changes what comes in there."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from service.errors import AddressRefused, NetworkError
+from service.model.project import Grant, Project
+from service.model.states import CopyState, ExecutionState
+from service.model.subscription import Subscription
+from service.registry.post import post
+from service.replication import notify
+from service.replication.notify import Notifier
+from service.store.keyring import write_new_key
+from service.store.webhooks import Delivery
+from tests.support.processes import wait_until
+from tests.support.receiver import Receiver
+from tests.support.world import World, a_rule, some_bytes
+
+
+@pytest.fixture
+def world(world: World) -> World:
+    key = world.folder / "keys"
+    write_new_key(key)
+    world.settings = replace(
+        world.settings, secret_key_file=str(key), webhook_retry_seconds=0.01, webhook_attempts=4
+    )
+    world.services = world._services(world.settings)
+    return world
+
+
+@contextmanager
+def sending(world: World) -> Iterator[None]:
+    """The sender's loop runs, as in the scheduler."""
+    stop = threading.Event()
+    thread = threading.Thread(target=world.services.notifier().run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def subscribe(world: World, url: str, name: str = "ops", **more: Any) -> None:
+    secret = more.pop("secret", None)
+    wanted = Subscription(name, url, more.pop("events", ("execution.*",)), **more)
+    world.services.webhooks.put(wanted, document={"name": name}, secret=secret)
+
+
+def run(world: World, *repositories: str, rule: str = "fleet", project: str = "default") -> str:
+    """Carry out a rule; what it names and the source does not have fails."""
+    saved = replace(a_rule(*repositories, name=rule), project=project)
+    execution = world.services.executions.create(saved, trigger="test").id
+    assert world.services.planner.plan(execution, world.services.boot)
+    world.run_to_end(execution, world.party())
+    world.services.dispatching.end_executions()
+    assert world.services.executions.get(execution).state.ended
+    return execution
+
+
+def good(world: World, repository: str = "team/app") -> str:
+    world.push(repository, "v1", [some_bytes(repository, 1000)])
+    return repository
+
+
+def deliveries(world: World, name: str = "ops") -> list[Delivery]:
+    return world.services.webhooks.deliveries(name)
+
+
+def all_ended(world: World, name: str = "ops") -> bool:
+    found = deliveries(world, name)
+    return bool(found) and all(one.state != "pending" for one in found)
+
+
+def test_effect_webhooks_url(world: World) -> None:
+    with Receiver() as one, Receiver() as two:
+        subscribe(world, one.url, "one")
+        subscribe(world, f"{two.url}?team=a", "two")
+        execution = run(world, good(world))
+        with sending(world):
+            wait_until(lambda: one.received and two.received, 10)
+
+    event = one.received[0].event
+    assert event["specversion"] == "1.0"
+    assert event["type"] == "transship.execution.succeeded"
+    assert event["subject"] == f"executions/{execution}"
+    assert event["datacontenttype"] == "application/json"
+    assert (event["data"]["rule"], event["data"]["state"]) == ("fleet", "succeeded")
+    assert one.received[0].headers["content-type"].startswith("application/cloudevents+json")
+    assert two.received[0].path == "/events?team=a"
+    assert event["id"] != two.received[0].event["id"]
+
+
+def test_effect_webhooks_events(world: World) -> None:
+    with Receiver() as executions, Receiver() as copies, Receiver() as everything:
+        subscribe(world, executions.url, "executions", events=("execution.succeeded",))
+        subscribe(world, copies.url, "copies", events=("copy.*",))
+        subscribe(world, everything.url, "everything", events=("*",))
+        run(world, good(world))
+        with sending(world):
+            wait_until(lambda: len(everything.received) == 2, 10)
+            wait_until(lambda: copies.received and executions.received, 10)
+
+    assert executions.types == ["transship.execution.succeeded"]
+    assert copies.types == ["transship.copy.copied"]
+    assert everything.types == ["transship.copy.copied", "transship.execution.succeeded"]
+    data = copies.received[0].event["data"]
+    assert data["source"] == "east/team/app:v1"
+    assert data["destination"] == "west/mirror/team/app:v1"
+
+
+def test_effect_webhooks_only(world: World) -> None:
+    with Receiver() as failures, Receiver() as everything:
+        subscribe(world, failures.url, "failures", events=("*",), only_failures=True)
+        subscribe(world, everything.url, "everything", events=("*",))
+        run(world, good(world))
+        run(world, "team/missing", rule="broken")
+        with sending(world):
+            wait_until(lambda: all_ended(world, "everything"), 10)
+            wait_until(lambda: all_ended(world, "failures"), 10)
+
+    assert failures.types
+    assert all("failed" in one or "partial" in one for one in failures.types)
+    assert len(everything.types) > len(failures.types)
+
+
+def test_effect_webhooks_rules(world: World) -> None:
+    with Receiver() as receiver:
+        subscribe(world, receiver.url, rules=("one",))
+        run(world, good(world), rule="one")
+        run(world, good(world), rule="two")
+        with sending(world):
+            wait_until(lambda: all_ended(world), 10)
+
+    assert [one.event["data"]["rule"] for one in receiver.received] == ["one"]
+
+
+@pytest.mark.parametrize("field", ["projects", "project"])
+def test_effect_webhooks_projects(world: World, field: str) -> None:
+    everything = (Grant("east", ("**",)),), (Grant("west", ("**",)),)
+    world.services.projects.put(Project("team-a", *everything), document={"name": "team-a"})
+    with Receiver() as receiver:
+        subscribe(world, receiver.url, **{field: ("team-a",) if field == "projects" else "team-a"})
+        run(world, good(world), rule="one", project="team-a")
+        run(world, good(world), rule="two")
+        if field == "projects":
+            with sending(world):
+                wait_until(lambda: all_ended(world), 10)
+            assert [one.event["data"]["project"] for one in receiver.received] == ["team-a"]
+        assert [one.event for one in deliveries(world)] == ["execution.succeeded"]
+
+
+def test_effect_webhooks_project(world: World) -> None:
+    """A project's webhook is no way into the private network; the platform's own may go there."""
+    with Receiver() as receiver:
+        subscribe(world, receiver.url, "platform")
+        subscribe(world, receiver.url, "team", project="default")
+        run(world, good(world))
+        with sending(world):
+            wait_until(lambda: all_ended(world, "platform") and all_ended(world, "team"), 15)
+
+    assert len(receiver.received) == 1
+    assert deliveries(world, "platform")[0].state == "delivered"
+    assert deliveries(world, "team")[0].state == "failed"
+    assert "address not public" in deliveries(world, "team")[0].reason
+
+
+def test_effect_webhooks_secret(world: World) -> None:
+    with Receiver() as signed, Receiver() as plain:
+        subscribe(world, signed.url, "signed", secret="a-signing-word")
+        subscribe(world, plain.url, "plain")
+        run(world, good(world))
+        with sending(world):
+            wait_until(lambda: signed.received and plain.received, 10)
+
+    assert signed.received[0].is_signed_with("a-signing-word")
+    assert not signed.received[0].is_signed_with("another")
+    assert "transship-signature" not in plain.received[0].headers
+
+
+def test_effect_webhooks_enabled(world: World) -> None:
+    with Receiver() as on, Receiver() as off:
+        subscribe(world, on.url, "on")
+        subscribe(world, off.url, "off", enabled=False)
+        run(world, good(world))
+        with sending(world):
+            wait_until(lambda: all_ended(world, "on"), 10)
+
+    assert (len(on.received), len(off.received), deliveries(world, "off")) == (1, 0, [])
+
+
+def test_receiver_that_recovers_gets_the_same_id_again(world: World) -> None:
+    with Receiver("refuse") as receiver:
+        subscribe(world, receiver.url)
+        run(world, good(world))
+        with sending(world):
+            wait_until(lambda: len(receiver.received) >= 2, 10)
+            receiver.mode = "ok"
+            wait_until(lambda: all_ended(world), 10)
+
+    assert len({one.headers["transship-event"] for one in receiver.received}) == 1
+    assert len({one.event["id"] for one in receiver.received}) == 1
+    assert deliveries(world)[0].state == "delivered"
+    assert [int(one.headers["transship-attempt"]) for one in receiver.received] == list(
+        range(1, len(receiver.received) + 1)
+    )
+
+
+def test_receiver_that_refuses_for_good_is_left_alone_after_so_many_attempts(world: World) -> None:
+    with Receiver("refuse") as receiver:
+        subscribe(world, receiver.url)
+        run(world, good(world))
+        with sending(world):
+            wait_until(lambda: all_ended(world), 10)
+
+    found = deliveries(world)[0]
+    assert (found.state, found.attempts, found.status) == ("failed", 4, 500)
+    assert len(receiver.received) == 4
+
+
+def test_redirect_is_not_followed(world: World) -> None:
+    with Receiver("redirect") as receiver:
+        subscribe(world, receiver.url)
+        run(world, good(world))
+        with sending(world):
+            wait_until(lambda: all_ended(world), 10)
+
+    assert {one.path for one in receiver.received} == {"/events"}
+    assert "redirects are not followed" in deliveries(world)[0].reason
+
+
+def test_reply_without_end_is_cut(world: World) -> None:
+    with Receiver("flood") as receiver:
+        subscribe(world, receiver.url)
+        run(world, good(world))
+        with sending(world):
+            wait_until(lambda: all_ended(world), 10)
+
+    assert deliveries(world)[0].state == "delivered"
+
+
+def test_receiver_that_hangs_keeps_neither_copies_nor_other_receivers_waiting(world: World) -> None:
+    with Receiver("hang") as bad, Receiver() as fine:
+        subscribe(world, bad.url, "bad", events=("*",))
+        subscribe(world, fine.url, "fine", events=("*",))
+        for number in range(12):
+            good(world, f"team/app{number}")
+        with sending(world):
+            began = time.monotonic()
+            run(world, "team/*")
+            wait_until(lambda: len(fine.received) == 13, 8)
+            took = time.monotonic() - began
+            bad.let_go.set()
+            bad.mode = "ok"
+
+    assert took < 8
+    assert len(bad.received) <= 13 * 4
+
+
+def test_slow_reply_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.registry.post.SECONDS", 0.5)
+    with Receiver("drip") as receiver:
+        began = time.monotonic()
+        with pytest.raises(NetworkError):
+            post(receiver.url, {}, b"{}", private=True)
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:{port}/",
+        "http://[::ffff:127.0.0.1]:{port}/",
+        "http://localhost:{port}/",
+        "http://0.0.0.0:{port}/",
+        "http://169.254.169.254/latest",
+        "http://10.0.0.1/",
+        "http://[::1]:{port}/",
+    ],
+)
+def test_project_s_webhook_reaches_public_addresses_only(url: str) -> None:
+    with Receiver() as receiver:
+        port = receiver.url.rsplit(":", 1)[1].split("/")[0]
+        with pytest.raises(AddressRefused):
+            post(url.replace("{port}", port), {}, b"{}", private=False)
+        assert receiver.received == []
+
+
+def test_metadata_service_is_refused_to_the_platform_too() -> None:
+    with pytest.raises(AddressRefused):
+        post("http://169.254.169.254/latest", {}, b"{}", private=True)
+
+
+def test_sender_killed_between_send_and_mark_sends_the_same_id_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL in a process of its own, right after the receiver has taken the event."""
+    monkeypatch.setattr(notify, "LEASE_SECONDS", 0.5)
+    with Receiver() as receiver:
+        subscribe(world, receiver.url)
+        run(world, good(world))
+        code = (
+            "import os, signal\n"
+            "from service.bootstrap import Services\n"
+            "from service.settings import Settings\n"
+            "from service.registry.post import post\n"
+            "from service.replication.notify import Notifier\n"
+            "services = Services(Settings.from_env())\n"
+            "def send(*words, **more):\n"
+            "    post(*words, **more)\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
+            "notifier = Notifier(services.settings, services.webhooks, send)\n"
+            "[letter] = services.webhooks.take(1, 0.5)\n"
+            "notifier.deliver(letter)\n"
+        )
+        with world.process("sender", "-c", code) as process:
+            wait_until(lambda: not process.alive, 20)
+        assert process.returncode == -signal.SIGKILL
+        assert deliveries(world)[0].state == "pending"
+        with sending(world):
+            wait_until(lambda: all_ended(world), 10)
+
+    assert len(receiver.received) == 2
+    assert len({one.event["id"] for one in receiver.received}) == 1
+
+
+def test_event_is_saved_by_the_transaction_that_it_tells_of(world: World) -> None:
+    """Ends as often as is tried: one event for each execution, whoever ends it."""
+    with Receiver() as receiver:
+        subscribe(world, receiver.url, events=("*",))
+        execution = run(world, good(world))
+        for _ in range(3):
+            world.services.dispatching.end_executions()
+
+    assert sorted(one.event for one in deliveries(world)) == ["copy.copied", "execution.succeeded"]
+    assert world.services.executions.get(execution).state is ExecutionState.SUCCEEDED
+    assert world.states(execution) == [CopyState.COPIED]
+
+
+def test_two_senders_send_each_event_once(world: World) -> None:
+    with Receiver() as receiver:
+        subscribe(world, receiver.url, events=("*",))
+        for number in range(10):
+            good(world, f"team/app{number}")
+        run(world, "team/*")
+        other = Notifier(world.settings, world.party().services.webhooks)
+        stop = threading.Event()
+        thread = threading.Thread(target=other.run, args=(stop,))
+        thread.start()
+        with sending(world):
+            wait_until(lambda: all_ended(world), 15)
+        stop.set()
+        thread.join(30)
+
+    assert len(receiver.received) == 11
+    assert len({one.event["id"] for one in receiver.received}) == 11
