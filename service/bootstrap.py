@@ -12,10 +12,12 @@ from service.errors import InvalidConfiguration
 from service.model.ports import ClaimState, Publisher
 from service.registry.limiters import Limiters
 from service.replication.clients import Clients, Meter
+from service.replication.delete import LEASE, LEASE_SECONDS, Deleter, DeletionKeeper
 from service.replication.dispatch import Dispatcher
 from service.replication.drive import Drive
 from service.replication.engine import Engine
 from service.replication.locate import Locator
+from service.replication.notify import Notifier
 from service.replication.plan import Planner
 from service.replication.reconcile import Reconciler
 from service.settings import Settings
@@ -23,6 +25,7 @@ from service.store.audit import AuditStore
 from service.store.budgets import NoBudgets, RedisBudgets
 from service.store.claims import RedisClaims
 from service.store.database import Database
+from service.store.deletions import DeletionStore
 from service.store.dispatching import DispatchStore
 from service.store.events import EventStore
 from service.store.executions import ExecutionStore
@@ -209,6 +212,24 @@ class Services:
             self.meter,
         )
 
+    @cached_property
+    def deletions(self) -> DeletionStore:
+        """Deletions."""
+        return DeletionStore(self.database)
+
+    @cached_property
+    def deleter(self) -> Deleter:
+        """Deletes at destinations what went at the source."""
+        return Deleter(
+            self.settings, self.rules, self.registries, self.projects, self.deletions, self.clients
+        )
+
+    def deletion_keeper(self) -> DeletionKeeper:
+        """Return the thread that brings deletions forward."""
+        return DeletionKeeper(
+            self.deleter, lambda: self.dispatching.lead(LEASE, self.boot, LEASE_SECONDS)
+        )
+
     def engine(self, publisher: Publisher) -> Engine:
         """Return what a worker carries out copies with."""
         return Engine(
@@ -221,6 +242,10 @@ class Services:
             meter=self.meter,
             limiters=self.limiters,
         )
+
+    def notifier(self) -> Notifier:
+        """Return what posts events to webhooks."""
+        return Notifier(self.settings, self.webhooks)
 
     def drive(self, publisher: Publisher, **options: Any) -> Drive:
         """Return the driver loop; `options` go to Drive."""

@@ -80,8 +80,17 @@ class Settings:
         3600.0, "age at which a proof of this execution is no longer believed"
     )
     drain_seconds: float = _setting(20.0, "grace that running tasks get after SIGTERM")
+    absence_seconds: float = _setting(
+        10.0, "time between two looks at a tag that is gone before it may be deleted elsewhere"
+    )
     event_debounce_seconds: float = _setting(
         0.3, "how long the first event of a registry waits for others, to be looked at together"
+    )
+    webhook_attempts: int = _setting(
+        12, "times that an event is posted to a webhook before its delivery is failed"
+    )
+    webhook_retry_seconds: float = _setting(
+        1.0, "first pause after a receiver did not take an event; doubles, with jitter, to 600"
     )
     task_events: bool = _setting(True, "whether tasks send the events that Flower shows")
     flower_listen: str = _setting("127.0.0.1:5555", "HOST:PORT of Flower")

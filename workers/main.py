@@ -79,7 +79,13 @@ def run_scheduler(settings: Settings) -> int:
     if settings.metrics_listen:
         Metrics().serve(settings.metrics_listen)
     publisher = QueuePublisher(services.redis, services.settings.region)
+    keeper = services.deletion_keeper()
+    keeper.start()
+    notifier = threading.Thread(target=services.notifier().run, args=(stop,), name="notify")
+    notifier.start()
     services.drive(publisher, events=services.events).run(stop)
+    notifier.join()
+    keeper.stop()
     heartbeat.stop()
     services.close()
     return 0

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from marshmallow import fields, post_load, validates_schema
+from marshmallow import ValidationError, fields, post_load, validates_schema
 
 from api.schemas.common import StrictSchema, load
-from api.schemas.fields import Choice, Duration, Flag, Items, Judged, Name, invalid, seconds
-from api.schemas.requirement import ReadKey, RequireSchema, read_key_here
+from api.schemas.deletion import DeleteSchema, effective_delete, takes_everything
+from api.schemas.fields import Choice, Duration, Flag, Items, Judged, Name, Told, invalid, seconds
 from api.schemas.limits import Bandwidth, effective_bandwidth
+from api.schemas.requirement import ReadKey, RequireSchema, read_key_here
 from api.schemas.selection import SelectionSchema, effective_selection, template
 from api.schemas.trigger import TriggerSchema, effective_trigger
 from service.model.public_key import is_pem
-from service.model.rule import Destination, SyncRule
+from service.model.rule import DeletePolicy, Destination, Selection, SyncRule
 
 _LATER = "leave it out"
 
@@ -53,29 +54,72 @@ class DefaultsSchema(StrictSchema):
 class RuleSchema(DefaultsSchema):
     """A sync rule, read into a SyncRule."""
 
-    absent: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("mode", "delete", "freshness"), _LATER
-    )
+    absent: ClassVar[Mapping[str, str]] = dict.fromkeys(("freshness",), _LATER)
     name = Name(required=True)
     bandwidth = Bandwidth()
     project = Name()
     enabled = Flag()
     source = Name(required=True)
-    select = Items(fields.Nested(SelectionSchema), most=1000, least=1, required=True)
+    mode = Choice("sync", "replicate")
+    select = Items(fields.Nested(SelectionSchema), most=1000, least=1)
     destinations = Items(fields.Nested(DestinationSchema), most=100, least=1, required=True)
     trigger = fields.Nested(TriggerSchema)
     require = fields.Nested(RequireSchema)
+    delete = fields.Nested(DeleteSchema)
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _what_it_takes(self, data: dict[str, Any], original: Any, **kwargs: Any) -> None:
+        del kwargs
+        if not isinstance(original, Mapping):
+            return
+        if data.get("mode") == "replicate":
+            _check_replica(original)
+        elif "select" not in original:
+            raise ValidationError({"select": [Told("is missing", "name what the rule takes")]})
+        elif data.get("delete") and data["delete"].enabled and not data["delete"].everything:
+            entries = data.get("select", ())
+            if any(isinstance(one, Selection) and takes_everything(one) for one in entries):
+                raise ValidationError(
+                    {
+                        "delete": [
+                            Told(
+                                "the rule takes every repository, and would delete in all of them",
+                                "write all: true beside enabled if that is meant",
+                            )
+                        ]
+                    }
+                )
 
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> SyncRule:
         del kwargs
         if "require" in data:
             data["signature_key"] = data.pop("require")["signature"]
-        data["select"] = tuple(data["select"])
+        data["select"] = tuple(data.get("select", (Selection(),)))
         data["destinations"] = tuple(data["destinations"])
         if "deadline_seconds" in data:
             data["deadline_seconds"] = seconds(data["deadline_seconds"])
         return SyncRule(**data)
+
+
+def _check_replica(document: Mapping[str, Any]) -> None:
+    """Hold a replica to the whole instance, its own names, and a word on what happens to what goes."""
+    errors: dict[str, Any] = {}
+    if "select" in document:
+        errors["select"] = [
+            Told("mode replicate takes the whole instance", "leave select out, or use mode sync")
+        ]
+    if "delete" not in document:
+        errors["delete"] = [
+            Told("is missing", "mode replicate wants it said: delete: {enabled: true} or false")
+        ]
+    destinations = document.get("destinations")
+    for index, one in enumerate(destinations if isinstance(destinations, list) else []):
+        if isinstance(one, Mapping) and {"repository", "tag"} & one.keys():
+            told = Told("mode replicate keeps every name", "leave repository and tag out")
+            errors.setdefault("destinations", {})[index] = [told]
+    if errors:
+        raise ValidationError(errors)
 
 
 def load_rule(
@@ -99,6 +143,7 @@ def effective_rule(rule: SyncRule) -> dict[str, Any]:
         "project": rule.project,
         "enabled": rule.enabled,
         "source": rule.source,
+        "mode": rule.mode,
         "select": [effective_selection(selection) for selection in rule.select],
         "destinations": [_destination(destination) for destination in rule.destinations],
         "trigger": effective_trigger(rule.trigger),
@@ -109,17 +154,27 @@ def effective_rule(rule: SyncRule) -> dict[str, Any]:
     }
     if rule.deadline_seconds is not None:
         shown["deadline"] = f"{rule.deadline_seconds:g}s"
-    if rule.bandwidth:
-        shown["bandwidth"] = effective_bandwidth(rule.bandwidth)
+    if rule.mode == "replicate":
+        del shown["select"]
+        shown["destinations"] = [_place(destination) for destination in rule.destinations]
+    if rule.delete != DeletePolicy() or rule.mode == "replicate":
+        shown["delete"] = effective_delete(rule.delete)
     if rule.signature_key is not None:
         shown["require"] = {"signature": {"key": rule.signature_key}}
+    if rule.bandwidth:
+        shown["bandwidth"] = effective_bandwidth(rule.bandwidth)
     return shown
 
 
 def _destination(destination: Destination) -> dict[str, str]:
-    place = (
-        {"registry": destination.registry}
-        if destination.registry is not None
-        else {"group": destination.group or ""}
-    )
-    return {**place, "repository": destination.repository, "tag": destination.tag}
+    return {
+        **_place(destination),
+        "repository": destination.repository,
+        "tag": destination.tag,
+    }
+
+
+def _place(destination: Destination) -> dict[str, str]:
+    if destination.registry is not None:
+        return {"registry": destination.registry}
+    return {"group": destination.group or ""}

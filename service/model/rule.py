@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,15 @@ class Trigger:
 class DeletePolicy:
     """Whether tags that went at the source go at the destination too (reliability.md P6).
 
-    `cap_percent` is of the rule's tags at that destination; CAP_FLOOR tags are always allowed.
+    `cap_percent` is of the rule's tags at that destination; CAP_FLOOR tags are allowed whatever it
+    comes to, unless it is 0: then all waits for an approval. `everything`: said of a rule that takes
+    every repository, so that nobody says it by accident.
     """
 
+    CAP_FLOOR: ClassVar[int] = 20
+
     enabled: bool = False
+    everything: bool = False
     grace_seconds: float = 86400.0
     cap_percent: float = 10.0
 

@@ -95,6 +95,7 @@ class Comparison:
     selected: list[Selected] = field(default_factory=list)
     missing: list[tuple[str, str, str]] = field(default_factory=list)
     in_place: list[InPlace] = field(default_factory=list)
+    followers: list[InPlace] = field(default_factory=list)  # referrer and cosign tags in place
     left_out: Counter[str] = field(default_factory=Counter)
     requests: dict[str, int] = field(default_factory=dict)
 

@@ -13,7 +13,7 @@ from service.model.states import CopyState
 from service.model.work import LedgerDistrusted
 from service.replication.clients import Clients, Meter
 from service.replication.collisions import CollisionCheck
-from service.replication.compare import Comparer, Comparison, Wanted, subject_of
+from service.replication.compare import GONE, Comparer, Comparison, Wanted, subject_of
 from service.replication.select import ALL_TAGS, Page, Selector, apart
 from service.store.planning import Cursor, PlanStore
 from service.store.work import SqlState
@@ -185,6 +185,7 @@ class Survey:
             listed=page.listed and page.complete,
             referrers=self._rule.referrers,
             requests=requests,
+            seen=_seen(result) if self._rule.delete.enabled else (),
         )
 
     def _complete(self, comparer: Comparer, result: Comparison) -> None:
@@ -223,6 +224,7 @@ class Survey:
             for registry, name in sorted(homes | beside.get(subject_of(tag), set()))
         ]
         found_there = comparer.compare_names(self._rule.source, followers)
+        result.followers.extend(found_there.in_place)
         result.selected.extend(
             item for item in found_there.selected if item.state is not CopyState.SKIPPED
         )
@@ -293,3 +295,16 @@ class Survey:
             referrers=self._rule.referrers,
             requests=requests,
         )
+
+
+def _seen(result: Comparison) -> Iterator[tuple[str, str, str]]:
+    """Yield the names at destinations whose source is there."""
+    for found in (*result.in_place, *result.followers):
+        yield found.registry, found.repository, found.wanted.reference
+    for item in result.selected:
+        if item.state is not CopyState.SKIPPED or item.reason != GONE:
+            yield (
+                item.destination_registry,
+                item.destination_repository,
+                item.destination_reference,
+            )

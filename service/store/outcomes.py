@@ -23,6 +23,7 @@ from service.model.work import (
     Proof,
     Wake,
 )
+from service.store import outbox
 from service.store.clock import now_epoch
 from service.store.database import upsert
 from service.store.tables import (
@@ -123,6 +124,8 @@ def _ended(connection: Connection, outcome: CopyEnded) -> None:
             **added,
         )
     )
+    if changed.rowcount == 1:
+        outbox.copy_ended(connection, work.ref.id)
     if changed.rowcount == 1 and outcome.state in (CopyState.COPIED, CopyState.UNCHANGED):
         digest = outcome.digest or work.digest
         statement = upsert(connection, written_tags).values(
@@ -132,6 +135,10 @@ def _ended(connection: Connection, outcome: CopyEnded) -> None:
             digest=digest,
             rule=work.rule,
             platforms=_platforms(connection, work, digest, outcome),
+            source_registry=work.source_registry,
+            source_repository=work.source_repository,
+            source_reference=work.source_reference,
+            seen_in=work.execution,
             written_at=now_epoch(),
         )
         connection.execute(
@@ -139,7 +146,16 @@ def _ended(connection: Connection, outcome: CopyEnded) -> None:
                 index_elements=["registry", "repository", "tag"],
                 set_={
                     key: statement.excluded[key]
-                    for key in ("digest", "rule", "platforms", "written_at")
+                    for key in (
+                        "digest",
+                        "rule",
+                        "platforms",
+                        "source_registry",
+                        "source_repository",
+                        "source_reference",
+                        "seen_in",
+                        "written_at",
+                    )
                 },
             )
         )

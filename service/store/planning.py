@@ -12,10 +12,11 @@ from service.errors import Cancelled
 from service.model.project import EVERYTHING
 from service.model.states import ExecutionState
 from service.model.work import Selected
+from service.store import outbox
 from service.store.access import judged, project_of, readable
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
-from service.store.deletions import mark_seen
+from service.store.deletion_values import mark_seen
 from service.store.facts import FactStore
 from service.store.outcomes import add_requests
 from service.store.precedence import has_rivals, take_turn
@@ -230,6 +231,8 @@ class PlanStore:
                     .on_conflict_do_nothing()
                     .returning(copies.c.id)
                 ).scalar_one_or_none()
+                if made is not None and item.state.ended and not planned_only:
+                    outbox.copy_ended(connection, made)
                 if rivals and made is not None and not item.state.ended:
                     take_turn(connection, made, asked_now=running.kind == "tags")
             for tag in tags:

@@ -257,7 +257,12 @@ written_tags = (
         Column("digest", String(140), nullable=False),
         Column("rule", String(128), nullable=False),
         Column("platforms", Text, nullable=False, server_default=""),  # "": all that the index has
+        Column("source_registry", String(128), nullable=False, server_default=""),
+        Column("source_repository", String(255), nullable=False, server_default=""),
+        Column("source_reference", String(160), nullable=False, server_default=""),
+        Column("seen_in", String(32), nullable=False, server_default=""),  # the last execution
         Column("written_at", Double, nullable=False),
+        Index(None, "rule", "registry"),
         Index(
             "ix_written_tags_sparse",
             "registry",
