@@ -64,6 +64,19 @@ def normalise_url(text: str) -> str:
     return f"{parts.scheme}://{validate_host(parts.netloc)}"
 
 
+def normalise_proxy(text: str) -> str:
+    """Return http://host:port; raises InvalidInput saying what has to go."""
+    if text.startswith("https://"):
+        raise InvalidInput(
+            "a proxy is spoken to by http://", hint="https goes through it in a tunnel"
+        )
+    try:
+        return normalise_url(text)
+    except InvalidInput as error:
+        hint = "a proxy that wants a password is not supported" if "@" in text else error.hint
+        raise InvalidInput(f"not a proxy: {error.message}", hint=hint) from error
+
+
 class Password(Text):
     """A password that comes in and never goes out; or what the API shows in its place."""
 
@@ -162,7 +175,6 @@ class RegistrySchema(StrictSchema):
 
     absent: ClassVar[Mapping[str, str]] = {
         "endpoints": "give workers of every region the same url",
-        "proxy": "give an address that is reached directly",
     }
     name = Name(required=True)
     url = Judged(normalise_url, required=True)
@@ -173,6 +185,7 @@ class RegistrySchema(StrictSchema):
     groups = Items(Name(), most=100)
     credentials = fields.Nested(CredentialsSchema)
     tls = fields.Nested(TLSSchema)
+    proxy = Judged(normalise_proxy)
     trusted_hosts = Items(Judged(validate_host, longest=261), most=100)
     limits = fields.Nested(LimitsSchema)
 
@@ -196,6 +209,7 @@ class RegistrySchema(StrictSchema):
             credentials=CredentialSpec(**credentials, stored=password is not None),
             tls=TLSOptions(**data.get("tls", {})),
             trusted_hosts=tuple(dict.fromkeys(data.get("trusted_hosts", ()))),
+            proxy=data.get("proxy"),
             limits=data.get("limits", Limits()),
         )
         kept = password is True
@@ -248,5 +262,6 @@ def effective_registry(endpoint: RegistryEndpoint) -> dict[str, Any]:
         "credentials": credentials,
         "tls": {**tls, "insecure": endpoint.tls.insecure},
         "trusted_hosts": list(endpoint.trusted_hosts),
+        **({"proxy": endpoint.proxy} if endpoint.proxy else {}),
         "limits": effective_limits(endpoint.limits),
     }

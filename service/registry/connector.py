@@ -18,6 +18,7 @@ from service.model.reference import DOCKER_HUB_ALIASES
 from service.registry.origin import Origin, split_url
 from service.registry.timeouts import Timeouts
 from service.registry.tls_stream import Stream, TLSStream
+from service.registry.tunnel import open_tunnel
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Sequence[str]]
@@ -105,6 +106,7 @@ class Connector:
         self._timeouts = timeouts
         self._resolve = resolve
         self.origin = registry_origin(endpoint.url)
+        self.proxy = split_url(endpoint.proxy)[0] if endpoint.proxy else None
         self._trusted_hosts = frozenset(host.lower() for host in endpoint.trusted_hosts)
         self._contexts: dict[bool, ssl.SSLContext] = {}
         self._lock = threading.Lock()
@@ -136,10 +138,11 @@ class Connector:
         """
         self.check_scheme(origin)
         trusted = self.is_trusted(origin)
-        addresses = self._resolve(origin.host, origin.port)
-        for address in addresses:
-            judge(address, trusted=trusted, host=origin.host)
-        raw = self._open(origin, addresses)
+        raw = (
+            self._connect(origin, trusted=trusted)
+            if self.proxy is None
+            else self._by_proxy(self.proxy, origin, trusted=trusted)
+        )
         try:
             stream: Stream = self._secure(raw, origin) if origin.secure else raw
             stream.settimeout(self._timeouts.read_seconds)
@@ -147,6 +150,39 @@ class Connector:
             raw.close()
             raise
         return stream
+
+    def target(self, origin: Origin, target: str) -> str:
+        """Return a request's target as it is written: absolute where a proxy reads it."""
+        if self.proxy is None or origin.secure:
+            return target
+        return f"{origin}{target}"
+
+    def _connect(self, origin: Origin, *, trusted: bool) -> socket.socket:
+        addresses = self._resolve(origin.host, origin.port)
+        for address in addresses:
+            judge(address, trusted=trusted, host=origin.host)
+        return self._open(origin, addresses)
+
+    def _by_proxy(self, proxy: Origin, origin: Origin, *, trusted: bool) -> socket.socket:
+        """Connect by way of the proxy, which an administrator wrote and which may be private.
+
+        Names that are no trusted ones are judged by what they resolve to here; those that only the
+        proxy can resolve are left to it.
+        """
+        try:
+            addresses = self._resolve(origin.host, origin.port)
+        except NetworkError:
+            addresses = ()
+        for address in addresses:
+            judge(address, trusted=trusted, host=origin.host)
+        raw = self._connect(proxy, trusted=True)
+        if origin.secure:
+            try:
+                open_tunnel(raw, proxy, origin, self._timeouts.connect_seconds)
+            except BaseException:
+                raw.close()
+                raise
+        return raw
 
     def _open(self, origin: Origin, addresses: Sequence[str]) -> socket.socket:
         failure: OSError | None = None

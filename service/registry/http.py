@@ -289,7 +289,8 @@ class Http:
 
     def _head(self, origin: Origin, method: str, target: str, headers: str) -> bytes:
         tail = self._own_tail if origin == self.origin else _tail(origin)
-        return f"{method} {target}{tail}{headers}\r\n".encode("ascii")
+        place = self.connector.target(origin, target)
+        return f"{method} {place}{tail}{headers}\r\n".encode("ascii")
 
 
 def read_answer(response: Response, limit: int) -> Answer:

@@ -77,7 +77,8 @@ class Transport(httpx.BaseTransport):
 
     def _send(self, origin: Origin, request: httpx.Request) -> Response:
         head = bytearray(f"{request.method} ".encode("ascii"))
-        head += request.url.raw_path + b" HTTP/1.1\r\n"
+        path = request.url.raw_path.decode("ascii")
+        head += f"{self._pool.connector.target(origin, path)} HTTP/1.1\r\n".encode("ascii")
         for name, value in request.headers.raw:
             head += name + b": " + value + b"\r\n"
         head += b"\r\n"
