@@ -13,7 +13,6 @@ from api.operations import operation
 from api.pagination import page
 from api.schemas.answers import RegistryAnswerSchema, RegistryPageSchema
 from api.schemas.registry import RegistryInput, RegistrySchema, load_registry, written_registry
-from api.v1.secret_files import inside
 from api.v1.shared import (
     NAME,
     actor,
@@ -30,6 +29,7 @@ from api.versions import expected_version
 from service.errors import Conflict, FieldProblem, InvalidFields, NotFoundInStore
 from service.model.endpoint import RegistryEndpoint
 from service.model.rule_check import check_rule, suggest
+from service.registry.confined import is_inside
 from service.store.registries import StoredRegistry
 
 blueprint = Blueprint("registries", __name__, url_prefix="/api/v1/registries")
@@ -159,7 +159,7 @@ def _check_files(endpoint: RegistryEndpoint) -> None:
     wrong = [
         FieldProblem(field, "is outside of TRANSSHIP_SECRETS_DIR", _file_hint(folder))
         for field, file in named_files.items()
-        if file is not None and not inside(file, folder)
+        if file is not None and not is_inside(file, folder)
     ]
     if wrong:
         raise InvalidFields(tuple(wrong))

@@ -12,6 +12,7 @@ from service.errors import RegistryPaused
 from service.model.endpoint import Credential, RegistryEndpoint
 from service.registry import credentials
 from service.registry.client import RegistryClient
+from service.registry.confined import confine_credentials, confine_tls
 from service.registry.limiters import Limiters
 from service.settings import Settings
 from service.store.registries import RegistryStore
@@ -123,9 +124,12 @@ class Clients:
             self._known.clear()
 
     def _open(self, endpoint: RegistryEndpoint) -> RegistryClient:
+        folder = self._settings.secrets_dir
+        endpoint = confine_tls(endpoint, folder)
+
         def credential() -> Credential:
             return credentials.resolve(
-                endpoint.credentials,
+                confine_credentials(endpoint.credentials, folder),
                 endpoint.host,
                 lambda: self._registries.secret(endpoint.name),
             )

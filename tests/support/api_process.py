@@ -21,13 +21,14 @@ ROOT = Path(__file__).parents[2]
 class ApiProcess:
     """`python -m api.serve` over a SQLite file, with an admin token."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, environment: dict[str, str] | None = None, **settings: Any
+    ) -> None:
+        """`settings` are the process's beside the usual ones; `environment` are other variables."""
         self.port = free_port()
-        self.settings = Settings(
-            database_url=f"sqlite:///{folder}/transship.db",
-            listen=f"127.0.0.1:{self.port}",
-            secret_key_file=str(folder / "keys"),
-        )
+        settings.setdefault("database_url", f"sqlite:///{folder}/transship.db")
+        settings.setdefault("secret_key_file", str(folder / "keys"))
+        self.settings = Settings(listen=f"127.0.0.1:{self.port}", **settings)
         write_new_key(folder / "keys")
         self.services: Services = open_services(self.settings, check=False)
         create_or_upgrade(self.services.database)
@@ -36,7 +37,7 @@ class ApiProcess:
             "api",
             [sys.executable, "-m", "api.serve"],
             log_directory=folder,
-            environment={**os.environ, **self.settings.to_env()},
+            environment={**os.environ, **self.settings.to_env(), **(environment or {})},
             cwd=ROOT,
         )
 
