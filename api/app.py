@@ -11,13 +11,18 @@ from api.context import KEY, ApiContext
 from api.problems import report_problems
 from api.v1 import (
     audit,
+    deletions,
     executions,
     health,
+    images,
+    pauses,
+    plans,
     projects,
     registries,
     rules,
     secrets,
     tokens,
+    verifications,
     webhooks,
 )
 from api.v1 import hooks as registry_hooks
@@ -58,6 +63,11 @@ def create_app(
         registry_hooks,
         rules,
         executions,
+        pauses,
+        deletions,
+        plans,
+        verifications,
+        images,
         projects,
         secrets,
         tokens,

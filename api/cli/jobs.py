@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,15 +49,20 @@ def copy(
     no_referrers: bool,
 ) -> None:
     """Copy one image, index or artifact: SOURCE and DESTINATION are registry/repository:tag."""
+    from api.engine.purposes import syncing
     from api.engine.single_copy import single_copy
 
     job = single_copy(source, destination, referrers=not no_referrers)
-    _run(job, "copy", data=data, workers=workers, as_json=as_json, local=local)
+    run_job(job, syncing("copy"), data=data, workers=workers, as_json=as_json, local=local)
 
 
 @click.command()
 @FILES
 @click.option("--rule", "only", multiple=True, help="Carry out this rule only; may be repeated.")
+@click.option(
+    "--plan",
+    help="Carry out exactly this plan, which `plan --data DIR` made; refused if it is old.",
+)
 @DATA
 @WORKERS
 @JSON
@@ -65,20 +70,20 @@ def copy(
 def sync(
     files: tuple[str, ...],
     only: tuple[str, ...],
+    plan: str | None,
     data: Path | None,
     workers: int,
     as_json: bool,
     local: bool,
 ) -> None:
     """Carry out the enabled rules of files once."""
-    from api.config_file import load_files
-    from api.engine.oneshot import Job
+    from api.engine.purposes import carrying_out, syncing
 
-    config = load_files(files)
-    rules = _chosen(config.rules, only)
-    _refuse_missing_secrets(config, rules)
-    job = Job(config.registries, rules, dict(config.documents), projects=config.projects)
-    _run(job, "sync", data=data, workers=workers, as_json=as_json, local=local)
+    job = job_of(files, only)
+    if plan is not None:
+        _check_plan(plan, data, job)
+    purpose = syncing("sync") if plan is None else carrying_out(plan)
+    run_job(job, purpose, data=data, workers=workers, as_json=as_json, local=local)
 
 
 @click.command()
@@ -103,6 +108,32 @@ def validate(files: tuple[str, ...], as_json: bool) -> None:
     click.echo(f"valid: {counts['registries']} registries, {counts['rules']} rules")
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
+
+
+def job_of(files: Sequence[str], only: Sequence[str]) -> Any:
+    """Return the job of a file's enabled rules, or of those named; raises for what cannot run."""
+    from api.config_file import load_files
+    from api.engine.oneshot import Job
+
+    config = load_files(files)
+    rules = _chosen(config.rules, only)
+    _refuse_missing_secrets(config, rules)
+    return Job(config.registries, rules, dict(config.documents), projects=config.projects)
+
+
+def _check_plan(plan: str, data: Path | None, job: Any) -> None:
+    if data is None:
+        raise InvalidConfiguration(
+            "--plan needs --data, the directory that the plan was made in",
+            field="--data",
+            hint="make it with `transship plan -f FILE --data DIR`",
+        )
+    if len(job.rules) != 1:
+        raise InvalidConfiguration(
+            f"--plan {plan} is of one rule, and the file has {len(job.rules)}",
+            field="--rule",
+            hint="name the rule with --rule",
+        )
 
 
 def _refuse_missing_secrets(config: Any, rules: Sequence[Any]) -> None:
@@ -148,15 +179,26 @@ def _chosen(rules: Sequence[Any], only: Sequence[str]) -> list[Any]:
     return chosen
 
 
-def _run(
-    job: Any, command: str, *, data: Path | None, workers: int, as_json: bool, local: bool
+def run_job(
+    job: Any,
+    purpose: Any,
+    *,
+    data: Path | None,
+    workers: int,
+    as_json: bool,
+    local: bool,
+    show_report: Callable[[dict[str, Any]], None] = print_summary,
+    code: Callable[[dict[str, Any]], int] = exits.of_report,
 ) -> None:
+    """Carry a job out on this machine, print what it came to, and end with its exit code."""
     from api.engine import oneshot
 
     if os.environ.get("TRANSSHIP_URL") and not local:
         raise InvalidConfiguration(
-            f"TRANSSHIP_URL is set, and this version cannot hand `{command}` to a server",
-            hint="add --local to work on this machine, or use `transship rules run` on the server",
+            f"TRANSSHIP_URL is set, and this version cannot hand `{purpose.command}` with a file "
+            "to a server",
+            hint="add --local to work on this machine, or `transship apply` the file and use the "
+            "server's own commands",
         )
     where = str(data) if data else "a temporary directory"
     click.echo(f"transship: engine on this machine, state in {where}", err=True)
@@ -164,8 +206,8 @@ def _run(
     with show() as progress:
         report = oneshot.run(
             job,
+            purpose,
             data=data,
-            command=command,
             workers=workers,
             watch=progress,
             interrupted=interrupted,
@@ -173,8 +215,8 @@ def _run(
     if as_json:
         exits.print_json(report)
     else:
-        print_summary(report)
-    sys.exit(exits.INTERRUPTED if interrupted.is_set() else exits.of_report(report))
+        show_report(report)
+    sys.exit(exits.INTERRUPTED if interrupted.is_set() else code(report))
 
 
 def _on_interrupt() -> threading.Event:

@@ -16,6 +16,8 @@ from service.errors import TransshipError
 COMMANDS = {
     "copy": "api.cli.jobs",
     "sync": "api.cli.jobs",
+    "plan": "api.cli.looking",
+    "verify": "api.cli.looking",
     "validate": "api.cli.jobs",
     "schema": "api.cli.schema",
     "up": "api.cli.up",
@@ -29,6 +31,7 @@ COMMANDS = {
     "registries": "api.cli.server",
     "rules": "api.cli.server",
     "executions": "api.cli.runs",
+    "deletions": "api.cli.deletions",
     "apply": "api.cli.declare",
     "diff": "api.cli.declare",
     "export": "api.cli.declare",
@@ -36,6 +39,8 @@ COMMANDS = {
     "secrets": "api.cli.governance",
     "webhooks": "api.cli.governance",
     "audit": "api.cli.governance",
+    "where": "api.cli.looking",
+    "wait": "api.cli.looking",
     "completion": "api.cli.completion",
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from api.engine.machine import REGION, Machine
+from api.engine.purposes import Purpose
 from service.errors import EngineError, StoreUnavailable
 from service.model.endpoint import RegistryEndpoint
 from service.model.project import Project
@@ -17,7 +18,6 @@ from service.model.rule import SyncRule
 from service.model.states import ENDED_EXECUTIONS
 from service.replication.heartbeat import Heartbeat
 from service.replication.plan import Planner
-from service.replication.report import report
 from service.store.executions import ExecutionRecord, ExecutionStore, Totals
 from service.store.planning import PlanStore
 from service.telemetry import get_logger
@@ -45,9 +45,9 @@ Watch = Callable[[list[ExecutionRecord], Totals], None]
 
 def run(
     job: Job,
+    purpose: Purpose,
     *,
     data: Path | None,
-    command: str,
     workers: int = 1,
     watch: Watch | None = None,
     interrupted: threading.Event | None = None,
@@ -58,7 +58,7 @@ def run(
     when the engine cannot start.
     """
     began = time.monotonic()
-    machine = Machine(data, command=command)
+    machine = Machine(data, command=purpose.command)
     stop = threading.Event()
     try:
         machine.start(workers)
@@ -69,37 +69,54 @@ def run(
         heartbeat.start()
         _save(job, machine)
         _stop_earlier(machine)
-        identities = [services.executions.create(rule, trigger="command").id for rule in job.rules]
-        drive = services.drive(
-            QueuePublisher(services.redis, services.settings.region), plans=False
-        )
-        threads = [
-            threading.Thread(target=drive.run, args=(stop,), name="drive"),
-            threading.Thread(
-                target=plan_here,
-                args=(
-                    services.executions,
-                    services.plans,
-                    services.planner,
-                    services.boot,
-                    identities,
-                    stop,
-                ),
-                name="plan",
-            ),
-        ]
-        for thread in threads:
-            thread.start()
+        begun = [purpose.begin(services, rule) for rule in job.rules]
+        publisher = QueuePublisher(services.redis, services.settings.region)
+        drive = services.drive(publisher, plans=False)
+        driving = threading.Thread(target=drive.run, args=(stop,), name="drive")
+        driving.start()
         try:
-            _watch(machine, identities, watch, interrupted, threads[1])
+            _to_the_end(machine, begun, stop, watch, interrupted)
+            followed = purpose.follow(services, begun)
+            if followed and not (interrupted is not None and interrupted.is_set()):
+                _to_the_end(machine, followed, stop, watch, interrupted)
         finally:
             stop.set()
-            for thread in threads:
-                thread.join()
+            driving.join()
             heartbeat.stop()
-        return report(services.executions, identities, time.monotonic() - began)
+        return purpose.sum_up(services, begun, followed, time.monotonic() - began)
     finally:
         machine.stop()
+
+
+def _to_the_end(
+    machine: Machine,
+    identities: Sequence[str],
+    stop: threading.Event,
+    watch: Watch | None,
+    interrupted: threading.Event | None,
+) -> None:
+    """Plan executions here and wait for their end."""
+    services = machine.services
+    planning = threading.Thread(
+        target=plan_here,
+        args=(
+            services.executions,
+            services.plans,
+            services.planner,
+            services.boot,
+            identities,
+            stop,
+        ),
+        name="plan",
+    )
+    planning.start()
+    try:
+        _watch(machine, identities, watch, interrupted, planning)
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        planning.join()
 
 
 def _save(job: Job, machine: Machine) -> None:

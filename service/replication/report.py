@@ -18,7 +18,7 @@ def report(store: ExecutionStore, identities: Sequence[str], seconds: float) -> 
     totals = store.totals_by_destination(identities)
     overall = totals.pop("", Totals())
     stopped = any(record.state is ExecutionState.STOPPED for record in records)
-    failures = [failure for record in records for failure in _failures(store, record)]
+    failures = [failure for record in records for failure in failures_of(store, record)]
     return {
         "schema": SCHEMA,
         "execution": records[0].id if len(records) == 1 else None,
@@ -107,7 +107,8 @@ def spell(registry: str, repository: str, reference: str) -> str:
     return f"{registry}/{repository}{separator}{reference}"
 
 
-def _failures(store: ExecutionStore, record: ExecutionRecord) -> list[dict[str, Any]]:
+def failures_of(store: ExecutionStore, record: ExecutionRecord) -> list[dict[str, Any]]:
+    """Return what failed of an execution: itself first, then its copies."""
     found = [
         failure(copy)
         for copy in store.copies(

@@ -57,7 +57,9 @@ def test_of_writers_that_saw_the_same_version_one_wins(
 
     def write(number: int, expected: int) -> bool:
         try:
-            stores[number].put(an_endpoint(), document={"by": number}, expected_version=expected)
+            stores[number].put(
+                an_endpoint(), document={"by": number, "saw": expected}, expected_version=expected
+            )
         except Conflict:
             return False
         return True

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from api.openapi import routes
 from service.bootstrap import Services
+from service.store.tables import executions
 from service.store.tokens import ROLES
+from tests.support.deletions import waiting_deletion
 from tests.unit.api.conftest import EAST, FLEET, Api
 
 
@@ -54,6 +57,15 @@ TABLE = {
     ("POST", "/api/v1/rules/{name}/resume"): Row("operator", "team-a"),
     ("POST", "/api/v1/registries/{name}/pause"): Row("admin", "platform"),
     ("POST", "/api/v1/registries/{name}/resume"): Row("admin", "platform"),
+    ("GET", "/api/v1/deletions"): Row("viewer"),
+    ("GET", "/api/v1/deletions/{identity}"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/deletions/{identity}/tags"): Row("viewer", "team-a"),
+    ("POST", "/api/v1/deletions/{identity}/approve"): Row("admin", "team-a"),
+    ("POST", "/api/v1/deletions/{identity}/cancel"): Row("operator", "team-a"),
+    ("GET", "/api/v1/plans"): Row("viewer"),
+    ("POST", "/api/v1/plans"): Row("operator", "team-a", {"rule": "fleet"}),
+    ("GET", "/api/v1/plans/{identity}"): Row("viewer", "team-a"),
+    ("POST", "/api/v1/plans/{identity}/executions"): Row("operator", "team-a"),
     ("GET", "/api/v1/verifications"): Row("viewer"),
     ("POST", "/api/v1/verifications"): Row("operator", "team-a", {"rule": "fleet"}),
     ("GET", "/api/v1/verifications/{identity}"): Row("viewer", "team-a"),
@@ -110,9 +122,15 @@ def concrete(api: Api, method: str, path: str, row: Row) -> str:
     own = OWN.get(kind) if row.whose == "team-a" else None
     name = own or NAMES.get(kind, "spare")
     path = path.replace("{repository}/{reference}", "team/app/v1")
-    if path.startswith("/api/v1/verifications/"):
-        made = api.post("/api/v1/verifications", {"rule": "fleet"}).get_json()["id"]
-        path = path.replace("{identity}", made)
+    for looking in ("verifications", "plans"):
+        if path.startswith(f"/api/v1/{looking}/"):
+            made = api.post(f"/api/v1/{looking}", {"rule": "fleet"}).get_json()["id"]
+            path = path.replace("{identity}", made)
+            if path.endswith("/executions"):
+                finish_plan(api, made)
+    if path.startswith("/api/v1/deletions/"):
+        services = api.app.extensions["transship"].services
+        path = path.replace("{identity}", waiting_deletion(services, "fleet", "team/app:v1"))
     if "{identity}" in path:
         run = api.post("/api/v1/rules/fleet/executions").get_json()["id"]
         if path.endswith("/retry"):  # asks for an ended one, of which something is left
@@ -121,6 +139,16 @@ def concrete(api: Api, method: str, path: str, row: Row) -> str:
             store.dispatching.end_executions()
         path = path.replace("{identity}", run)
     return path.replace("{name}", name)
+
+
+def finish_plan(api: Api, identity: str) -> None:
+    """Have a plan ended, as its planner would."""
+    database = api.app.extensions["transship"].services.database
+    database.write(
+        lambda connection: connection.execute(
+            update(executions).where(executions.c.id == identity).values(state="succeeded")
+        )
+    )
 
 
 def test_table_has_every_route(api: Api) -> None:
@@ -187,7 +215,16 @@ def _for_the_platform(body: Any, path: str) -> Any:
 
 def everything(api: Api) -> list[Any]:
     """All that the API keeps, as an administrator sees it."""
-    kinds = ("registries", "rules", "tokens", "projects", "secrets", "webhooks", "executions")
+    kinds = (
+        "registries",
+        "rules",
+        "tokens",
+        "projects",
+        "secrets",
+        "webhooks",
+        "deletions",
+        "executions",
+    )
     found = [api.get(f"/api/v1/{kind}").get_json() for kind in kinds]
     for item in found[-1]["items"]:
         item.pop("seconds")

@@ -1,0 +1,81 @@
+"""What a job on this machine is for: to copy, to plan, to verify, to carry a plan out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.bootstrap import Services
+from service.model.rule import SyncRule
+from service.replication import findings
+from service.replication.report import report
+
+
+def _nothing(_services: Services, _identities: Sequence[str]) -> Sequence[str]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """How a job begins for each rule, what follows when that has ended, and how it is summed up.
+
+    `sum_up` takes the services, what was begun, what followed, and the seconds that it took.
+    """
+
+    command: str
+    begin: Callable[[Services, SyncRule], str]
+    sum_up: Callable[[Services, Sequence[str], Sequence[str], float], dict[str, Any]]
+    follow: Callable[[Services, Sequence[str]], Sequence[str]] = _nothing
+
+
+def syncing(command: str) -> Purpose:
+    """Copy what differs."""
+    return Purpose(
+        command,
+        lambda services, rule: services.executions.create(rule, trigger="command").id,
+        lambda services, begun, _followed, took: report(services.executions, begun, took),
+    )
+
+
+def planning() -> Purpose:
+    """Say what copying would move, and write nothing."""
+    return Purpose(
+        "plan",
+        lambda services, rule: services.saved_plans.create(rule, trigger="command"),
+        lambda services, begun, _followed, took: findings.plans_report(
+            services.executions, services.saved_plans, begun, took
+        ),
+    )
+
+
+def carrying_out(plan: str) -> Purpose:
+    """Do what a kept plan says."""
+    return Purpose(
+        "sync",
+        lambda services, _rule: services.saved_plans.carry_out(plan, trigger="command"),
+        lambda services, begun, _followed, took: report(services.executions, begun, took),
+    )
+
+
+def verifying(*, repair: bool) -> Purpose:
+    """Look behind what destinations serve; `repair`: copy again what is not whole."""
+
+    def follow(services: Services, begun: Sequence[str]) -> Sequence[str]:
+        services.verifications.start_repairs()
+        return [
+            repairing
+            for identity in begun
+            if (repairing := services.verifications.repair_of(identity))
+        ]
+
+    return Purpose(
+        "verify",
+        lambda services, rule: services.verifications.create(
+            rule, trigger="command", repair=repair
+        ),
+        lambda services, begun, _followed, took: findings.verifications_report(
+            services.executions, services.verifications, begun, took
+        ),
+        follow if repair else _nothing,
+    )

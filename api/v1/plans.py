@@ -1,0 +1,109 @@
+"""/api/v1/plans: what a rule would do, kept, and carried out as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response
+
+from api import changes, render
+from api.bodies import query, read_json, refuse_body, single
+from api.context import services
+from api.operations import operation
+from api.pagination import page
+from api.schemas.answers import ExecutionDetailSchema, NoBodySchema
+from api.schemas.common import load
+from api.schemas.plans import PlanInputSchema, PlanPageSchema, PlanSchema
+from api.v1.shared import actor, announce, answer, find_execution, find_rule
+from service.errors import NotFoundInStore
+from service.replication.findings import plan_report
+from service.store.executions import ExecutionRecord
+
+blueprint = Blueprint("plans", __name__, url_prefix="/api/v1/plans")
+KIND = "plan"
+
+
+@blueprint.get("")
+@operation(
+    "List plans, the newest first",
+    role="viewer",
+    results={200: ("one page", PlanPageSchema)},
+    query={"rule": "only plans of this rule"},
+    paged=True,
+)
+def list_plans() -> Response:
+    """Answer one page."""
+    return page(
+        "plans",
+        lambda after, limit, given: services().executions.list(
+            rule=single(given, "rule"),
+            kind=KIND,
+            project=actor().project,
+            after=after,
+            limit=limit,
+        ),
+        lambda record: record.id,
+        show,
+        grammar=r"[0-9a-f]{24}",
+        filters=("rule",),
+    )
+
+
+@blueprint.post("")
+@operation(
+    "Plan what a rule would do, without writing anywhere",
+    role="operator",
+    body=PlanInputSchema,
+    results={202: ("the plan", PlanSchema)},
+)
+def create_plan() -> Response:
+    """Save a plan; its copies are what it names, read as those of any execution."""
+    wanted = load(PlanInputSchema(), read_json())
+    stored = find_rule(wanted["rule"])
+    identity = services().saved_plans.create(stored.rule, trigger="api")
+    changes.note(name=identity, action="plan", project=stored.rule.project, after=wanted)
+    record = services().executions.get(identity)
+    announce(record)
+    return answer(show(record), 202, Location=f"/api/v1/plans/{identity}")
+
+
+@blueprint.get("/<identity>")
+@operation("Show a plan", role="viewer", results={200: ("the plan", PlanSchema)})
+def show_plan(identity: str) -> Response:
+    """Answer one plan; its figures are there when its state has ended."""
+    query(())
+    return answer(show(_find(identity)))
+
+
+@blueprint.post("/<identity>/executions")
+@operation(
+    "Carry a plan out as it is; refused when the world has moved, again answers the same execution",
+    role="operator",
+    body=NoBodySchema,
+    results={202: ("the execution", ExecutionDetailSchema)},
+)
+def carry_out(identity: str) -> Response:
+    """Save an execution of exactly what the plan names."""
+    refuse_body()
+    _find(identity)
+    made = services().saved_plans.carry_out(identity, trigger="plan")
+    record = services().executions.get(made)
+    announce(record)
+    return answer(
+        render.execution_detail(record, services().executions),
+        202,
+        Location=f"/api/v1/executions/{made}",
+    )
+
+
+def _find(identity: str) -> ExecutionRecord:
+    record = find_execution(identity)
+    if record.kind != KIND:
+        raise NotFoundInStore(f"there is no plan {identity}")
+    return record
+
+
+def show(record: ExecutionRecord) -> dict[str, Any]:
+    """Return a plan with its figures."""
+    figures = services().saved_plans.figures(record.id)
+    return {**render.execution(record), **plan_report(services().executions, record, figures)}
