@@ -76,7 +76,7 @@ class RuleSchema(DefaultsSchema):
             _check_replica(original)
         elif "select" not in original:
             raise ValidationError({"select": [Told("is missing", "name what the rule takes")]})
-        elif data.get("delete") and data["delete"].enabled and not data["delete"].everything:
+        elif _deletes_widely(data.get("delete")):
             entries = data.get("select", ())
             if any(isinstance(one, Selection) and takes_everything(one) for one in entries):
                 raise ValidationError(
@@ -100,6 +100,10 @@ class RuleSchema(DefaultsSchema):
         if "deadline_seconds" in data:
             data["deadline_seconds"] = seconds(data["deadline_seconds"])
         return SyncRule(**data)
+
+
+def _deletes_widely(policy: Any) -> bool:
+    return isinstance(policy, DeletePolicy) and policy.enabled and not policy.everything
 
 
 def _check_replica(document: Mapping[str, Any]) -> None:

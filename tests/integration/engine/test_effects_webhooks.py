@@ -23,7 +23,7 @@ from service.store.keyring import write_new_key
 from service.store.webhooks import Delivery
 from tests.support.processes import wait_until
 from tests.support.receiver import Receiver
-from tests.support.world import World, a_rule, some_bytes
+from tests.support.world import ROOT, World, a_rule, some_bytes
 
 
 @pytest.fixture
@@ -364,3 +364,20 @@ def test_two_senders_send_each_event_once(world: World) -> None:
 
     assert len(receiver.received) == 11
     assert len({one.event["id"] for one in receiver.received}) == 11
+
+
+def test_receiver_s_code_of_the_how_to_page_tells_genuine_from_forged(world: World) -> None:
+    page = (ROOT / "docs/how-to/webhooks.md").read_text("utf-8")
+    names: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    with Receiver() as receiver:
+        subscribe(world, receiver.url, secret="a-signing-word")
+        run(world, good(world))
+        with sending(world):
+            wait_until(lambda: all_ended(world), 10)
+
+    [got] = receiver.received
+    header = got.headers["transship-signature"]
+    assert names["is_genuine"](b"a-signing-word", header, got.body)
+    assert not names["is_genuine"](b"a-signing-word", header, got.body + b" ")
+    assert not names["is_genuine"](b"another", header, got.body)

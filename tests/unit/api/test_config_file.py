@@ -189,3 +189,41 @@ def test_file_that_is_not_there_or_no_text_is_told(tmp_path: Path) -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(InvalidConfiguration):
         load_text(text)
+
+
+def test_project_of_the_how_to_page_is_read() -> None:
+    page = (Path(__file__).parents[3] / "docs/how-to/govern.md").read_text("utf-8")
+    text = page.split("```yaml\n")[1].split("```")[0]
+    places = "registries: [{name: east, url: 'https://e.example'}, {name: west, url: 'https://w'}]\n"
+
+    config = load_text(text + places)
+
+    assert config.projects[0].may_write("west", "mirror/team-a/app")
+    assert not config.projects[0].may_read("east", "team-b/app")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("a: b: c", 1, "a ':' stands where no value can begin"),
+        ("a:\n\tb: 1", 2, "a tab stands where YAML takes spaces only"),
+        ("a: [1, 2\nb: 3", 2, "a list that was opened with [ is not closed"),
+        ("a: {b: 1\nc: 2", 2, "an object that was opened with { is not closed"),
+        ("tags: [*-rc*]", 1, "a text begins with * or &"),
+        ("tags: *rc", 1, "an alias names an anchor that does not stand above it"),
+        ('a: "open', 1, "a text in quotes is not closed"),
+        ('a: "\\d+"', 1, "a backslash in double quotes"),
+        ("a: 1\n  b: 2", 2, "a ':' stands where no value can begin"),
+        ("a:\n  - 1\n b: 2", 3, "does not belong to what stands around it"),
+        ("a: 1\nb\nc: 2", 3, "a key without its ':'"),
+        ("a: %x", 1, "a text begins with %"),
+        ("a: @x", 1, "a text begins with a character that YAML keeps for itself"),
+        ("a: 1\n---\nb: 2", 2, "a second document begins here"),
+    ],
+)
+def test_mistakes_of_syntax_are_told_in_plain_words(text: str, line: int, words: str) -> None:
+    [(found, _, said)] = told(text)
+
+    assert words in said
+    assert found == line
+    assert said.split(" | ")[1]
