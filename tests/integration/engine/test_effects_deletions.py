@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from api.samples.registry import DISTRIBUTION_2, OCI_1_1
 from api.schemas.rule import effective_rule, load_rule
@@ -16,6 +17,7 @@ from service.model.rule import SyncRule
 from service.model.states import ExecutionState
 from service.replication.delete import Deleter
 from service.store.deletion_values import CANCELLED, DONE, PENDING, WAITING, Deletion
+from service.store.tables import leases
 from tests.support.content import push_image
 from tests.support.effects import effect_rule, run, standing
 from tests.support.processes import wait_until
@@ -536,3 +538,28 @@ def test_effect_mode(world: World) -> None:
     scene.look()
 
     assert standing(world) == {"team/tool:v1", "app:v2"}
+
+
+# ---- real processes --------------------------------------------------------------------------------
+
+
+def test_the_scheduler_deletes_by_itself_and_a_killed_one_is_made_up_for(world: World) -> None:
+    scene = Scene(world, delete={"enabled": True, "grace": "1s"})
+    scene.push("v1", "v2")
+    scene.run()
+    world.east.storage.delete_tag("app", "v1")
+    scene.run()
+    words = ("-m", "workers.main", "scheduler")
+
+    with world.process("first", *words, TRANSSHIP_ABSENCE_SECONDS="0.2") as scheduler:
+        wait_until(lambda: bool(scene.services.deletions.list()), 30, "a deletion")
+        scheduler.kill()
+    world.services.database.write(
+        lambda connection: connection.execute(update(leases).values(until=0))
+    )
+    with world.process("second", *words, TRANSSHIP_ABSENCE_SECONDS="0.2"):
+        wait_until(lambda: standing(world) == {"app:v2"}, 30, "the tag to go")
+        wait_until(lambda: scene.only().state == DONE, 10, "the deletion's end")
+
+    assert absences(world, "v1") >= 3
+    assert deletes(world) == ["/v2/app/manifests/v1"]
