@@ -12,6 +12,7 @@ from api.problems import report_problems
 from api.v1 import (
     audit,
     deletions,
+    examinations,
     executions,
     health,
     images,
@@ -61,6 +62,7 @@ def create_app(
     for resource in (
         registries,
         registry_hooks,
+        examinations,
         rules,
         executions,
         pauses,

@@ -41,6 +41,7 @@ COMMANDS = {
     "audit": "api.cli.governance",
     "where": "api.cli.looking",
     "wait": "api.cli.looking",
+    "doctor": "api.cli.doctor",
     "completion": "api.cli.completion",
 }
 

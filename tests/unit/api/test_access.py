@@ -39,6 +39,9 @@ TABLE = {
     ("GET", "/api/v1/registries/{name}/hook"): Row("operator", "platform"),
     ("PUT", "/api/v1/registries/{name}/hook"): Row("admin", "platform"),
     ("POST", "/api/v1/registries/{name}/hook/rotation"): Row("admin", "platform"),
+    ("POST", "/api/v1/registries/{name}/examination"): Row(
+        "admin", "platform", body={"write": False}
+    ),
     ("DELETE", "/api/v1/registries/{name}/hook/previous"): Row("admin", "platform"),
     ("DELETE", "/api/v1/registries/{name}/hook"): Row("admin", "platform"),
     ("POST", "/hooks/{provider}/{registry}"): Row(HOOK, body={}),
