@@ -15,10 +15,44 @@ from api.pagination import PARAMETERS
 from api.schemas.answers import ProblemSchema
 from api.schemas.common import StrictSchema
 from api.schemas.fields import Duration, Items, Text
+from api.schemas.governance import (
+    Grants,
+    NewSecretSchema,
+    NewTokenSchema,
+    ProjectSchema,
+    WebhookSchema,
+)
 from api.schemas.limits import SPEED_PATTERN, Bandwidth, BandwidthSchema, Rate, Speed
-from api.schemas.registry import FileRegistrySchema, Password
+from api.schemas.registry import FileRegistrySchema, Password, RegistrySchema
 from api.schemas.rule import DefaultsSchema, RuleSchema
 from api.schemas.selection import Filter
+
+EXAMPLES: dict[type[Schema], dict[str, Any]] = {
+    RegistrySchema: {
+        "url": "https://registry.east.example",
+        "region": "us-east",
+        "groups": ["prod"],
+        "credentials": {"username": "robot", "password_env": "TRANSSHIP_SECRET_EAST"},
+    },
+    RuleSchema: {
+        "source": "east",
+        "select": [{"repositories": ["team*/**"], "tags": {"include": ["v*"]}}],
+        "destinations": [{"registry": "west", "repository": "mirror/{repository}"}],
+        "trigger": {"every": "5m"},
+    },
+    ProjectSchema: {"read": {"east": ["team-a/**"]}, "write": {"west": ["mirror/team-a/**"]}},
+    NewSecretSchema: {"value": "a password", "hosts": ["registry.east.example"]},
+    NewTokenSchema: {"name": "ci", "role": "operator", "expires_in": "30d"},
+    WebhookSchema: {
+        "url": "https://ops.example/transship",
+        "events": ["execution.*"],
+        "only": "failures",
+        "secret": "a signing word",
+    },
+}
+"""What a body may look like; a test holds each to its schema."""
+
+PATH_EXAMPLES = {"name": "fleet", "identity": "019ec5b2a4f01c2d3e4f5a6b"}
 
 _PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 _GLOBS: dict[str, Any] = {"type": "array", "minItems": 1, "items": {"type": "string"}}
@@ -69,6 +103,7 @@ def config_schema() -> dict[str, Any]:
 
 class _ConfigSchema(StrictSchema):
     version = fields.Integer(required=True, metadata={"enum": [1]})
+    projects = fields.List(fields.Nested(ProjectSchema))
     registries = fields.List(fields.Nested(FileRegistrySchema))
     defaults = fields.Nested(DefaultsSchema)
     rules = fields.List(fields.Nested(RuleSchema))
@@ -85,6 +120,8 @@ def _teach(plugin: MarshmallowPlugin) -> None:
     def ours(self: Any, field: Any, **_: Any) -> dict[str, Any]:
         if isinstance(field, Filter):
             return {"oneOf": [_GLOBS, self.resolve_nested_schema(field.schema)]}
+        if isinstance(field, Grants):
+            return {"type": "object", "additionalProperties": _GLOBS}
         if isinstance(field, Password):
             kept = {"type": "object", "properties": {"set": {"type": "boolean"}}}
             return {"type": ["string", "object"], "properties": kept["properties"]}
@@ -124,15 +161,27 @@ def _operation(path: str, method: str, described: Operation) -> dict[str, Any]:
     if described.body is not None:
         made["requestBody"] = {
             "required": bool(described.body().fields),
-            "content": {"application/json": {"schema": described.body}},
+            "content": {"application/json": _content(described.body)},
         }
     return made
+
+
+def _content(body: type[Schema]) -> dict[str, Any]:
+    """Return a body's schema, with an example where it has one."""
+    example = EXAMPLES.get(body)
+    return {"schema": body} if example is None else {"schema": body, "example": example}
 
 
 def _parameters(path: str, described: Operation) -> list[dict[str, Any]]:
     text = {"type": "string"}
     made: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": text}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": text,
+            **({"example": PATH_EXAMPLES[name]} if name in PATH_EXAMPLES else {}),
+        }
         for name in re.findall(r"\{(\w+)\}", path)
     ]
     query = {**(PARAMETERS if described.paged else {}), **described.query}
@@ -151,7 +200,8 @@ def _responses(described: Operation) -> dict[str, Any]:
         if schema is not None:
             made[str(status)]["content"] = {described.media_type: {"schema": schema}}
         elif status != 204:
-            made[str(status)]["content"] = {described.media_type: {"schema": {"type": "string"}}}
+            kind = "object" if described.media_type == "application/json" else "string"
+            made[str(status)]["content"] = {described.media_type: {"schema": {"type": kind}}}
     made["default"] = {
         "description": "what went wrong",
         "content": {"application/problem+json": {"schema": ProblemSchema}},

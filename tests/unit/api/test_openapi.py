@@ -8,9 +8,10 @@ from typing import Any
 
 import jsonschema
 import pytest
+from marshmallow import Schema
 
 from api.config_file import load_text
-from api.openapi import config_schema, routes
+from api.openapi import EXAMPLES, config_schema, routes
 from tests.unit.api.conftest import EAST, FLEET, Api
 
 ROOT = Path(__file__).parents[3]
@@ -87,6 +88,32 @@ def test_answers_keep_to_their_schemas(fleet: Api) -> None:
     check(fleet, "Ready", fleet.get("/readyz").get_json())
     check(fleet, "Problem", fleet.put("/api/v1/rules/x", {}).get_json())
     check(fleet, "Problem", fleet.get("/api/v1/rules/x").get_json())
+
+
+@pytest.mark.parametrize("body", EXAMPLES, ids=lambda body: body.__name__)
+def test_examples_keep_to_their_schemas(api: Api, body: type[Schema]) -> None:
+    example = EXAMPLES[body]
+    name = body.__name__.removesuffix("Schema")
+
+    assert body().load({"name": "fleet", **example})
+    check(api, name, {"name": "fleet", **example})
+
+
+def test_every_body_with_fields_has_an_example(api: Api) -> None:
+    """Its own, or one of each field that has to be there."""
+    made = document(api)
+    missing = []
+    for path, item in made["paths"].items():
+        for method, operation in item.items():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            name = body.get("schema", {}).get("$ref", "").rsplit("/", 1)[-1]
+            kind = made["components"]["schemas"].get(name, {})
+            fields = kind.get("properties", {})
+            bare = [one for one in kind.get("required", []) if "example" not in fields[one]]
+            if "example" not in body and bare:
+                missing.append((method, path, bare))
+
+    assert missing == []
 
 
 def test_what_the_api_takes_keeps_to_the_schemas(api: Api) -> None:
