@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response
-from marshmallow import fields
 
 from api.bodies import query, read_json
 from api.changes import note
 from api.context import services
 from api.operations import operation
-from api.schemas.answers import AnswerSchema
-from api.schemas.common import StrictSchema, load
-from api.schemas.fields import Flag, Judged
+from api.schemas.common import load
+from api.schemas.examination import ExaminationSchema, NewExaminationSchema
 from api.v1.shared import answer
-from service.model.reference import validate_repository
 from service.registry.doctor import SCRATCH, SECOND, examine
 
 blueprint = Blueprint("examinations", __name__, url_prefix="/api/v1/registries")
-
-
-class NewExaminationSchema(StrictSchema):
-    """Where may be written, and whether at all."""
-
-    repository = Judged(validate_repository, longest=240)
-    write = Flag()
-
-
-class FindingSchema(AnswerSchema):
-    """One ability."""
-
-    name = fields.String(required=True)
-    result = fields.String(required=True, metadata={"enum": ["yes", "no", "unknown"]})
-    detail = fields.String(required=True)
-    means = fields.String(required=True, metadata={"description": "what Transship does about it"})
-
-
-class ExaminationSchema(AnswerSchema):
-    """What was found, and which repositories were written to."""
-
-    schema = fields.Integer(required=True)
-    registry = fields.String(required=True)
-    written = fields.List(fields.String(), required=True)
-    findings = fields.List(fields.Nested(FindingSchema), required=True)
 
 
 @blueprint.post("/<name>/examination")
