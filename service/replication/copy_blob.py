@@ -180,6 +180,8 @@ class BlobPlacer:
         return True
 
     def _look_first(self, blob: Descriptor) -> bool:
+        if self._work.repair:
+            return True  # all but a few of its blobs are there
         likely = self._work.retried or not self._work.fresh
         return blob.size >= HEAD_ALWAYS_FROM_BYTES or (likely and blob.size >= HEAD_FROM_BYTES)
 
