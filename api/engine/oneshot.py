@@ -26,6 +26,7 @@ from workers.signatures import QueuePublisher
 LOOK_SECONDS = 0.1
 PLAN_SECONDS = 0.05
 
+DELETES_NOTHING = "a command without a server deletes nothing; `transship up` and a fleet do"
 log = get_logger("oneshot")
 
 
@@ -70,6 +71,9 @@ def run(
         _save(job, machine)
         _stop_earlier(machine)
         begun = [purpose.begin(services, rule) for rule in job.rules]
+        for rule, identity in zip(job.rules, begun, strict=True):
+            if rule.delete.enabled:
+                services.plans.warn(identity, f"rule {rule.name}: {DELETES_NOTHING}")
         publisher = QueuePublisher(services.redis, services.settings.region)
         drive = services.drive(publisher, plans=False)
         driving = threading.Thread(target=drive.run, args=(stop,), name="drive")

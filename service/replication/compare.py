@@ -187,36 +187,36 @@ class Comparer:
         it and all of its names are in place, nothing has to be read.
         """
         entry = ask.entries[0]
-        if not names.conditional(entry):
-            settled = names.names_at(ask, entry, None)
-            if all(isinstance(item, Unnamed) and not item.waits for item in settled):
-                return self._compared(settled, "", listed=listed)
+        conditional = names.conditional(entry)
+        named = names.names_at(ask, entry, None)
+        if not conditional and all(isinstance(one, Unnamed) and not one.waits for one in named):
+            return self._compared(named, "", listed=listed)
         digest = ask.reference
         if ":" not in ask.reference:
             try:
                 head = self._clients.get(source).head_manifest(ask.repository, ask.reference)
             except (RegistryError, InvalidInput) as error:
-                return self._unread_ask(names.names_at(ask, entry, None), error, listed=listed)
+                return self._unread_ask(named, error, listed=listed)
             if head is None:
                 return [
                     self._gone(item.wanted if isinstance(item, Unnamed) else item, listed=listed)
-                    for item in names.names_at(ask, entry, None)
+                    for item in named
                 ]
             digest = str(head.digest)
-        found: list[Found] | None = None
-        if names.conditional(entry):
-            if len(ask.entries) == 1:
-                found = self._compared(names.names_at(ask, entry, digest), digest, listed=listed)
-                if all(isinstance(item, InPlace) for item in found):
-                    return found
-            try:
-                decided = names.decide(ask, digest)
-            except (RegistryError, InvalidInput) as error:
-                return self._unread_ask(names.names_at(ask, entry, digest), error, listed=listed)
-            if isinstance(decided, LeftOut):
-                return [decided]
-            entry = decided
-        return found or self._compared(names.names_at(ask, entry, digest), digest, listed=listed)
+        if any(isinstance(item, Unnamed) and item.waits for item in named):
+            named = names.names_at(ask, entry, digest)
+        if not conditional:
+            return self._compared(named, digest, listed=listed)
+        found = self._compared(named, digest, listed=listed) if len(ask.entries) == 1 else []
+        if found and all(isinstance(item, InPlace) for item in found):
+            return found
+        try:
+            decided = names.decide(ask, digest)
+        except (RegistryError, InvalidInput) as error:
+            return self._unread_ask(named, error, listed=listed)
+        if isinstance(decided, LeftOut):
+            return [decided]
+        return found or self._compared(names.names_at(ask, decided, digest), digest, listed=listed)
 
     def _compared(self, named: list[Wanted | Unnamed], digest: str, *, listed: bool) -> list[Found]:
         return [
