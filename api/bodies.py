@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection
 from typing import Any
 
-from flask import request
+from flask import g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.problems import Problem
@@ -76,7 +77,10 @@ def single(given: dict[str, list[str]], name: str) -> str | None:
 
 
 def idempotency_key() -> str | None:
-    """Return the Idempotency-Key; raises InvalidFields for one that is too long or not ASCII."""
+    """Return the Idempotency-Key as the store keeps it: the caller's own, whoever else uses it, too.
+
+    Raises InvalidFields for one that is too long or not ASCII.
+    """
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
@@ -85,4 +89,4 @@ def idempotency_key() -> str | None:
             "Idempotency-Key", f"must be 1 to {MAX_KEY} visible ASCII characters"
         )
         raise InvalidFields((problem,))
-    return key
+    return f"api:{hashlib.sha256(f'{g.actor.name}:{key}'.encode()).hexdigest()}"

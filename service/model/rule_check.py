@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
-from service.errors import FieldProblem, InvalidConfiguration
+from service.errors import FieldProblem, InvalidConfiguration, InvalidInput
 from service.model.endpoint import RegistryEndpoint
-from service.model.mapping import keeps_repository, keeps_tag
+from service.model.glob import is_literal
+from service.model.mapping import (
+    keeps_repository,
+    keeps_tag,
+    placeholders,
+    render_repository,
+    render_tag,
+)
+from service.model.reference import validate_repository, validate_tag
 from service.model.rule import Destination, SyncRule
 from service.model.selection import destination_registries, members_of_groups
 
@@ -33,6 +42,7 @@ def _problems(rule: SyncRule, endpoints: Mapping[str, RegistryEndpoint]) -> Iter
         yield FieldProblem(
             "source", f"there is no registry {rule.source!r}", suggest(rule.source, endpoints)
         )
+    yield from _impossible_names(rule)
     members = members_of_groups(endpoints.values())
     seen: dict[tuple[str, str, str], int] = {}
     for index, destination in enumerate(rule.destinations):
@@ -66,6 +76,43 @@ def _problems(rule: SyncRule, endpoints: Mapping[str, RegistryEndpoint]) -> Iter
                     f"source and destination are the same repositories of {registry!r}",
                     "give the destination another registry or a repository template",
                 )
+
+
+_SAMPLE = {
+    "host": "registry.example",
+    "registry": "east",
+    "repository": "/".join("abcdefghijklmnop"),  # deep enough for {repository[n:]}
+    "tag": "v1",
+    "digest": f"sha256:{'0' * 64}",
+}
+
+
+def _impossible_names(rule: SyncRule) -> Iterator[FieldProblem]:
+    """Yield names that no registry can have: found here, before anything is asked of one."""
+    for index, selection in enumerate(rule.select):
+        path = f"select[{index}]"
+        for name in filter(is_literal, selection.repositories.include):
+            yield from _judged(f"{path}.repositories", partial(validate_repository, name))
+        for tag in filter(is_literal, selection.tags.include):
+            if ":" not in tag:  # digests are judged where they are read
+                yield from _judged(f"{path}.tags", partial(validate_tag, tag))
+        yield from _templates(f"{path}.to", selection.to_repository, selection.to_tag)
+    for index, destination in enumerate(rule.destinations):
+        yield from _templates(f"destinations[{index}]", destination.repository, destination.tag)
+
+
+def _templates(path: str, repository: str | None, tag: str | None) -> Iterator[FieldProblem]:
+    if repository is not None:
+        yield from _judged(f"{path}.repository", lambda: render_repository(repository, **_SAMPLE))
+    if tag is not None and placeholders(tag) <= {"tag", "digest"}:
+        yield from _judged(f"{path}.tag", lambda: render_tag(tag, **_SAMPLE))
+
+
+def _judged(path: str, judge: Callable[[], object]) -> Iterator[FieldProblem]:
+    try:
+        judge()
+    except InvalidInput as error:
+        yield FieldProblem(path, error.message, error.hint)
 
 
 def _same_place(

@@ -43,13 +43,17 @@ def confined(file: str, folder: str, field: str) -> str:
 
 def confine_tls(endpoint: RegistryEndpoint, folder: str) -> RegistryEndpoint:
     """Return the endpoint with the paths of its TLS files confined; raises InvalidConfiguration."""
-    tls = endpoint.tls
-    found = {
-        name: confined(path, folder, f"tls.{name}")
-        for name in ("ca_file", "client_cert_file", "client_key_file")
-        if (path := getattr(tls, name)) is not None
-    }
-    return replace(endpoint, tls=replace(tls, **found)) if found else endpoint
+
+    def inside(name: str, file: str | None) -> str | None:
+        return None if file is None else confined(file, folder, f"tls.{name}")
+
+    tls = replace(
+        endpoint.tls,
+        ca_file=inside("ca_file", endpoint.tls.ca_file),
+        client_cert_file=inside("client_cert_file", endpoint.tls.client_cert_file),
+        client_key_file=inside("client_key_file", endpoint.tls.client_key_file),
+    )
+    return replace(endpoint, tls=tls)
 
 
 def confine_credentials(spec: CredentialSpec, folder: str) -> CredentialSpec:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from service.errors import Conflict
 from service.model.rule import SyncRule
 from service.model.states import ENDED_EXECUTIONS, ExecutionState
-from service.store import codec
+from service.store import codec, keys
 from service.store.clock import now_epoch
 from service.store.database import upsert
 from service.store.tables import executions
@@ -36,8 +36,19 @@ def insert_full(
     """Save a pending execution of the whole rule, and return its id.
 
     While a full execution of the rule is open, that one's id is returned. The same idempotency key
-    returns the execution it made first; with another rule it raises Conflict.
+    returns the execution that it came to first, also when that one was open already; with another
+    rule it raises Conflict.
     """
+    known = keys.recall(connection, rule.name, idempotency_key)
+    if known is not None:
+        return known
+    identity = _insert_full(connection, rule, trigger=trigger, idempotency_key=idempotency_key)
+    return keys.remember(connection, rule.name, idempotency_key, identity)
+
+
+def _insert_full(
+    connection: Connection, rule: SyncRule, *, trigger: str, idempotency_key: str | None
+) -> str:
     identity = new_id()
     for _ in range(CREATE_TRIES):
         made = connection.execute(

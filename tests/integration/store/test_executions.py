@@ -8,6 +8,7 @@ from service.errors import Conflict, NotFoundInStore
 from service.model.states import BlobState, CopyState, ExecutionState
 from service.model.work import BlobPlaced, CopyEnded, Counters, PartEnded
 from service.store.database import Database
+from service.store.dispatching import DispatchStore
 from service.store.executions import ExecutionStore, Totals
 from service.store.tables import executions as executions_table
 from tests.integration.store.builders import BOOT, Plot, a_digest, a_rule, in_threads, selected
@@ -152,3 +153,20 @@ def test_text_of_strangers_is_kept_without_what_no_database_takes(plot: Plot) ->
 
     assert plot.copy(work.ref).reason == "no\ufffdbody \ufffd é" + "x" * 100_000
     assert plot.blob(work.ref, "b").reason == plot.copy(work.ref).hint
+
+
+def test_key_that_met_an_open_execution_gives_that_one_again(database: Database) -> None:
+    store = ExecutionStore(database)
+    open_one = store.create(a_rule(), trigger="test")
+    met = store.create(a_rule(), trigger="api", idempotency_key="second")
+    store.request_stop(open_one.id)
+    DispatchStore(database, dead_after_seconds=20).end_executions()
+
+    again = store.create(a_rule(), trigger="api", idempotency_key="second")
+    other = store.create(a_rule(), trigger="api", idempotency_key="third")
+
+    assert met.id == open_one.id
+    assert again.id == open_one.id
+    assert other.id != open_one.id
+    with pytest.raises(Conflict):
+        store.create(a_rule("another"), trigger="api", idempotency_key="second")
