@@ -18,7 +18,7 @@ from service.model.endpoint import Limits
 from service.registry.quota import left_of_quota
 from service.registry.wire_errors import retry_after
 
-MAX_WAIT_SECONDS = 60.0  # for a turn; who would wait longer is sent away with the time
+MAX_WAIT_SECONDS = 60.0  # without anybody getting a turn; then one is sent away with the time
 BLOCKED_WAIT_SECONDS = 10.0  # for a registry that wants nothing: longer is the copy's to wait
 BURST_SECONDS = 0.1  # how much of a second's budget may be used at once
 LOOK_SECONDS = 0.05  # how often a wait looks whether the lease has changed
@@ -75,6 +75,7 @@ class Limiter:
         self._lease = NOTHING
         self._until = 0.0
         self._blocked_until = 0.0
+        self._got_on_at = 0.0  # when somebody last got a turn or a slot
         self._wake = wake
         self._slowed = slowed
         self._paced = paced
@@ -193,7 +194,7 @@ class Limiter:
             rate = self._rate(now)
             if now - self._window[0] >= WINDOW_SECONDS:
                 self._window = (now, self._sent)
-            peak, self._peak = max(self._peak, self._inside), self._inside
+            peak, self._peak = max(self._peak, self._inside, self._in_use), self._inside
             return Wish(peak, self._in_use, rate)
 
     def grant(self, lease: Lease, until: float) -> None:
@@ -236,15 +237,19 @@ class Limiter:
     # ---- waiting -----------------------------------------------------------------------------
 
     def _wait(self, attempt: Callable[[float], float], longest: float) -> None:
-        """Try until `attempt` returns 0: it returns how long to wait, or raises Throttled."""
-        deadline = self._clock() + longest
+        """Try until `attempt` returns 0: it returns how long to wait, or raises Throttled.
+
+        As long as others of this process get on, however slowly, the turn will come.
+        """
+        began = self._clock()
         while True:
             now = self._clock()
             with self._lock:
                 pause = attempt(now)
-            if pause <= 0:
-                return
-            if now + pause > deadline:
+                if pause <= 0:
+                    self._got_on_at = now
+                    return
+            if now + pause > max(began, self._got_on_at) + longest:
                 raise Throttled(
                     f"{self.name}: its limits leave no room for {pause:.0f} s",
                     registry=self.name,

@@ -178,6 +178,24 @@ def test_event_outside_of_every_rule_starts_nothing(stage: Stage) -> None:
     assert len(stage.up.executions(rule="harbor")) == before
 
 
+def test_deleted_event_deletes_nothing(stage: Stage) -> None:
+    secret = stage.ready("tcr")
+    repository, tag = PLACES["tcr"]
+    digest = push_image(stage.east, repository, tag)
+    stage.send("tcr", (FIXTURES / "tcr/push.json").read_bytes(), secret)
+    wait_until(lambda: stage.at_west("tcr", repository, tag) == digest, 15, "the tag")
+    stage.east.storage.delete_tag(repository, tag)
+    before = len(stage.up.executions(rule="tcr"))
+
+    assert stage.send("tcr", (FIXTURES / "tcr/delete.json").read_bytes(), secret) == 202
+    stage.sentinel("tcr", 30)
+
+    looked = stage.up.executions(rule="tcr")
+    assert len(looked) > before, "it was looked at"
+    assert {one["state"] for one in looked} == {"succeeded"}
+    assert stage.at_west("tcr", repository, tag) == digest
+
+
 def test_rules_both_ways_do_not_play_ping_pong(stage: Stage) -> None:
     """Each side tells of every manifest it takes, as our own pushes make it do."""
     stage.up.registry("there", stage.east.url)

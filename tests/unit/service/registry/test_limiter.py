@@ -248,8 +248,8 @@ def test_wish_tells_demand_use_and_rate() -> None:
         limiter.enter()
     clock.now = 1002.0
 
-    assert limiter.wish() == Wish(demand=1, in_use=3, rate=1.5)
-    assert limiter.wish() == Wish(demand=0, in_use=3, rate=0.0)
+    assert limiter.wish() == Wish(demand=3, in_use=3, rate=1.5)
+    assert limiter.wish() == Wish(demand=3, in_use=3, rate=0.0)
 
 
 def test_other_limits_hold_from_the_next_lease_on() -> None:
