@@ -7,9 +7,7 @@ import time
 
 import pytest
 
-from api.samples.registry import SampleRegistry
 from service.errors import InvalidFields
-from service.model.endpoint import RegistryEndpoint
 from tests.support.content import CHART_CONFIG, push_artifact, push_image
 from tests.support.effects import arrived, effect_rule
 from tests.support.world import World, some_bytes
@@ -88,39 +86,7 @@ def test_a_named_tag_that_a_condition_leaves_out_needs_no_listing(world: World, 
     assert not [line for line in world.east.log if "/tags/list" in line.path]
 
 
-# ---- globs, templates and destinations -----------------------------------------------------------
-
-
-def test_effect_select_repositories_include(world: World) -> None:
-    push(world, "team/a:v1", "team/deep/b:v1", "other/c:v1")
-
-    assert arrived(world, {"repositories": {"include": ["team/*"]}}) == {"team/a:v1"}
-    assert "team/deep/b:v1" in arrived(world, {"repositories": {"include": ["team/**"]}})
-
-
-def test_effect_select_repositories_exclude(world: World) -> None:
-    push(world, "team/a:v1", "team/tmp-b:v1")
-
-    taken = arrived(world, {"repositories": {"include": ["team/*"], "exclude": ["*/tmp-*"]}})
-
-    assert taken == {"team/a:v1"}
-    assert "team/tmp-b:v1" in arrived(world, {"repositories": {"include": ["team/*"]}})
-
-
-def test_effect_select_tags_include(world: World) -> None:
-    push(world, "app:v1", "app:main")
-
-    assert arrived(world, {"repositories": ["app"], "tags": {"include": ["v*"]}}) == {"app:v1"}
-    assert "app:main" in arrived(world, {"repositories": ["app"]})
-
-
-def test_effect_select_tags_exclude(world: World) -> None:
-    push(world, "app:v1", "app:v1-rc1")
-
-    taken = arrived(world, {"repositories": ["app"], "tags": {"exclude": ["*-rc*"]}})
-
-    assert taken == {"app:v1"}
-    assert "app:v1-rc1" in arrived(world, {"repositories": ["app"]})
+# ---- templates -----------------------------------------------------------------------------------
 
 
 def test_effect_select_to_repository(world: World) -> None:
@@ -151,7 +117,7 @@ def test_effect_select_to_tag(world: World) -> None:
         ("from/{registry}/{repository}", "from/east/a/b/c"),
     ],
 )
-def test_effect_destinations_repository(world: World, template: str, name: str) -> None:
+def test_templates_name_repositories(world: World, template: str, name: str) -> None:
     push(world, "a/b/c:v1")
 
     taken = arrived(
@@ -161,47 +127,6 @@ def test_effect_destinations_repository(world: World, template: str, name: str) 
     )
 
     assert taken == {f"{name}:v1"}
-
-
-def test_effect_destinations_tag(world: World) -> None:
-    push(world, "app:v1")
-
-    taken = arrived(
-        world,
-        {"repositories": ["app"]},
-        destinations=[{"registry": "west", "tag": "mirror-{tag}"}],
-    )
-
-    assert taken == {"app:mirror-v1"}
-
-
-def test_effect_destinations_registry(world: World) -> None:
-    push(world, "app:v1")
-
-    with SampleRegistry() as north:
-        world.services.registries.put(RegistryEndpoint("north", north.url), document={})
-        taken = arrived(
-            world,
-            {"repositories": ["app"]},
-            destinations=[{"registry": "north"}, {"registry": "west", "repository": "two/{name}"}],
-        )
-
-        assert taken == {"two/app:v1"}
-        assert list(north.storage.tags("app") or {}) == ["v1"]
-
-
-def test_effect_destinations_group(world: World) -> None:
-    """Every registry of the group but the source."""
-    push(world, "app:v1")
-    with SampleRegistry() as north:
-        for name, registry in (("east", world.east), ("west", world.west), ("north", north)):
-            endpoint = RegistryEndpoint(name, registry.url, groups=("prod",))
-            world.services.registries.put(endpoint, document={})
-
-        taken = arrived(world, {"repositories": ["app"]}, destinations=[{"group": "prod"}])
-
-        assert taken == {"app:v1"}
-        assert list(north.storage.tags("app") or {}) == ["v1"]
 
 
 def test_entries_that_part_one_repository_by_type_do_not_collide(world: World) -> None:

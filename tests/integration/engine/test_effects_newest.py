@@ -30,6 +30,17 @@ def test_effect_select_tags_newest(world: World) -> None:
     assert len(arrived(world, {"repositories": ["*"]})) == 12
 
 
+def test_effect_select_tags_newest_count(world: World) -> None:
+    for tag in ("1.0", "1.1", "1.2"):
+        world.push("app", tag, [LAYER], tag)
+
+    def newest(count: int) -> dict[str, object]:
+        return {"repositories": ["app"], "tags": {"newest": {"count": count}}}
+
+    assert arrived(world, newest(1)) == {"app:1.2"}
+    assert arrived(world, newest(2)) == {"app:1.2", "app:1.1"}
+
+
 def test_effect_select_tags_newest_by(world: World) -> None:
     """By creation time: of the config, of an index's annotation or first image; none is the oldest."""
     east = world.east.storage
