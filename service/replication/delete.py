@@ -25,6 +25,7 @@ from service.errors import (
     NotFoundInStore,
     RegistryError,
     Rejected,
+    ServerError,
     StoreUnavailable,
     TransshipError,
     Unsupported,
@@ -52,6 +53,8 @@ ABSENT_CODES = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN"})
 AGAIN_SECONDS = 60.0
 """After so long a deletion is looked at again that could not be carried out to its end."""
 PAUSE_SECONDS = 1.0
+UNCLEAR_IN_A_ROW = 5
+"""After so many tags that could not be looked at, the source is left alone for a while."""
 LEASE = "deletions"
 LEASE_SECONDS = 60.0
 NO_TAGS = "the registry cannot delete a tag alone"
@@ -115,6 +118,7 @@ class Deleter:
             for destination in scan.rule.destinations
             for name in destination_registries(destination, scan.rule.source, members)
         }
+        self._store.drop_unfinished(scan)
         for registry in sorted(registries):
             identity = ""
             for group in self._store.candidates(scan, registry):
@@ -144,12 +148,20 @@ class Deleter:
                 log.info("absence_unknown", repository=group[0].source_repository)
                 return [], False
         unlisted = [tag for tag in group if tag.source_reference in left]
-        return list(self._absent(source, unlisted)), count == 0
+        return [tag for tag, gone in self._look(source, unlisted) if gone], count == 0
 
-    def _absent(self, source: RegistryClient, tags: Iterable[WrittenTag]) -> Iterator[WrittenTag]:
+    @staticmethod
+    def _look(
+        source: RegistryClient, tags: Iterable[WrittenTag]
+    ) -> Iterator[tuple[WrittenTag, bool | None]]:
+        """Yield each tag with whether it is absent; raises ServerError when none can be looked at."""
+        unclear = 0
         for tag in tags:
-            if absent(source, tag.source_repository, tag.source_reference):
-                yield tag
+            gone = absent(source, tag.source_repository, tag.source_reference)
+            unclear = unclear + 1 if gone is None else 0
+            yield tag, gone
+            if unclear >= UNCLEAR_IN_A_ROW:
+                raise ServerError(f"{source.name} does not say whether tags are there")
 
     def _at_destination(self, registry: str, tags: Sequence[WrittenTag]) -> list[WrittenTag]:
         """Return those that the destination's complete lists have; let go of the others."""
@@ -176,8 +188,7 @@ class Deleter:
         if rule is None:
             return
         source = self._clients.get(rule.source)
-        for tag in self._store.pending(found.id):
-            gone = absent(source, tag.source_repository, tag.source_reference)
+        for tag, gone in self._look(source, self._store.pending(found.id)):
             if not gone:
                 reason = "it could not be looked at" if gone is None else "the source has it again"
                 self._store.settle(found, tag, KEPT, reason=reason)
@@ -204,9 +215,10 @@ class Deleter:
             return
         source, destination = self._clients.get(rule.source), self._clients.get(due.registry)
         tags = self._store.pending(due.id)
+        unclear = 0
         for position, tag in enumerate(tags):
             try:
-                self._delete(rule, due, tag, source, destination)
+                clear = self._delete(rule, due, tag, source, destination)
             except Unsupported as error:
                 self._give_up(due, tags[position:], error, NO_TAGS, NO_TAGS_HINT)
                 break
@@ -222,6 +234,10 @@ class Deleter:
             except RegistryError as error:
                 log.warning("tag_not_deleted", deletion=due.id, tag=tag.tag, reason=error.message)
                 break  # later again
+            else:
+                unclear = 0 if clear else unclear + 1
+                if unclear >= UNCLEAR_IN_A_ROW:
+                    break
         self._store.end(due, again_seconds=AGAIN_SECONDS)
 
     def _delete(
@@ -231,33 +247,33 @@ class Deleter:
         tag: WrittenTag,
         source: RegistryClient,
         destination: RegistryClient,
-    ) -> None:
-        """Delete one tag, if all that has to hold still holds."""
+    ) -> bool:
+        """Delete one tag, if all that has to hold still holds; False when that cannot be told now."""
         if tag.source_registry != rule.source:
             self._store.settle(due, tag, KEPT, reason="the rule has another source now")
-            return
+            return True
         if not self._projects.access(rule.project).may_write(due.registry, tag.repository):
             self._store.settle(due, tag, KEPT, reason="the rule's project may not write there now")
-            return
+            return True
         gone = absent(source, tag.source_repository, tag.source_reference)
         if gone is None:
-            return  # unknown: later again
+            return False
         if not gone:
             self._store.settle(due, tag, KEPT, reason="the source has it again")
-            return
+            return True
         try:
             there = destination.head_manifest(tag.repository, tag.tag)
         except InvalidInput:
             self._store.settle(due, tag, KEPT, reason="it is no image any more", forget=True)
-            return
+            return True
         if there is None:
             self._store.settle(due, tag, KEPT, reason="it was gone already", forget=True)
-            return
+            return True
         if str(there.digest) != tag.digest or not self._store.owned(due.registry, tag):
             self._store.settle(
                 due, tag, KEPT, reason="it is not at the digest that Transship wrote any more"
             )
-            return
+            return True
         twin = self._store.twin(due.registry, tag)
         with contextlib.suppress(ManifestNotFound):  # somebody was faster
             destination.delete_manifest(tag.repository, tag.tag)
@@ -270,6 +286,7 @@ class Deleter:
                 f"{due.registry} took the tag {twin} along with {tag.tag}, which names the same image",
                 registry=due.registry,
             )
+        return True
 
     def _give_up(
         self,

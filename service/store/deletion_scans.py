@@ -159,17 +159,20 @@ class DeletionScans:
                 return
             after = (rows[-1].source_repository, rows[-1].repository, rows[-1].tag)
 
-    def begin(self, scan: Scan, registry: str) -> str:
-        """Open a deletion for what is being looked at; one that a crash left is dropped."""
-
-        def work(connection: Connection) -> str:
-            connection.execute(
+    def drop_unfinished(self, scan: Scan) -> None:
+        """Forget first looks of the rule that a crash, or a source that went silent, broke off."""
+        self._database.write(
+            lambda connection: connection.execute(
                 delete(deletions).where(
-                    deletions.c.rule == scan.rule.name,
-                    deletions.c.registry == registry,
-                    deletions.c.state == LOOKING,
+                    deletions.c.rule == scan.rule.name, deletions.c.state == LOOKING
                 )
             )
+        )
+
+    def begin(self, scan: Scan, registry: str) -> str:
+        """Open a deletion for what is being looked at."""
+
+        def work(connection: Connection) -> str:
             identity = new_id()
             connection.execute(
                 insert(deletions).values(

@@ -18,6 +18,7 @@ from service.model.states import ExecutionState
 from service.replication.delete import Deleter
 from service.store.deletion_values import CANCELLED, DONE, PENDING, WAITING, Deletion
 from service.store.tables import leases
+from service.store.tables_deletions import deletions
 from tests.support.content import push_image
 from tests.support.effects import effect_rule, run, standing
 from tests.support.processes import wait_until
@@ -294,6 +295,33 @@ def test_a_source_that_fails_when_the_grace_is_over_keeps_the_tag(world: World) 
     assert struck.fired
     assert deletes(world) == []
     assert scene.only().state == PENDING
+
+
+def test_a_source_that_says_nothing_is_asked_a_few_times_and_left_alone(world: World) -> None:
+    scene = Scene(world, delete={**NOW, "cap": "100%"})
+    tags = [f"v{number}" for number in range(30)]
+    scene.push(*tags, "stays")
+    scene.run()
+    for tag in tags:
+        world.east.storage.delete_tag("app", tag)
+    scene.run()
+    scene.deleter(absence_seconds=30).step()
+    (found,) = scene.services.deletions.to_check(0)
+    scene.deleter()._second_look(found)
+    world.east.fault("/manifests/", method="GET", times=1000, status=403)
+    before = len(world.east.log)
+
+    scene.look()
+
+    assert len(world.east.log) - before < 10
+    assert deletes(world) == []
+    assert scene.only().state == PENDING
+    world.east.faults.clear()
+    world.services.database.write(
+        lambda connection: connection.execute(update(deletions).values(due_at=0))
+    )
+    scene.look()
+    assert standing(world) == {"app:stays"}
 
 
 def test_a_repository_that_is_gone_or_empty_waits_for_an_approval(world: World) -> None:
