@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from api.config_file import load_text
 from api.schemas.rule import load_rule
 from service.model.endpoint import RegistryEndpoint
+from service.model.rule import SyncRule
 from service.model.states import CopyState, ExecutionState
 from service.replication import executions as use_cases
 from service.store import tables
@@ -38,37 +40,7 @@ def drive(world: World, party: Party) -> None:
     services.dispatching.end_executions()
 
 
-# ---- what is taken, and from where -------------------------------------------------------------------
-
-
-def test_effect_select_repositories_include(world: World) -> None:
-    push(world, "team/a:v1", "team/deep/b:v1", "other/c:v1")
-
-    assert arrived(world, {"repositories": {"include": ["team/*"]}}) == {"team/a:v1"}
-    assert arrived(world, {"repositories": ["team/**"]}) == {"team/a:v1", "team/deep/b:v1"}
-
-
-def test_effect_select_repositories_exclude(world: World) -> None:
-    push(world, "team/a:v1", "team/tmp-b:v1")
-
-    taken = arrived(world, {"repositories": {"include": ["team/*"], "exclude": ["*/tmp-*"]}})
-
-    assert taken == {"team/a:v1"}
-    assert len(arrived(world, {"repositories": ["team/*"]})) == 2
-
-
-def test_effect_select_tags_include(world: World) -> None:
-    push(world, "app:v1", "app:latest")
-
-    assert arrived(world, {**ALL, "tags": {"include": ["v*"]}}) == {"app:v1"}
-    assert len(arrived(world, ALL)) == 2
-
-
-def test_effect_select_tags_exclude(world: World) -> None:
-    push(world, "app:v1", "app:v1-rc1")
-
-    assert arrived(world, {**ALL, "tags": {"exclude": ["*-rc*"]}}) == {"app:v1"}
-    assert len(arrived(world, ALL)) == 2
+# ---- from where -------------------------------------------------------------------
 
 
 def test_effect_source(world: World) -> None:
@@ -78,55 +50,6 @@ def test_effect_source(world: World) -> None:
     run(world, effect_rule(ALL, source="empty", destinations=[{"registry": "east"}]))
     assert standing(world) == set()
     assert arrived(world, ALL) == {"app:v1"}
-
-
-# ---- where it goes -----------------------------------------------------------------------------------
-
-
-def test_effect_destinations_registry(world: World) -> None:
-    push(world, "app:v1")
-    world.services.registries.put(RegistryEndpoint("nowhere", "http://127.0.0.1:1"), document={})
-
-    lost = effect_rule(ALL, destinations=[{"registry": "nowhere"}])
-    run(world, replace(lost, name="lost"), ExecutionState.FAILED)
-    assert standing(world) == set()
-    assert arrived(world, ALL) == {"app:v1"}
-
-
-def test_effect_destinations_group(world: World) -> None:
-    """And groups of registries: a registry is written because it is in the group."""
-    push(world, "app:v1")
-    to_group = [{"group": "prod"}]
-    world.services.registries.put(RegistryEndpoint("west", world.west.url), document={})
-    refused = world.services.executions.create(
-        effect_rule(ALL, destinations=to_group), trigger="test"
-    )
-    assert world.services.planner.plan(refused.id, world.services.boot)
-    world.services.dispatching.end_executions()
-    assert world.services.executions.get(refused.id).state is ExecutionState.FAILED
-    assert standing(world) == set()
-
-    world.services.registries.put(
-        RegistryEndpoint("west", world.west.url, groups=("prod",)), document={}
-    )
-
-    assert arrived(world, ALL, destinations=to_group) == {"app:v1"}
-
-
-def test_effect_destinations_repository(world: World) -> None:
-    push(world, "team/app:v1")
-    named = [{"registry": "west", "repository": "mirror/{repository[1:]}"}]
-
-    assert arrived(world, ALL, destinations=named) == {"mirror/app:v1"}
-    assert arrived(world, ALL) == {"mirror/app:v1", "team/app:v1"}
-
-
-def test_effect_destinations_tag(world: World) -> None:
-    push(world, "app:v1")
-    named = [{"registry": "west", "tag": "east-{tag}"}]
-
-    assert arrived(world, ALL, destinations=named) == {"app:east-v1"}
-    assert arrived(world, ALL) == {"app:east-v1", "app:v1"}
 
 
 # ---- policies ----------------------------------------------------------------------------------------
@@ -378,3 +301,51 @@ def test_a_paused_registry_gets_no_request_and_its_work_is_kept(world: World) ->
     world.run_to_end(execution, party)
 
     assert standing(world) == {"app:v1"}
+
+
+def of_file(world: World, defaults: dict[str, object], **keys: object) -> SyncRule:
+    """The one rule of a file with these defaults."""
+    document = {
+        "version": 1,
+        "registries": [
+            {"name": "east", "url": world.east.url},
+            {"name": "west", "url": world.west.url},
+        ],
+        "defaults": defaults,
+        "rules": [
+            {
+                "name": "effect",
+                "source": "east",
+                "select": [ALL],
+                "destinations": [{"registry": "west"}],
+                **keys,
+            }
+        ],
+    }
+    return load_text(json.dumps(document)).rules[0]
+
+
+def test_defaults_of_a_file_stand_beneath_its_rules(world: World) -> None:
+    image = world.push("app", "v1", [LAYER])
+    tag = image.digest.replace(":", "-") + ".sig"
+    world.push("app", tag, [some_bytes("signature", 100)])
+    world.east.storage.put_blob("none", image.layers[0], LAYER)
+
+    run(world, of_file(world, {"referrers": False}))
+    assert standing(world) == {"app:v1"}
+    push(world, "app:v1", mark="newer")
+    kept = run(world, of_file(world, {"on_conflict": "keep"}))
+    assert CopyState.SKIPPED in world.states(kept)
+    run(world, of_file(world, {"on_conflict": "keep"}, on_conflict="overwrite"))
+    moved = world.west.storage.manifest("app", "v1")
+    assert moved is not None
+    assert moved.digest != image.digest
+    nothing = [{"repositories": ["nothing/*"]}]
+    run(world, of_file(world, {"on_empty": "fail"}, select=nothing), ExecutionState.FAILED)
+    later = of_file(world, {"priority": "urgent", "deadline": "90s"})
+    assert (later.priority, later.deadline_seconds) == ("urgent", 90.0)
+    services = world.services
+    execution = services.executions.create(later, trigger="test").id
+    world.push("app", "v2", [LAYER])
+    assert services.planner.plan(execution, services.boot)
+    assert services.dispatching.eligible("local", 9, urgent=True)
