@@ -43,6 +43,36 @@ def drive(world: World, party: Party) -> None:
 # ---- from where -------------------------------------------------------------------
 
 
+def test_effect_select_repositories_include(world: World) -> None:
+    push(world, "team/a:v1", "team/deep/b:v1", "other/c:v1")
+
+    assert arrived(world, {"repositories": {"include": ["team/*"]}}) == {"team/a:v1"}
+    assert arrived(world, {"repositories": ["team/**"]}) == {"team/a:v1", "team/deep/b:v1"}
+
+
+def test_effect_select_repositories_exclude(world: World) -> None:
+    push(world, "team/a:v1", "team/tmp-b:v1")
+
+    taken = arrived(world, {"repositories": {"include": ["team/*"], "exclude": ["*/tmp-*"]}})
+
+    assert taken == {"team/a:v1"}
+    assert len(arrived(world, {"repositories": ["team/*"]})) == 2
+
+
+def test_effect_select_tags_exclude(world: World) -> None:
+    push(world, "app:v1", "app:v1-rc1")
+
+    assert arrived(world, {**ALL, "tags": {"exclude": ["*-rc*"]}}) == {"app:v1"}
+    assert len(arrived(world, ALL)) == 2
+
+
+def test_effect_select_tags_include(world: World) -> None:
+    push(world, "app:v1", "app:latest")
+
+    assert arrived(world, {**ALL, "tags": {"include": ["v*"]}}) == {"app:v1"}
+    assert len(arrived(world, ALL)) == 2
+
+
 def test_effect_source(world: World) -> None:
     push(world, "app:v1")
     world.services.registries.put(RegistryEndpoint("empty", world.west.url), document={})
@@ -50,6 +80,55 @@ def test_effect_source(world: World) -> None:
     run(world, effect_rule(ALL, source="empty", destinations=[{"registry": "east"}]))
     assert standing(world) == set()
     assert arrived(world, ALL) == {"app:v1"}
+
+
+# ---- where it goes -----------------------------------------------------------------------------------
+
+
+def test_effect_destinations_registry(world: World) -> None:
+    push(world, "app:v1")
+    world.services.registries.put(RegistryEndpoint("nowhere", "http://127.0.0.1:1"), document={})
+
+    lost = effect_rule(ALL, destinations=[{"registry": "nowhere"}])
+    run(world, replace(lost, name="lost"), ExecutionState.FAILED)
+    assert standing(world) == set()
+    assert arrived(world, ALL) == {"app:v1"}
+
+
+def test_effect_destinations_group(world: World) -> None:
+    """And groups of registries: a registry is written because it is in the group."""
+    push(world, "app:v1")
+    to_group = [{"group": "prod"}]
+    world.services.registries.put(RegistryEndpoint("west", world.west.url), document={})
+    refused = world.services.executions.create(
+        effect_rule(ALL, destinations=to_group), trigger="test"
+    )
+    assert world.services.planner.plan(refused.id, world.services.boot)
+    world.services.dispatching.end_executions()
+    assert world.services.executions.get(refused.id).state is ExecutionState.FAILED
+    assert standing(world) == set()
+
+    world.services.registries.put(
+        RegistryEndpoint("west", world.west.url, groups=("prod",)), document={}
+    )
+
+    assert arrived(world, ALL, destinations=to_group) == {"app:v1"}
+
+
+def test_effect_destinations_repository(world: World) -> None:
+    push(world, "team/app:v1")
+    named = [{"registry": "west", "repository": "mirror/{repository[1:]}"}]
+
+    assert arrived(world, ALL, destinations=named) == {"mirror/app:v1"}
+    assert arrived(world, ALL) == {"mirror/app:v1", "team/app:v1"}
+
+
+def test_effect_destinations_tag(world: World) -> None:
+    push(world, "app:v1")
+    named = [{"registry": "west", "tag": "east-{tag}"}]
+
+    assert arrived(world, ALL, destinations=named) == {"app:east-v1"}
+    assert arrived(world, ALL) == {"app:east-v1", "app:v1"}
 
 
 # ---- policies ----------------------------------------------------------------------------------------
