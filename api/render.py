@@ -82,16 +82,23 @@ def execution(record: ExecutionRecord) -> dict[str, Any]:
     }
 
 
-def execution_detail(record: ExecutionRecord, executions: ExecutionStore) -> dict[str, Any]:
+def new_execution(record: ExecutionRecord, executions: ExecutionStore) -> dict[str, Any]:
+    """Return an execution that was asked for just now: one that has not begun has done nothing."""
+    return execution_detail(record, executions, begun=record.started_at is not None)
+
+
+def execution_detail(
+    record: ExecutionRecord, executions: ExecutionStore, *, begun: bool = True
+) -> dict[str, Any]:
     """Return an execution with its totals, as the command line's --json has them."""
-    by_destination = executions.totals_by_destination([record.id])
+    by_destination = executions.totals_by_destination([record.id]) if begun else {}
     total = by_destination.pop("", Totals())
     return {
         **execution(record),
         "copies": report.copies(total),
         "blobs": report.blobs(total),
         "bytes": report.transferred(total),
-        "requests": executions.requests([record.id]),
+        "requests": executions.requests([record.id]) if begun else {},
         "destinations": {
             name: {"copies": report.copies(totals), "bytes": report.transferred(totals)}
             for name, totals in sorted(by_destination.items())

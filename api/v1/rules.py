@@ -36,7 +36,6 @@ from service.errors import FieldProblem, InvalidFields, NotFoundInStore
 from service.model.project import check_access
 from service.model.rule import SyncRule
 from service.model.rule_check import check_rule, suggest
-from service.replication import executions
 from service.store.rules import StoredRule
 
 blueprint = Blueprint("rules", __name__, url_prefix="/api/v1/rules")
@@ -128,17 +127,12 @@ def delete_rule(name: str) -> Response:
 def run_rule(name: str) -> Response:
     """Save an execution, then announce it; a lost announcement costs only the scheduler's look."""
     refuse_body()
-    find_rule(name)
-    record = executions.start(
-        services().rules,
-        services().executions,
-        name,
-        trigger="api",
-        idempotency_key=idempotency_key(),
+    record = services().executions.create(
+        find_rule(name).rule, trigger="api", idempotency_key=idempotency_key()
     )
     announce(record)
     return answer(
-        render.execution_detail(record, services().executions),
+        render.new_execution(record, services().executions),
         202,
         Location=f"/api/v1/executions/{record.id}",
     )

@@ -12,8 +12,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
@@ -59,13 +60,11 @@ class Verdict:
 
 def append(connection: Connection, change: Change) -> int:
     """Write one change in the caller's transaction, and return its number."""
-    if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has locked already
-        connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
-    head = connection.execute(select(audit_head)).first()
-    seq, previous = (head.seq + 1, head.hash) if head else (1, FIRST)
+    transaction = connection.get_transaction()
+    head = _heads.get(transaction) or _lock_head(connection)
     values: dict[str, Any] = {
-        "seq": seq,
-        "at": round(float(connection.execute(select(now_epoch())).scalar_one()), 3),
+        "seq": head.seq + 1,
+        "at": head.at,
         "actor": change.actor,
         "action": change.action,
         "kind": change.kind,
@@ -73,18 +72,37 @@ def append(connection: Connection, change: Change) -> int:
         "project": change.project,
         "before": _text(change.before),
         "after": _text(change.after),
-        "previous": previous,
+        "previous": head.hash,
     }
     values["hash"] = _hash(values)
     connection.execute(insert(audit).values(**values))
-    statement = upsert(connection, audit_head).values(id=1, seq=seq, hash=values["hash"])
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["id"],
-            set_={"seq": statement.excluded.seq, "hash": statement.excluded.hash},
-        )
-    )
-    return int(seq)
+    connection.execute(update(audit_head).values(seq=values["seq"], hash=values["hash"]))
+    if transaction is not None:
+        _heads[transaction] = _Head(values["seq"], values["hash"], head.at)
+    return int(values["seq"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    seq: int
+    hash: str
+    at: float
+
+
+_heads: WeakKeyDictionary[Any, _Head] = WeakKeyDictionary()
+"""Where the chain ends in a transaction that has it locked: one of many changes looks once."""
+
+
+def _lock_head(connection: Connection) -> _Head:
+    query = select(audit_head.c.seq, audit_head.c.hash, now_epoch().label("at")).with_for_update()
+    row = connection.execute(query).first()
+    if row is None:  # the first row of all: nobody else may write it meanwhile
+        if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has locked already
+            connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+        start = upsert(connection, audit_head).values(id=1, seq=0, hash=FIRST)
+        connection.execute(start.on_conflict_do_nothing())
+        row = connection.execute(query).one()
+    return _Head(row.seq, row.hash, round(float(row.at), 3))
 
 
 class AuditStore:

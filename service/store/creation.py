@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from service.errors import Conflict
 from service.model.rule import SyncRule
@@ -32,23 +32,24 @@ DEADLINE_SECONDS = 7 * 86400.0
 
 def insert_full(
     connection: Connection, rule: SyncRule, *, trigger: str, idempotency_key: str | None = None
-) -> str:
-    """Save a pending execution of the whole rule, and return its id.
+) -> Row[Any]:
+    """Save a pending execution of the whole rule, and return its row.
 
-    While a full execution of the rule is open, that one's id is returned. The same idempotency key
+    While a full execution of the rule is open, that one's is returned. The same idempotency key
     returns the execution that it came to first, also when that one was open already; with another
     rule it raises Conflict.
     """
     known = keys.recall(connection, rule.name, idempotency_key)
     if known is not None:
-        return known
-    identity = _insert_full(connection, rule, trigger=trigger, idempotency_key=idempotency_key)
-    return keys.remember(connection, rule.name, idempotency_key, identity)
+        return _row(connection, known)
+    row = _insert_full(connection, rule, trigger=trigger, idempotency_key=idempotency_key)
+    keys.remember(connection, rule.name, idempotency_key, row.id)
+    return row
 
 
 def _insert_full(
     connection: Connection, rule: SyncRule, *, trigger: str, idempotency_key: str | None
-) -> str:
+) -> Row[Any]:
     identity = new_id()
     for _ in range(CREATE_TRIES):
         made = connection.execute(
@@ -60,13 +61,18 @@ def _insert_full(
                 **_common(identity, rule, trigger),
             )
             .on_conflict_do_nothing()
-        )
-        if made.rowcount == 1:
-            return identity
+            .returning(executions)
+        ).first()
+        if made is not None:
+            return made
         standing = _standing(connection, rule.name, idempotency_key)
         if standing is not None:
-            return standing
+            return _row(connection, standing)
     raise Conflict(f"executions of rule {rule.name} come and go too fast; try again")
+
+
+def _row(connection: Connection, identity: str) -> Row[Any]:
+    return connection.execute(select(executions).where(executions.c.id == identity)).one()
 
 
 def insert_tags(

@@ -63,8 +63,12 @@ class Database:
 
     def _engine(self, busy_timeout_seconds: float, *, immediate: bool) -> Engine:
         if not self.is_sqlite:
+            # READ COMMITTED sees each statement's own snapshot: a reader needs no BEGIN and ROLLBACK,
+            # which are a round trip each.
+            level = {} if immediate else {"isolation_level": "AUTOCOMMIT"}
             return create_engine(
                 self.url,
+                **level,
                 pool_pre_ping=True,
                 execution_options=COUNT_ROWS,
                 pool_size=2 if immediate else 8,

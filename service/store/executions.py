@@ -97,10 +97,12 @@ class ExecutionStore:
         raises Conflict.
         """
 
-        def work(connection: Connection) -> str:
-            return insert_full(connection, rule, trigger=trigger, idempotency_key=idempotency_key)
+        def work(connection: Connection) -> ExecutionRecord:
+            return _record(
+                insert_full(connection, rule, trigger=trigger, idempotency_key=idempotency_key)
+            )
 
-        return self.get(self._database.write(work))
+        return self._database.write(work)
 
     def create_tags(
         self,
