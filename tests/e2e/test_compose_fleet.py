@@ -1,4 +1,4 @@
-"""The commands and environments of docker-compose.yml, started as processes, carry a fleet."""
+"""The commands of docker-compose.yml (docs/how-to/run-a-fleet.md), started as processes, carry a fleet."""
 
 from __future__ import annotations
 

@@ -196,6 +196,34 @@ def test_deleted_event_deletes_nothing(stage: Stage) -> None:
     assert stage.at_west("tcr", repository, tag) == digest
 
 
+def test_signature_pushed_after_its_image_follows_it(stage: Stage) -> None:
+    stage.up.registry("signed", stage.east.url)
+    stage.up.rule(
+        "signed",
+        "signed",
+        "west",
+        select=[{"repositories": ["signed/**"], "tags": ["v*"]}],
+        trigger={"event": True},
+    )
+    secret = stage.up.hook("signed")
+
+    def tell(tag: str) -> None:
+        event = {"id": tag, "action": "push", "target": {"repository": "signed/app", "tag": tag}}
+        body = json.dumps({"events": [event]}).encode()
+        stage.up.notify("distribution/signed", body, {"Authorization": secret})
+
+    digest = push_image(stage.east, "signed/app", "v1")
+    tell("v1")
+    wait_until(lambda: digest_at(stage.west, "signed/app", "v1") == digest, 15, "the image")
+    stage.up.idle()
+    signature = digest.replace(":", "-") + ".sig"
+    signed = push_image(stage.east, "signed/app", signature)
+
+    tell(signature)
+
+    wait_until(lambda: digest_at(stage.west, "signed/app", signature) == signed, 15, "signature")
+
+
 def test_rules_both_ways_do_not_play_ping_pong(stage: Stage) -> None:
     """Each side tells of every manifest it takes, as our own pushes make it do."""
     stage.up.registry("there", stage.east.url)
