@@ -42,6 +42,7 @@ def runner(
 
     def call(*words: str) -> Said:
         code: Any = 0
+        capsys.readouterr()  # what was printed before is not the command's
         try:
             main(list(words))
         except SystemExit as error:
