@@ -14,6 +14,7 @@ from api.operations import Operation, operation_of
 from api.pagination import PARAMETERS
 from api.schemas.answers import ProblemSchema
 from api.schemas.common import StrictSchema
+from api.schemas.examination import NewExaminationSchema
 from api.schemas.fields import Duration, Items, Text
 from api.schemas.governance import (
     Grants,
@@ -43,6 +44,7 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
     ProjectSchema: {"read": {"east": ["team-a/**"]}, "write": {"west": ["mirror/team-a/**"]}},
     NewSecretSchema: {"value": "a password", "hosts": ["registry.east.example"]},
     NewTokenSchema: {"name": "ci", "role": "operator", "expires_in": "30d"},
+    NewExaminationSchema: {"repository": "team/transship-doctor"},
     WebhookSchema: {
         "url": "https://ops.example/transship",
         "events": ["execution.*"],

@@ -56,6 +56,7 @@ def rule(stored: StoredRule) -> dict[str, Any]:
         "version": stored.version,
         "next_run_at": instant(stored.next_run_at),
         "paused_at": instant(stored.paused_at),
+        "late_since": instant(stored.late_since),
         "created_at": instant(stored.created_at),
         "updated_at": instant(stored.updated_at),
     }

@@ -29,6 +29,7 @@ from service.store.deletions import DeletionStore
 from service.store.dispatching import DispatchStore
 from service.store.events import EventStore
 from service.store.executions import ExecutionStore
+from service.store.freshness import FreshnessStore
 from service.store.hooks import HookStore
 from service.store.keyring import KeyRing
 from service.store.locations import LocationStore
@@ -266,6 +267,7 @@ class Services:
             ),
             RetentionStore(self.database),
             self.verifications,
+            FreshnessStore(self.database),
             **options,
         )
 

@@ -48,6 +48,9 @@ class RuleAnswerSchema(RuleSchema):
     version = fields.Integer(required=True)
     next_run_at = fields.DateTime(allow_none=True, required=True)
     paused_at = fields.DateTime(allow_none=True, required=True)
+    late_since = fields.DateTime(
+        allow_none=True, required=True, metadata={"description": "behind its freshness"}
+    )
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
 

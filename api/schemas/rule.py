@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 from marshmallow import ValidationError, fields, post_load, validates_schema
 
@@ -17,8 +17,6 @@ from api.schemas.selection import SelectionSchema, effective_selection, template
 from api.schemas.trigger import TriggerSchema, effective_trigger
 from service.model.public_key import is_pem
 from service.model.rule import DeletePolicy, Destination, Selection, SyncRule
-
-_LATER = "leave it out"
 
 
 class DestinationSchema(StrictSchema):
@@ -49,12 +47,12 @@ class DefaultsSchema(StrictSchema):
     on_empty = Choice("warn", "fail")
     on_conflict = Choice("overwrite", "keep", "fail")
     deadline = Duration(least=1, most=366 * 86400, attribute="deadline_seconds")
+    freshness = Duration(least=1, most=366 * 86400, attribute="freshness_seconds")
 
 
 class RuleSchema(DefaultsSchema):
     """A sync rule, read into a SyncRule."""
 
-    absent: ClassVar[Mapping[str, str]] = dict.fromkeys(("freshness",), _LATER)
     name = Name(required=True)
     bandwidth = Bandwidth()
     project = Name()
@@ -97,8 +95,9 @@ class RuleSchema(DefaultsSchema):
             data["signature_key"] = data.pop("require")["signature"]
         data["select"] = tuple(data.get("select", (Selection(),)))
         data["destinations"] = tuple(data["destinations"])
-        if "deadline_seconds" in data:
-            data["deadline_seconds"] = seconds(data["deadline_seconds"])
+        for key in ("deadline_seconds", "freshness_seconds"):
+            if key in data:
+                data[key] = seconds(data[key])
         return SyncRule(**data)
 
 
@@ -158,6 +157,8 @@ def effective_rule(rule: SyncRule) -> dict[str, Any]:
     }
     if rule.deadline_seconds is not None:
         shown["deadline"] = f"{rule.deadline_seconds:g}s"
+    if rule.freshness_seconds is not None:
+        shown["freshness"] = f"{rule.freshness_seconds:g}s"
     if rule.mode == "replicate":
         del shown["select"]
         shown["destinations"] = [_place(destination) for destination in rule.destinations]

@@ -36,6 +36,7 @@ READ_ONLY = (
     "updated_at",
     "next_run_at",
     "paused_at",
+    "late_since",
     "paused",
     "set",
     "id",

@@ -20,8 +20,11 @@ COPY_EVENTS = (
     "copy.superseded",
     "copy.failed",
 )
-EVENT_TYPES = (*EXECUTION_EVENTS, *COPY_EVENTS)
-FAILURES = frozenset({"execution.partial", "execution.failed", "copy.failed", "copy.superseded"})
+RULE_EVENTS = ("rule.late", "rule.fresh")
+EVENT_TYPES = (*EXECUTION_EVENTS, *COPY_EVENTS, *RULE_EVENTS)
+FAILURES = frozenset(
+    {"execution.partial", "execution.failed", "copy.failed", "copy.superseded", "rule.late"}
+)
 TYPE_PREFIX = "transship."
 
 

@@ -23,6 +23,7 @@ from service.store.creation import insert_tags
 from service.store.dispatching import DispatchStore
 from service.store.endings import Ended
 from service.store.executions import ExecutionStore
+from service.store.freshness import FreshnessStore
 from service.store.retention import RetentionStore
 from service.store.rules import RuleStore
 from service.store.verifications import VerificationStore
@@ -32,6 +33,7 @@ LEASE = "scheduler"
 TICK_SECONDS = 0.05
 IDLE_TICK_SECONDS = 0.25
 SWEEP_SECONDS = 30.0
+JUDGE_SECONDS = 2.0
 
 log = get_logger("drive")
 
@@ -60,6 +62,7 @@ class Drive:
         reconciler: Reconciler,
         retention: RetentionStore,
         verifications: VerificationStore,
+        freshness: FreshnessStore,
         *,
         events: EventIntake | None = None,
         plans: bool = True,
@@ -80,6 +83,8 @@ class Drive:
         self._verifications = verifications
         self._events = events
         self._next_sweep = 0.0
+        self._next_judgement = 0.0
+        self._freshness = freshness
         self._plans = plans
         self._on_end = on_end
         self._next_lease = 0.0
@@ -146,6 +151,10 @@ class Drive:
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
             self._retention.sweep(self._settings.executions_kept)
+        if now >= self._next_judgement:
+            self._next_judgement = now + JUDGE_SECONDS
+            for rule, late in self._freshness.judge():
+                log.warning("rule_late" if late else "rule_fresh", rule=rule)
 
     def step(self) -> bool:
         """Do one round; whether there is work under way."""

@@ -102,10 +102,12 @@ class Selector:
         newest = self.names.newest(repository)
         asked = None if self._only is None else self._only.get(repository, ())
         if asked is not None and ALL_TAGS not in asked:
-            asks = self._asks(repository, asked)
+            by_name = set(self.names.exact_tags(repository) or ())
+            ordinary, digest_tags = split_digest_tags(tag for tag in asked if tag not in by_name)
+            asks = self._asks(repository, [*(tag for tag in asked if tag in by_name), *ordinary])
             if any(newest.keys() & ask.entries for ask in asks):
                 asks = self._of_newest(repository, asks, self._choose(repository, newest))
-            yield Page(asks, [], "", done=True, listed=False, complete=False)
+            yield Page(asks, digest_tags, "", done=True, listed=False, complete=False)
             return
         exact = self.names.exact_tags(repository)
         if exact is not None:

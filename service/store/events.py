@@ -135,7 +135,7 @@ class EventStore:
                 (row.repository, row.reference): row
                 for row in by_registry.get(selector.rule.source, ())
                 if row.rule in {"", name}
-                and _wants(selector, row)
+                and _wants(connection, selector, row)
                 and not (row.ours and _only_back(connection, selector.rule, row))
             }
             if refs:
@@ -256,11 +256,31 @@ def _waiting(debounce_seconds: float) -> Any:
     )
 
 
-def _wants(selector: RuleSelector, row: Row[Any]) -> bool:
+def _wants(connection: Connection, selector: RuleSelector, row: Row[Any]) -> bool:
     """Whether a rule takes what the hint names: a digest only where the rule names that one."""
     if is_digest(row.reference):
         return row.reference in (selector.exact_tags(row.repository) or ())
-    return not is_digest_tag(row.reference) and selector.wants(row.repository, row.reference)
+    if is_digest_tag(row.reference):
+        return _follows(connection, selector, row)
+    return selector.wants(row.repository, row.reference)
+
+
+def _follows(connection: Connection, selector: RuleSelector, row: Row[Any]) -> bool:
+    """Whether a signature's tag belongs to an image that the rule has written already.
+
+    One that comes before its image is copied with it.
+    """
+    rule = selector.rule
+    if not rule.referrers or not selector.wants_repository(row.repository):
+        return False
+    algorithm, _, rest = row.reference.partition("-")
+    digest = f"{algorithm}:{rest.partition('.')[0]}"
+    written = select(written_tags.c.tag).where(
+        written_tags.c.rule == rule.name,
+        written_tags.c.digest == digest,
+        written_tags.c.source_repository == row.repository,
+    )
+    return connection.execute(written.limit(1)).first() is not None
 
 
 def _only_back(connection: Connection, rule: SyncRule, row: Row[Any]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 
+from service.model.rule import SyncRule
 from service.model.subscription import Subscription, cloud_event
 from service.store import codec
 from service.store.clock import now_epoch
@@ -78,6 +79,24 @@ def copy_ended(connection: Connection, copy: int) -> None:
             "reason": row.reason,
             "attempts": row.attempts,
             "bytes": row.bytes_copied,
+        },
+    )
+
+
+def rule_told(connection: Connection, rule: SyncRule, *, late: bool, lag_seconds: float) -> None:
+    """Tell the webhooks that a rule is behind its freshness, or has caught up. In the noting transaction."""
+    _save(
+        connection,
+        _subscriptions(connection),
+        "rule.late" if late else "rule.fresh",
+        rule=rule.name,
+        project=rule.project,
+        subject=f"rules/{rule.name}",
+        data={
+            "rule": rule.name,
+            "project": rule.project,
+            "freshness_seconds": rule.freshness_seconds,
+            "lag_seconds": round(lag_seconds, 3),
         },
     )
 

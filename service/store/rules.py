@@ -28,6 +28,7 @@ class StoredRule:
     version: int
     next_run_at: float | None
     paused_at: float | None
+    late_since: float | None
     created_at: float
     updated_at: float
     set: str | None = None  # the `apply --set` that it belongs to
@@ -73,6 +74,7 @@ class RuleStore:
                 "spec": codec.dump(rule),
                 "enabled": rule.enabled,
                 "every_seconds": rule.trigger.every_seconds,
+                "freshness_seconds": rule.freshness_seconds,
                 "set_name": set_name or (row.set_name if row else None),
             }
             if row is not None and is_unchanged(row, values):
@@ -169,6 +171,7 @@ def _stored(row: Row[Any]) -> StoredRule:
         version=row.version,
         next_run_at=row.next_run_at,
         paused_at=row.paused_at,
+        late_since=row.late_since,
         created_at=row.created_at,
         updated_at=row.updated_at,
         set=row.set_name,

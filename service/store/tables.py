@@ -72,6 +72,8 @@ rules = Table(
     Column("every_seconds", Double),
     Column("next_run_at", Double),
     Column("paused_at", Double),  # paused: nothing new begins, nothing is lost
+    Column("freshness_seconds", Double),
+    Column("late_since", Double),
     Column("set_name", String(128)),  # the `apply --set` that it belongs to
     Column("version", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
@@ -263,6 +265,7 @@ written_tags = (
         Column("seen_in", String(32), nullable=False, server_default=""),  # the last execution
         Column("written_at", Double, nullable=False),
         Index(None, "rule", "registry"),
+        Index(None, "rule", "digest"),
         Index(
             "ix_written_tags_sparse",
             "registry",

@@ -19,6 +19,7 @@ TESTS = Path(__file__).parents[1]
 
 SHARED = {
     "defaults.deadline": "test_defaults_of_a_file_stand_beneath_its_rules",
+    "defaults.freshness": "test_effect_freshness",
     "defaults.on_conflict": "test_defaults_of_a_file_stand_beneath_its_rules",
     "defaults.on_empty": "test_defaults_of_a_file_stand_beneath_its_rules",
     "defaults.priority": "test_defaults_of_a_file_stand_beneath_its_rules",

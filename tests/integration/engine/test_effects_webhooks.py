@@ -19,6 +19,8 @@ from service.model.subscription import Subscription
 from service.registry.post import post
 from service.replication import notify
 from service.replication.notify import Notifier
+from service.store import tables
+from service.store.freshness import FreshnessStore
 from service.store.keyring import write_new_key
 from service.store.webhooks import Delivery
 from tests.support.processes import wait_until
@@ -381,3 +383,32 @@ def test_receiver_s_code_of_the_how_to_page_tells_genuine_from_forged(world: Wor
     assert names["is_genuine"](b"a-signing-word", header, got.body)
     assert not names["is_genuine"](b"a-signing-word", header, got.body + b" ")
     assert not names["is_genuine"](b"another", header, got.body)
+
+
+def test_effect_freshness(world: World) -> None:
+    """A rule that is behind its objective is told of once, and once more when it has caught up."""
+    services = world.services
+    with Receiver() as receiver:
+        subscribe(world, receiver.url, events=("rule.*",))
+        for name, freshness in (("late", 3600.0), ("calm", None)):
+            saved = replace(a_rule(good(world), name=name), freshness_seconds=freshness)
+            services.rules.put(saved, document={})
+        freshness_of = FreshnessStore(services.database)
+        assert freshness_of.judge() == []
+        services.database.write(
+            lambda connection: connection.execute(
+                tables.rules.update().values(created_at=tables.rules.c.created_at - 3700)
+            )
+        )
+
+        assert freshness_of.judge() == [("late", True)]
+        assert freshness_of.judge() == []
+        assert services.rules.get("late").late_since is not None
+        run(world, "team/app", rule="late")
+        assert freshness_of.judge() == [("late", False)]
+        with sending(world):
+            wait_until(lambda: len(receiver.received) == 2, 10)
+
+    told = [one.event for one in receiver.received]
+    assert {event["type"] for event in told} == {"transship.rule.late", "transship.rule.fresh"}
+    assert all(event["subject"] == "rules/late" for event in told)

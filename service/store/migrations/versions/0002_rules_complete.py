@@ -15,6 +15,8 @@ OPEN_FULL = sa.text("state NOT IN ('failed', 'partial', 'stopped', 'succeeded') 
 
 def upgrade() -> None:
     op.add_column("rules", sa.Column("paused_at", sa.Double()))
+    op.add_column("rules", sa.Column("freshness_seconds", sa.Double()))
+    op.add_column("rules", sa.Column("late_since", sa.Double()))
     op.add_column("registries", sa.Column("paused_at", sa.Double()))
     op.add_column(
         "executions", sa.Column("kind", sa.String(16), nullable=False, server_default="full")

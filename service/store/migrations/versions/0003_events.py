@@ -51,3 +51,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("registry", "key", name="pk_event_keys"),
     )
     op.create_index("ix_event_keys_seen_at", "event_keys", ["seen_at"])
+    op.create_index("ix_written_tags_rule_digest", "written_tags", ["rule", "digest"])
