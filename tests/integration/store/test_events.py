@@ -258,6 +258,31 @@ def test_what_hangs_on_a_digest_is_no_image(
     assert made.calls == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "taken"),
+    [({}, True), ({"referrers": False}, False), ({"written_by": "other"}, False)],
+    ids=["its image was written", "no referrers wanted", "by another rule"],
+)
+def test_signature_that_comes_after_its_image_is_looked_at(
+    store: EventStore,
+    rule_store: RuleStore,
+    database: Database,
+    changes: dict[str, Any],
+    taken: bool,
+) -> None:
+    given = dict(changes)
+    written_by = given.pop("written_by", "fleet")
+    save(rule_store, rule(**given))
+    _written(database, "west", written_by)
+    made = Made()
+    signature = D.replace(":", "-") + ".sig"
+    store.accept("east", (), told(push(tag=signature), push("team/other", signature)))
+
+    store.consume(made)
+
+    assert made.calls == ([("fleet", [("team/app", signature)])] if taken else [])
+
+
 def test_digest_that_a_rule_names_is_looked_at(store: EventStore, rule_store: RuleStore) -> None:
     named = (Selection(NameFilter(("team/app",)), NameFilter((D,))),)
     save(rule_store, rule(select=named), rule("all", to="south"))
@@ -293,18 +318,7 @@ def test_our_own_push_goes_on_but_not_back(
     goes_on: bool,
 ) -> None:
     save(rule_store, rule("there"), rule("next", source="west", to=to))
-    database.write(
-        lambda connection: connection.execute(
-            insert(written_tags).values(
-                registry="west",
-                repository="team/app",
-                tag="v1",
-                digest=D,
-                rule="there",
-                written_at=now_epoch(),
-            )
-        )
-    )
+    _written(database, "west", "there")
     made = Made()
     store.accept("west", (), told(push(ours=ours)))
 
@@ -342,6 +356,22 @@ def test_old_keys_are_forgotten(store: EventStore, database: Database) -> None:
 
     with database.read() as connection:
         assert connection.execute(select(event_keys.c.key)).scalars().all() == ["young"]
+
+
+def _written(database: Database, registry: str, by: str) -> None:
+    database.write(
+        lambda connection: connection.execute(
+            insert(written_tags).values(
+                registry=registry,
+                repository="team/app",
+                tag="v1",
+                digest=D,
+                rule=by,
+                source_repository="team/app",
+                written_at=now_epoch(),
+            )
+        )
+    )
 
 
 def _set(database: Database, table: Any, name: str, **values: Any) -> None:
