@@ -42,7 +42,7 @@ def test_a_rule_runs_through_the_api_and_flower_shows_its_tasks(
     assert ran.returncode == 0, ran.stderr
     execution = json.loads(ran.stdout)
     assert execution["state"] == "succeeded"
-    assert json.loads(listed.stdout)["items"][0]["id"] == execution["id"]
+    assert json.loads(listed.stdout)["items"][0]["id"] == execution["execution"]
     assert all(task["state"] == "SUCCESS" for task in tasks.values())
     assert any("mirror" in task["args"] or "<-" in task["args"] for task in tasks.values())
     _assert_queue_and_log_agree(data, tasks, RequestCost.of(destination.access_log()))
