@@ -162,7 +162,7 @@ def _operation(path: str, method: str, described: Operation) -> dict[str, Any]:
         made["description"] = f"Needs the role {described.role} or a higher one."
     if described.body is not None:
         made["requestBody"] = {
-            "required": bool(described.body().fields),
+            "required": any(field.required for field in described.body().fields.values()),
             "content": {"application/json": _content(described.body)},
         }
     return made

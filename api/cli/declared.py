@@ -11,23 +11,11 @@ import yaml
 
 from api.cli.connection import Connection
 from api.config_file import KINDS, Config, Outside
+from api.schemas.common import READ_ONLY
 from api.schemas.governance import load_project
 from api.schemas.registry import load_registry
 from service.errors import Conflict
 
-READ_ONLY = frozenset(
-    {
-        "effective",
-        "version",
-        "created_at",
-        "updated_at",
-        "next_run_at",
-        "paused_at",
-        "paused",
-        "set",
-        "id",
-    }
-)
 _WRITE_ORDER = ("registries", "projects", "rules")
 _FIRST = ("name", "url", "project", "enabled", "source", "select", "destinations", "trigger")
 

@@ -223,6 +223,9 @@ def resume_rule(name: str, data: Path | None) -> None:
 
 @rules.command("run")
 @click.argument("name")
+@click.option(
+    "--only", multiple=True, help="Look at this source reference only: repository:tag or @digest."
+)
 @click.option("--wait", is_flag=True, help="Wait for its end; the exit code is the run's.")
 @click.option("--timeout", type=float, help="Seconds to wait; then exit 3, and the work goes on.")
 @click.option("--idempotency-key", help="Repeating it gives the run that it made first.")
@@ -230,6 +233,7 @@ def resume_rule(name: str, data: Path | None) -> None:
 @JSON
 def run_rule(
     name: str,
+    only: tuple[str, ...],
     wait: bool,
     timeout: float | None,
     idempotency_key: str | None,
@@ -239,7 +243,8 @@ def run_rule(
     """Run a rule now; an open run of it is taken up."""
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
     with connect(data) as server:
-        execution = server.ask("POST", f"/rules/{part(name)}/executions", **headers)
+        body = {"only": list(only)} if only else None
+        execution = server.ask("POST", f"/rules/{part(name)}/executions", body, **headers)
         if wait:
             sys.exit(carried_out(server, execution, timeout, as_json=as_json))
     if as_json:

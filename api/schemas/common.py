@@ -12,6 +12,19 @@ from service.errors import FieldProblem, InvalidFields
 from service.model.rule_check import suggest
 
 Path = tuple[str | int, ...]
+READ_ONLY = (
+    "effective",
+    "version",
+    "created_at",
+    "updated_at",
+    "next_run_at",
+    "paused_at",
+    "late_since",
+    "paused",
+    "set",
+    "id",
+)
+"""Keys that the API adds to what was written; a document that has them is refused."""
 
 
 class StrictSchema(Schema):

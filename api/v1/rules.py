@@ -7,17 +7,18 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from api import changes, render
-from api.bodies import idempotency_key, read_json, refuse_body
+from api.bodies import idempotency_key, query, read_json
 from api.context import services
 from api.operations import operation
 from api.pagination import page
 from api.schemas.answers import (
     ExecutionDetailSchema,
-    NoBodySchema,
     RuleAnswerSchema,
     RulePageSchema,
 )
+from api.schemas.common import load
 from api.schemas.rule import RuleSchema, load_rule
+from api.schemas.run import RunInputSchema, taken_apart
 from api.v1.secret_files import read_key
 from api.v1.shared import (
     NAME,
@@ -120,16 +121,23 @@ def delete_rule(name: str) -> Response:
 @operation(
     "Run a rule; while a run of it is open, that one is answered",
     role="operator",
-    body=NoBodySchema,
+    body=RunInputSchema,
     results={202: ("the execution", ExecutionDetailSchema)},
     headers={"Idempotency-Key": "repeating it answers the execution that it made first"},
 )
 def run_rule(name: str) -> Response:
-    """Save an execution, then announce it; a lost announcement costs only the scheduler's look."""
-    refuse_body()
-    record = services().executions.create(
-        find_rule(name).rule, trigger="api", idempotency_key=idempotency_key()
-    )
+    """Save an execution, then announce it; a lost announcement costs only the scheduler's look.
+
+    With `only`, it is one of these references beside the rule's full execution.
+    """
+    query(())
+    only = load(RunInputSchema(), read_json(optional=True)).get("references")
+    rule, key, store = find_rule(name).rule, idempotency_key(), services().executions
+    if only is None:
+        record = store.create(rule, trigger="api", idempotency_key=key)
+    else:
+        references = [taken_apart(reference) for reference in only]
+        record = store.create_tags(rule, references, trigger="api", idempotency_key=key)
     announce(record)
     return answer(
         render.new_execution(record, services().executions),

@@ -11,6 +11,7 @@ from flask import Response, g, json
 from api import changes
 from api.bodies import query, single
 from api.context import context, services
+from api.schemas.common import READ_ONLY
 from api.versions import etag
 from service.errors import FieldProblem, InvalidFields, NotFoundInStore
 from service.model.endpoint import RegistryEndpoint
@@ -29,18 +30,6 @@ _PAGE = 500
 
 log = get_logger("api")
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
-READ_ONLY = (
-    "effective",
-    "version",
-    "created_at",
-    "updated_at",
-    "next_run_at",
-    "paused_at",
-    "late_since",
-    "paused",
-    "set",
-    "id",
-)
 
 
 def named(document: Any, name: str) -> Any:

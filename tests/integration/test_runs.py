@@ -122,6 +122,7 @@ def test_shape_of_a_run_is_that_of_sync(
     file.write_text(run("export").out)
 
     here = run("sync", "-f", str(file), "--local", "--json")
+    assert here.out, here.err
     there = run("executions", "report", identity, "--json")
 
     def shape(value: object) -> object:
@@ -217,3 +218,18 @@ def test_lists_are_filtered(world: World, server: ApiProcess, run: Run) -> None:
     assert found("--state", "running") == []
     assert run("executions", "ls", "--since", "yesterday").code == 2
     assert run("executions", "ls", "--state", "parcial").code == 2
+
+
+def test_run_of_one_reference_copies_that_one(world: World, server: ApiProcess, run: Run) -> None:
+    half_failed(world, server, run)
+    mend(world)
+    world.push("team/good", "v2", [some_bytes("good2", 2000)])
+
+    identity = run("rules", "run", "fleet", "--only", "team/good:v2").out.strip()
+    carry_out(world, identity)
+
+    assert world.tag_at_west("team/good", "v2")
+    assert world.tag_at_west("team/bad", "v1") is None
+    assert run("executions", "show", identity).json["kind"] == "tags"
+    assert run("rules", "run", "fleet", "--only", "team/good").code == 2
+    assert run("rules", "run", "fleet", "--only", "TEAM/good:v1").code == 2

@@ -194,7 +194,9 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_project_of_the_how_to_page_is_read() -> None:
     page = (Path(__file__).parents[3] / "docs/how-to/govern.md").read_text("utf-8")
     text = page.split("```yaml\n")[1].split("```")[0]
-    places = "registries: [{name: east, url: 'https://e.example'}, {name: west, url: 'https://w'}]\n"
+    places = (
+        "registries: [{name: east, url: 'https://e.example'}, {name: west, url: 'https://w'}]\n"
+    )
 
     config = load_text(text + places)
 

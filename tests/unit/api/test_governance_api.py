@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.v1.shared import READ_ONLY
+from api.schemas.common import READ_ONLY
 from service.bootstrap import Services
 from service.model.states import ExecutionState
 from service.model.subscription import EVENT_TYPES

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api.v1.shared import READ_ONLY
+from api.schemas.common import READ_ONLY
 from service.bootstrap import Services
 from tests.support.signing import Signer
 from tests.unit.api.conftest import EAST, FLEET, Api, RecordingPublisher
