@@ -18,7 +18,7 @@ from api.problems import Problem
 from api.schemas.answers import AnswerSchema
 from api.v1.shared import answer
 from service.errors import NotFoundInStore
-from service.model.events import PROVIDERS, parse
+from service.model.events.parsing import PROVIDERS, parse
 from service.model.events.signing import MAX_AGE_SECONDS, prove
 from service.telemetry import get_logger
 

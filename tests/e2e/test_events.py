@@ -15,7 +15,7 @@ import pytest
 
 from api.samples.manifests import OCI_IMAGE
 from api.samples.registry import SampleRegistry
-from service.model.events import PROVIDERS
+from service.model.events.parsing import PROVIDERS
 from service.model.events.signing import sign
 from tests.support.images import CONFIG, LAYER, digest_at, push_image
 from tests.support.processes import wait_until

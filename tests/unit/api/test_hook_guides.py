@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from api.cli.hook_guides import GUIDES, likely_provider
-from service.model.events import PROVIDERS
+from service.model.events.parsing import PROVIDERS
 
 PAGE = Path(__file__).parents[3] / "docs/how-to/events.md"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import InvalidInput
-from service.model.events import PROVIDERS, Action, Delivery, RegistryEvent, parse
-from service.model.events.values import MAX_EVENTS
+from service.model.events.parsing import PROVIDERS, parse
+from service.model.events.values import MAX_EVENTS, Action, Delivery, RegistryEvent
 
 FIXTURES = Path(__file__).parents[4] / "fixtures/events"
 D = "sha256:" + "f8bf" * 16
