@@ -5,6 +5,7 @@ from __future__ import annotations
 from service.errors import Conflict
 from service.model.ports import Publisher
 from service.model.states import ExecutionState
+from service.replication.select import ALL_TAGS
 from service.store.executions import ExecutionRecord, ExecutionStore
 from service.store.rules import RuleStore
 
@@ -46,7 +47,7 @@ def retry(
         return executions.create(rule, trigger="retry", idempotency_key=idempotency_key)
     if not references:
         raise Conflict(f"nothing failed in execution {identity}", hint="run the rule instead")
-    if len(references) >= MAX_RETRIED:
+    if len(references) >= MAX_RETRIED or any(name == ALL_TAGS for name, _ in references):
         return executions.create(rule, trigger="retry", idempotency_key=idempotency_key)
     return executions.create_tags(
         rule, references, trigger="retry", idempotency_key=idempotency_key

@@ -27,7 +27,8 @@ from service.replication.compare import Comparer, told
 from service.replication.content import ContentReader
 from service.replication.engine import Reads
 from service.replication.estimate import Estimator, moved_since, sum_up
-from service.replication.select import Selector
+from service.replication.preflight import refusals, refused_copy
+from service.replication.select import ALL_TAGS, Selector
 from service.replication.survey import Survey
 from service.replication.verify import Verifier
 from service.replication.walk import Children
@@ -144,6 +145,8 @@ class Planner:
             if self._registries.get(name).endpoint.host == source.endpoint.host
         }
         with ThreadPoolExecutor(self._settings.compare_threads, "compare") as pool:
+            if only is None:
+                destinations = self._welcome(execution, rule, destinations, pool)
             selector = Selector(
                 rule,
                 source,
@@ -198,6 +201,46 @@ class Planner:
                 self._estimate(execution, rule, pool)
         if only is None and not self._plans.matched(execution):
             self._plans.warn(execution, f"rule {rule.name} matches nothing at {rule.source}")
+
+    def _welcome(
+        self,
+        execution: str,
+        rule: SyncRule,
+        destinations: list[tuple[str, ...]],
+        pool: ThreadPoolExecutor,
+    ) -> list[tuple[str, ...]]:
+        """Return the destinations that do not refuse us; each that does is one failed copy.
+
+        Raises the refusal when there is no other destination.
+        """
+        requests: dict[str, int] = {}
+        names = [name for members in destinations for name in members]
+        refused = refusals(names, self._clients, self._meter, pool, requests)
+        if not refused:
+            self._state.add_requests(execution, requests)
+            return destinations
+        if len(refused) == len(set(names)):
+            self._state.add_requests(execution, requests)
+            raise next(iter(refused.values()))
+        self._plans.add_page(
+            execution,
+            rule.name,
+            rule.source,
+            ALL_TAGS,
+            selected=[
+                refused_copy(name, self._region_of(name), error) for name, error in refused.items()
+            ],
+            matched=0,
+            left_out={},
+            unchanged={},
+            referrer_tags=(),
+            cursor="",
+            done=True,
+            listed=False,
+            referrers=False,
+            requests=requests,
+        )
+        return [tuple(name for name in members if name not in refused) for members in destinations]
 
     def _estimate(self, execution: str, rule: SyncRule, pool: ThreadPoolExecutor) -> None:
         """Say what the copies of a plan come to."""

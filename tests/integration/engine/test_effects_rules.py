@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from api.config_file import load_text
+from api.samples.registry import BasicAuth, SampleRegistry
 from api.schemas.rule import load_rule
 from service.model.endpoint import RegistryEndpoint
 from service.model.rule import SyncRule
@@ -428,3 +429,24 @@ def test_defaults_of_a_file_stand_beneath_its_rules(world: World) -> None:
     world.push("app", "v2", [LAYER])
     assert services.planner.plan(execution, services.boot)
     assert services.dispatching.eligible("local", 9, urgent=True)
+
+
+def test_a_destination_that_refuses_us_is_told_once_and_the_others_are_served(
+    world: World,
+) -> None:
+    push(world, *(f"app{number}:v1" for number in range(12)))
+    with SampleRegistry(auth=BasicAuth({"robot": "s3cret"})) as closed:
+        world.services.registries.put(RegistryEndpoint("closed", closed.url), document={})
+        both = effect_rule(ALL, destinations=[{"registry": "west"}, {"registry": "closed"}])
+        execution = run(world, both, ExecutionState.PARTIAL)
+
+        refused = [one for one in world.copies(execution) if one.destination_registry == "closed"]
+        assert [(one.source_repository, one.failure_class) for one in refused] == [("*", "auth")]
+        assert len(standing(world)) == 12
+        assert len(closed.log) <= 2
+        alone = effect_rule(ALL, destinations=[{"registry": "closed"}])
+        failed = run(world, replace(alone, name="alone"), ExecutionState.FAILED)
+        assert world.copies(failed) == []
+        assert "closed" in world.services.executions.get(failed).reason
+        again = use_cases.retry(world.services.executions, execution)
+        assert again.kind == "full"

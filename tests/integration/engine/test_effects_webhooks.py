@@ -412,3 +412,14 @@ def test_effect_freshness(world: World) -> None:
     told = [one.event for one in receiver.received]
     assert {event["type"] for event in told} == {"transship.rule.late", "transship.rule.fresh"}
     assert all(event["subject"] == "rules/late" for event in told)
+
+
+def test_scheduler_process_sends_and_ends_in_order(world: World) -> None:
+    with Receiver() as receiver:
+        subscribe(world, receiver.url)
+        run(world, good(world))
+        with world.process("scheduler", "-m", "workers.main", "scheduler") as process:
+            wait_until(lambda: all_ended(world), 20)
+            assert process.stop(timeout=20) == 0
+
+    assert receiver.types == ["transship.execution.succeeded"]
