@@ -91,6 +91,9 @@ class ClaimPort(Protocol):
         CORRUPT: the blob was bad at `source` (registry, repository) a short while ago.
         """
 
+    def forgive(self, execution: str, source: tuple[str, str], digest: str) -> bool:
+        """Forget that a blob was bad at its source, once an execution; whether this call did."""
+
     def wait(self, registry: str, scope: str, digest: str, copy: int) -> bool:
         """Register the copy as a waiter; False when nobody holds the claim any more."""
 

@@ -6,6 +6,7 @@ from service.errors import Conflict
 from service.model.ports import Publisher
 from service.model.states import ExecutionState
 from service.replication.select import ALL_TAGS
+from service.store.creation import RETRY
 from service.store.executions import ExecutionRecord, ExecutionStore
 from service.store.rules import RuleStore
 
@@ -44,14 +45,12 @@ def retry(
     rule = executions.spec(identity)
     references = executions.unfinished_references(identity, MAX_RETRIED)
     if record.failure_class or (record.state is ExecutionState.STOPPED and not record.planned):
-        return executions.create(rule, trigger="retry", idempotency_key=idempotency_key)
+        return executions.create(rule, trigger=RETRY, idempotency_key=idempotency_key)
     if not references:
         raise Conflict(f"nothing failed in execution {identity}", hint="run the rule instead")
     if len(references) >= MAX_RETRIED or any(name == ALL_TAGS for name, _ in references):
-        return executions.create(rule, trigger="retry", idempotency_key=idempotency_key)
-    return executions.create_tags(
-        rule, references, trigger="retry", idempotency_key=idempotency_key
-    )
+        return executions.create(rule, trigger=RETRY, idempotency_key=idempotency_key)
+    return executions.create_tags(rule, references, trigger=RETRY, idempotency_key=idempotency_key)
 
 
 def stop(executions: ExecutionStore, identity: str) -> ExecutionRecord:

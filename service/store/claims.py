@@ -127,6 +127,17 @@ class RedisClaims:
         state, detail = self._claim(keys=keys, args=[token, self._alive(), CORRUPT_READS])
         return ClaimState(_text(state)), _text(detail)
 
+    def forgive(self, execution: str, source: tuple[str, str], digest: str) -> bool:
+        """Forget that a blob was bad at its source, once an execution; whether this call did."""
+        forgiven = [
+            key
+            for key in self._bad(source, digest)
+            if self._redis.set(f"{key}:forgiven:{execution}", "1", nx=True, ex=CORRUPT_SECONDS)
+        ]
+        if forgiven:
+            self._redis.delete(*forgiven)
+        return bool(forgiven)
+
     def wait(self, registry: str, scope: str, digest: str, copy: int) -> bool:
         """Register a copy that waits, unless nobody alive holds the claim."""
         keys = [self._key(kind, registry, scope, digest) for kind in ("claim", "waiters")]

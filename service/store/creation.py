@@ -23,6 +23,9 @@ CREATE_TRIES = 3
 REPAIR = "repair"
 """The trigger of an execution that copies again what a verification found."""
 
+RETRY = "retry"
+"""The trigger of an execution of what failed in another one."""
+
 WANTED = "wanted"
 """In the column repair: findings are to be copied again; the repairing execution's id follows."""
 

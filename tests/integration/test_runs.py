@@ -86,7 +86,6 @@ def half_failed(world: World, server: ApiProcess, run: Run) -> str:
 def mend(world: World) -> None:
     for repository in ("team/bad", "other"):
         world.push(repository, "v1", [some_bytes(repository, 2000)])
-    world.services.redis.flushall()  # a blob that was gone is remembered for ten minutes
 
 
 def test_log_and_report_tell_each_copy_and_the_whole(
