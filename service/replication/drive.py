@@ -173,7 +173,7 @@ class Drive:
             self._start_due_rules()
             self._start_for_events()
             self._dispatcher.send_plans()
-            self._keep_house()
+        self._keep_house()
         self._reconciler.reconcile()
         self._verifications.start_repairs()
         for ended in self._store.end_executions():
