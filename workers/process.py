@@ -36,6 +36,8 @@ class WorkerProcess:
             keep_alive=self.services.claims.keep_alive,
             held=self.engine.holding.ids,
         )
+        slots = settings.urgent_slots if urgent_only else settings.worker_slots
+        self.plannings = threading.BoundedSemaphore(max(1, slots // 2))
         self._ended = threading.Event()
         self._end_metrics: Callable[[], None] | None = None
 

@@ -24,4 +24,4 @@ def served_by(region: str, *, urgent_only: bool = False) -> list[str]:
     """Return the queues of a region's workers: a free slot takes from the first that has work."""
     if urgent_only:
         return [urgent(region), commit(region)]
-    return [urgent(region), commit(region), copy(region), CONTROL]
+    return [urgent(region), commit(region), CONTROL, copy(region)]

@@ -127,7 +127,8 @@ def _show_findings(report: dict[str, Any]) -> None:
 def _code_of_findings(report: dict[str, Any]) -> int:
     if report["holes"] > report["repaired"]:
         return exits.NOT_AS_THE_RULE_SAYS
-    unknown = report["unreachable"] or (report["failures"] and not report["checked"])
+    unlisted = any(failure["source"] is None for failure in report["failures"])
+    unknown = report["unreachable"] or unlisted
     return exits.UNKNOWN if unknown else exits.AS_THE_RULE_SAYS
 
 

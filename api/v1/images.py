@@ -11,7 +11,7 @@ from api.bodies import query, single
 from api.context import services
 from api.operations import operation
 from api.schemas.locations import LocationsSchema
-from api.v1.shared import actor, answer, endpoints, missing, sees_registry
+from api.v1.shared import answer, endpoints, missing, scoped_project, sees_registry
 from service.errors import FieldProblem, InvalidFields, InvalidInput
 from service.model.digest import Digest
 from service.model.reference import validate_repository, validate_tag
@@ -58,7 +58,7 @@ def locations(repository: str, reference: str) -> Response:
         digest=digest,
         prove=prove,
         only=visible,
-        project=actor().project,
+        project=scoped_project(),
     )
     return answer(
         {

@@ -57,7 +57,11 @@ def next_schedule(expression: str, timezone: str, after: float) -> float:
     from cronsim import CronSim
 
     begin = datetime.fromtimestamp(after, ZoneInfo(timezone))
-    return next(CronSim(expression, begin)).timestamp()
+    instants = CronSim(expression, begin)
+    found = next(instants).timestamp()
+    while found <= after:  # in the hour that comes twice, a wall clock's next may lie behind us
+        found = next(instants).timestamp()
+    return found
 
 
 def next_run(trigger: Trigger, now: float) -> float | None:

@@ -229,6 +229,7 @@ class Selected:
     reason: str = ""
     hint: str = ""
     entry: int = 0  # of the rule's select, that took it
+    found: str = ""  # the digest that the destination had under the name
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -117,12 +117,13 @@ class Comparer:
         clean: bool,
         on_conflict: str = OVERWRITE,
         asked: bool = False,
-        repair: bool = False,
+        repair: Collection[tuple[str, str, str]] | None = None,
     ) -> None:
         """`clean`: no earlier run was broken off, so what has no tag there has no blobs there either.
 
         `asked`: the references come from events or an earlier run, so one that is gone is no failure.
-        `repair`: what is in place by its digest is copied again, since something behind it is lost.
+        `repair`: names at destinations (registry, repository, reference) that are copied again though
+        they are in place by their digest, since something behind them is lost.
         """
         self._repair = repair
         self._on_conflict = on_conflict
@@ -259,7 +260,8 @@ class Comparer:
                     wanted, digest, listed=listed
                 )  # what is there is no image: replace it
             if there is not None and str(there.digest) == digest:
-                if self._repair:
+                name = (wanted.registry, wanted.repository, wanted.reference)
+                if self._repair is not None and name in self._repair:
                     return self._row(wanted, digest, listed=listed)
                 return InPlace(wanted, digest)
             if _follows(wanted, listed=listed) and not self._subject_is_there(destination, wanted):
@@ -268,7 +270,7 @@ class Comparer:
             if _follows(wanted, listed=listed):
                 return None  # whether anybody wants it cannot be seen; its image's copy will say
             if error.retryable:  # the copy itself will try again, and say so if it cannot
-                return self._row(wanted, digest, listed=listed)
+                return self._unsure(wanted, digest, error, wanted.registry, listed=listed)
             return self._row(
                 wanted,
                 digest,
@@ -280,7 +282,8 @@ class Comparer:
             )
         if there is not None and self._on_conflict != OVERWRITE and not _is_referrer(wanted):
             return self._conflict(wanted, digest, str(there.digest), listed=listed)
-        return self._row(wanted, digest, listed=listed, absent=there is None)
+        found = "" if there is None else str(there.digest)
+        return self._row(wanted, digest, listed=listed, absent=there is None, found=found)
 
     def _conflict(self, wanted: Wanted, digest: str, found: str, *, listed: bool) -> Selected:
         """Return the row of a name that is taken, by a rule that does not overwrite."""
@@ -308,8 +311,20 @@ class Comparer:
             except RegistryError:
                 return None
         if error.retryable:  # without a digest: the copy reads the tag itself
-            return self._row(wanted, "", listed=listed)
+            return self._unsure(wanted, "", error, "", listed=listed)
         return self.failed(wanted, error)
+
+    def _unsure(
+        self, wanted: Wanted, digest: str, error: TransshipError, registry: str, *, listed: bool
+    ) -> Selected:
+        """Return the copy of what could not be compared; it tells why until it has ended."""
+        return self._row(
+            wanted,
+            digest,
+            listed=listed,
+            failure_class=error.failure_class,
+            reason=told(error, registry),
+        )
 
     def failed(self, wanted: Wanted, error: TransshipError) -> Selected:
         """Return the row of what cannot be copied for what its source, or its name, is like."""
@@ -346,7 +361,13 @@ class Comparer:
 
     def again(self, found: InPlace) -> Selected:
         """Return the copy of what is in place by its digest, and yet not whole."""
-        return self._row(found.wanted, found.digest, listed=True)
+        return self._row(
+            found.wanted,
+            found.digest,
+            listed=True,
+            failure_class="hole",
+            reason=f"{found.registry} lacks what lies behind its digest",
+        )
 
     def _row(
         self,
@@ -355,6 +376,7 @@ class Comparer:
         *,
         listed: bool,
         absent: bool = False,
+        found: str = "",
         state: CopyState = CopyState.PENDING,
         failure_class: str = "",
         reason: str = "",
@@ -369,6 +391,7 @@ class Comparer:
             digest=digest,
             region=self._region_of(wanted.registry),
             absent=absent,
+            found=found,
             fresh=absent and self._clean,
             listed=listed,
             state=state,

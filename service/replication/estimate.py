@@ -221,8 +221,8 @@ def moved_since(
             there = clients.get(row.destination_registry).head_manifest(
                 row.destination_repository, row.destination_reference
             )
-            if there is not None and there.digest == head.digest:
-                return f"{source} is at {row.destination_registry} already"
+            if ("" if there is None else str(there.digest)) != row.found:
+                return f"{source} has another digest at {row.destination_registry} now"
         return ""
 
     return [sentence for sentence in pool.map(look, rows) if sentence]

@@ -42,6 +42,12 @@ def retry(
     record = executions.get(identity)
     if not record.state.ended:
         raise Conflict(f"execution {identity} has not ended", hint="stop it first, or wait for it")
+    if record.kind not in ("full", "tags"):
+        what = {"verify": "a verification", "plan": "a plan"}.get(record.kind, "of a plan")
+        raise Conflict(
+            f"execution {identity} is {what}: there is nothing that it could try again",
+            hint="verify with repair, or make another plan",
+        )
     rule = executions.spec(identity)
     references = executions.unfinished_references(identity, MAX_RETRIED)
     if record.failure_class or (record.state is ExecutionState.STOPPED and not record.planned):

@@ -16,6 +16,7 @@ from service.model.content import PlatformFilter
 from service.model.digest import Digest
 from service.model.endpoint import RegistryEndpoint
 from service.model.manifest import Manifest
+from service.model.project import Project
 from service.model.rule import SyncRule
 from service.model.selection import (
     RuleSelector,
@@ -91,13 +92,13 @@ class Locator:
         digest: str = "",
         prove: bool = False,
         only: Collection[str] | None = None,
-        project: str | None = None,
+        project: Project | None = None,
     ) -> list[Location]:
         """Return one row a registry, by name; with several names there, the worst.
 
         `source` confines to rules of one source. `digest` is what is to be there; without it, what
         the source has (`prove`) or was last seen with. `only` names the registries to look at, and
-        `project` the rules to go by. Raises NotFoundInStore for a registry that is not there.
+        `project` whose rules to go by, and what may be looked at. Raises NotFoundInStore for a registry that is not there.
         """
         endpoints = {stored.endpoint.name: stored for stored in self._registries.list(limit=10_000)}
         for name in {source} - {None} | set(only or ()):
@@ -112,7 +113,16 @@ class Locator:
         ]
         expected = self._expected(wishes, repository, reference, digest, prove=prove)
         known = self._locations.known([wish.place for wish in wishes])
-        rows = [_judged(wish, known[wish.place], expected[wish.source], paused) for wish in wishes]
+        successes = self._locations.last_successes({wish.rule.name for wish in wishes})
+        rows = [
+            _judged(
+                wish,
+                _settled(known[wish.place], successes.get(wish.rule.name, "")),
+                expected[wish.source],
+                paused,
+            )
+            for wish in wishes
+        ]
         if prove:
             with ThreadPoolExecutor(PROVERS, "prove") as pool:
                 asked = [
@@ -129,13 +139,15 @@ class Locator:
         source: str | None,
         digest: str,
         endpoints: dict[str, RegistryEndpoint],
-        project: str | None,
+        project: Project | None,
     ) -> Iterator[_Wish]:
         members = members_of_groups(endpoints.values())
         for rule, paused in self._locations.rules():
             if (source is not None and rule.source != source) or rule.source not in endpoints:
                 continue
-            if project is not None and rule.project != project:
+            if project is not None and (
+                rule.project != project.name or not project.may_read(rule.source, repository)
+            ):
                 continue
             selector = RuleSelector(rule, host=endpoints[rule.source].host)
             entries = selector.entries_of(repository, reference)
@@ -147,6 +159,8 @@ class Locator:
                     destination = rule.destinations[target.destination_index]
                     for registry in destination_registries(destination, rule.source, members):
                         place = (registry, target.repository, target.reference)
+                        if project is not None and not project.may_write(*place[:2]):
+                            continue
                         yield _Wish(rule, paused, place, entries[0], rule.source)
             except InvalidInput:
                 continue  # a name that cannot be: the rule's own execution says so
@@ -180,7 +194,7 @@ class Locator:
         registry, repository, reference = wish.place
         wanted, why = expected[wish.source]
         if not wanted:
-            return replace(row, state=LocationState.BLOCKED, why=why, proved=True)
+            return replace(row, state=LocationState.UNKNOWN, why=why, proved=True)
         try:
             client = self._clients.get(registry)
             there = client.head_manifest(repository, reference)
@@ -190,7 +204,7 @@ class Locator:
                 client, repository, Digest.parse(wanted), children=_children(wish.rule, wish.entry)
             )
         except TransshipError as error:
-            return replace(row, state=LocationState.BLOCKED, why=told(error, registry), proved=True)
+            return replace(row, state=_of(error), why=told(error, registry), proved=True)
         if lacks:
             return replace(
                 row, state=LocationState.HOLE, why="; ".join(lacks), digest=wanted, proved=True
@@ -202,6 +216,11 @@ class Locator:
             digest=wanted,
             proved=True,
         )
+
+
+def _of(error: TransshipError) -> LocationState:
+    """Return what an error of a registry says: wait for what may pass, see to what does not."""
+    return LocationState.UNKNOWN if error.retryable else LocationState.BLOCKED
 
 
 def _not_there(row: Location, found: str | None, wanted: str) -> Location:

@@ -33,7 +33,7 @@ from service.replication.survey import Survey
 from service.replication.verify import Verifier
 from service.replication.walk import Children
 from service.settings import Settings
-from service.store.creation import REPAIR
+from service.store.creation import REPAIR, RETRY
 from service.store.executions import ExecutionStore
 from service.store.planning import PlanStore
 from service.store.registries import RegistryStore
@@ -46,6 +46,8 @@ FIRST_PAUSE_SECONDS = 0.05
 MAX_PAUSE_SECONDS = 5.0
 MAX_TOLD_SECONDS = 900.0
 PAUSED_SECONDS = 1.0
+ASKED = frozenset({"event", RETRY, REPAIR})
+"""Triggers whose references may have gone meanwhile without that being a failure."""
 
 log = get_logger("plan")
 
@@ -184,8 +186,8 @@ class Planner:
                 self._region_of,
                 clean=self._plans.clean_before(execution, rule.name),
                 on_conflict=rule.on_conflict,
-                asked=only is not None,
-                repair=record.trigger == REPAIR,
+                asked=record.trigger in ASKED,
+                repair=self._plans.to_repair(execution) if record.trigger == REPAIR else None,
             )
             requests: dict[str, int] = {}
             try:
@@ -199,8 +201,9 @@ class Planner:
             survey.compare(comparer)
             if record.kind == "plan":
                 self._estimate(execution, rule, pool)
-        if only is None and not self._plans.matched(execution):
-            self._plans.warn(execution, f"rule {rule.name} matches nothing at {rule.source}")
+        if not self._plans.matched(execution):
+            what = "nothing at" if only is None else "none of what was asked for at"
+            self._plans.warn(execution, f"rule {rule.name} matches {what} {rule.source}")
 
     def _welcome(
         self,
@@ -259,6 +262,9 @@ class Planner:
         """
         saved = self._plans.saved()
         plan = saved.plan_of(execution)
+        self._executions.get(plan)  # retention may have taken it
+        if saved.is_adopted(execution):
+            return
         requests: dict[str, int] = {}
         with ThreadPoolExecutor(self._settings.compare_threads, "compare") as pool:
             moved = [

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import Lock
 
-from service.errors import Cancelled, InvalidInput, RegistryError, TransshipError
+from service.errors import Cancelled, InvalidInput, RegistryError, RegistryPaused, TransshipError
 from service.model.rule import SyncRule
 from service.model.states import CopyState
 from service.model.work import LedgerDistrusted
@@ -84,7 +84,7 @@ class Survey:
         """Raise InvalidConfiguration for a rule whose names collide, before it writes anything."""
 
         def give_up(cursor: Cursor, error: RegistryError) -> None:
-            if error.retryable and not self._last:
+            if isinstance(error, RegistryPaused) or (error.retryable and not self._last):
                 raise error
             self._fail(comparer, cursor, error, {})
 
@@ -139,6 +139,8 @@ class Survey:
                         raise Cancelled
                     self._page(comparer, cursor.repository, page, requests)
                     requests.clear()
+        except RegistryPaused:
+            raise  # the operator's pause is nobody's failure: planning goes on when it is over
         except (RegistryError, InvalidInput) as error:
             log.warning(
                 "repository_failed",

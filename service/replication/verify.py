@@ -115,6 +115,8 @@ class Verifier:
 def _as_finding(item: Selected) -> Selected:
     if item.state is not CopyState.PENDING:
         return item
+    if item.failure_class:  # it could not be compared, or lacks platforms
+        return replace(item, state=CopyState.FAILED)
     name = f"{item.destination_repository}:{item.destination_reference}"
     if item.absent:
         return replace(

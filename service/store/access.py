@@ -20,6 +20,9 @@ from service.store.clock import now_epoch
 from service.store.tables import copies, executions
 from service.store.tables_governance import projects
 
+ALL_TAGS = "*"
+"""A row that stands for a repository that could not be listed."""
+
 HINT = "change the project or the rule"
 
 
@@ -52,7 +55,7 @@ def readable(connection: Connection, execution: str, repositories: Iterable[str]
 
 def judged(project: Project, source: str, item: Selected) -> Selected:
     """Return the item as it is, or as failed where the project does not allow it."""
-    if item.state.ended or project.everything:
+    if project.everything or item.source_reference == ALL_TAGS:
         return item
     reason = _denied(
         project,

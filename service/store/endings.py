@@ -102,6 +102,8 @@ def _verdict(
 
     bad = counts.get(CopyState.FAILED, 0) + counts.get(CopyState.SUPERSEDED, 0)
     good = counts.get(CopyState.COPIED, 0) + counts.get(CopyState.UNCHANGED, 0) + unchanged
+    if row.kind == "plan":
+        good += counts.get(CopyState.PENDING, 0)  # what a plan names is never carried out by itself
     if row.state == ExecutionState.STOPPING or counts.get(CopyState.STOPPED, 0):
         return ExecutionState.STOPPED, row.reason
     if row.failure_class:

@@ -12,7 +12,7 @@ from service.model.rule import SyncRule
 from service.model.states import OPEN_COPIES, CopyState, ExecutionState
 from service.store import codec
 from service.store.database import Database
-from service.store.tables import copies, executions, rules, written_tags
+from service.store.tables import FAR, copies, executions, rules, written_tags
 
 Place = tuple[str, str, str]
 """A registry, a repository and a tag (or digest) there."""
@@ -103,6 +103,7 @@ class LocationStore:
                     )
                 )
             )
+            .where(copies.c.not_before < FAR)  # what only a plan names is on its way nowhere
             .order_by(copies.c.id.desc())
             .limit(_ROWS_A_PLACE * len(places))
         )

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, case, func, or_, select, update
 
 from service.errors import Cancelled
 from service.model.project import EVERYTHING
-from service.model.states import ExecutionState
+from service.model.states import CopyState, ExecutionState
 from service.model.work import Selected
 from service.store import outbox
 from service.store.access import judged, project_of, readable
@@ -83,6 +83,20 @@ class PlanStore:
                 ).first()
                 is not None
             )
+
+    def to_repair(self, execution: str) -> frozenset[tuple[str, str, str]]:
+        """Return the names that the verification found not whole which this execution repairs."""
+        query = (
+            select(
+                copies.c.destination_registry,
+                copies.c.destination_repository,
+                copies.c.destination_reference,
+            )
+            .join(executions, executions.c.id == copies.c.execution_id)
+            .where(executions.c.repair == execution, copies.c.state == CopyState.FAILED)
+        )
+        with self._database.read() as connection:
+            return frozenset((row[0], row[1], row[2]) for row in connection.execute(query))
 
     def saved(self) -> SavedPlanStore:
         """Return the store of plans that are kept."""
@@ -218,6 +232,7 @@ class PlanStore:
                         destination_reference=item.destination_reference,
                         digest=item.digest,
                         entry=item.entry,
+                        found=item.found,
                         state=item.state,
                         not_before=FAR if planned_only else 0,
                         fresh=item.fresh,
@@ -380,7 +395,14 @@ class PlanStore:
             connection.execute(
                 update(executions)
                 .where(executions.c.id == execution)
-                .values(planned=True, planner="", reason="")
+                .values(
+                    planned=True,
+                    planner="",
+                    reason=case(
+                        (executions.c.state == ExecutionState.RUNNING, ""),
+                        else_=executions.c.reason,
+                    ),
+                )
             )
 
         self._database.write(work)

@@ -35,12 +35,12 @@ def take_turn(connection: Connection, copy: int, *, asked_now: bool) -> None:
     """Order a new copy among open ones of its rule and name.
 
     One under way goes first and the new copy stands behind it. `asked_now` is a copy of an execution
-    of single tags: an earlier one like it that has not begun is skipped in its favour, and the full
-    execution's stands behind it. A full execution's copy stands behind whatever is open.
+    of single tags: an earlier one of an event that has not begun is skipped in its favour, since events
+    only ask to look; any other stands behind it. A full execution's copy stands behind whatever is open.
     """
     own = connection.execute(select(copies).where(copies.c.id == copy)).one()
     others = connection.execute(
-        select(copies.c.id, copies.c.state, copies.c.execution_id, executions.c.kind)
+        select(copies.c.id, copies.c.state, copies.c.execution_id, executions.c.trigger)
         .join(executions, executions.c.id == copies.c.execution_id)
         .where(
             copies.c.destination_registry == own.destination_registry,
@@ -56,7 +56,7 @@ def take_turn(connection: Connection, copy: int, *, asked_now: bool) -> None:
     for other in others:
         if other.state != CopyState.PENDING or not asked_now:
             _stand_behind(connection, copy, other.id)
-        elif other.kind == "tags":
+        elif other.trigger == "event":
             connection.execute(
                 update(copies)
                 .where(copies.c.id == other.id, copies.c.state == CopyState.PENDING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 from sqlalchemy import Connection, delete, func, select
@@ -34,16 +35,32 @@ class RetentionStore:
             select(executions.c.id, turn).where(executions.c.state.in_(ENDED_EXECUTIONS)).subquery()
         )
         with self._database.read() as connection:
-            old = list(
-                connection.execute(
+            needed = _needed(connection)
+            old = [
+                identity
+                for identity in connection.execute(
                     select(inner.c.id).where(inner.c.turn > keep).limit(1000)
                 ).scalars()
-            )
+                if identity not in needed
+            ]
         for execution in old:
             while self._database.write(partial(_forget_some_copies, execution)):
                 pass
             self._database.write(partial(_forget, execution))
         return len(old)
+
+
+def _needed(connection: Connection) -> set[str]:
+    """Return executions that others point to: plans that are carried out, repairs of verifications."""
+    carried = connection.execute(
+        select(executions.c.only).where(
+            executions.c.kind == "carry", executions.c.state.not_in(ENDED_EXECUTIONS)
+        )
+    ).scalars()
+    repairs = connection.execute(
+        select(executions.c.repair).where(executions.c.kind == "verify", executions.c.repair != "")
+    ).scalars()
+    return {str(json.loads(text)) for text in carried} | set(repairs)
 
 
 def _forget_some_copies(execution: str, connection: Connection) -> int:

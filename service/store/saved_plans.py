@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, literal, select, update
 
-from service.errors import Conflict, NotFoundInStore
+from service.errors import Cancelled, Conflict, NotFoundInStore
 from service.model.rule import SyncRule
 from service.model.states import CopyState, ExecutionState
 from service.store import codec
@@ -79,14 +79,26 @@ class SavedPlanStore:
             yield page
             after = page[-1].id
 
+    def is_adopted(self, execution: str) -> bool:
+        """Whether an execution has taken its plan's copies over already."""
+        with self._database.read() as connection:
+            return _is_adopted(connection, execution)
+
     def adopt(self, plan: str, execution: str) -> None:
-        """Give an execution the copies of a plan, and what was listed for it; again changes nothing."""
+        """Give an execution the copies of a plan, and what was listed for it; again changes nothing.
+
+        Raises Cancelled, and changes nothing, when the execution was stopped meanwhile.
+        """
 
         def work(connection: Connection) -> None:
-            known = connection.execute(
-                select(copies.c.id).where(copies.c.execution_id == execution).limit(1)
+            running = connection.execute(
+                select(executions.c.id)
+                .where(executions.c.id == execution, executions.c.state == ExecutionState.RUNNING)
+                .with_for_update(read=True)
             ).first()
-            if known is not None:
+            if running is None:
+                raise Cancelled
+            if _is_adopted(connection, execution):
                 return
             kept = [column for column in copies.c if column.name not in _NEW]
             connection.execute(
@@ -128,3 +140,13 @@ class SavedPlanStore:
             ).scalar_one_or_none()
         found: dict[str, Any] = json.loads(text or "{}")
         return found
+
+
+def _is_adopted(connection: Connection, execution: str) -> bool:
+    return any(
+        connection.execute(
+            select(table.c.execution_id).where(table.c.execution_id == execution).limit(1)
+        ).first()
+        is not None
+        for table in (selections, copies)
+    )

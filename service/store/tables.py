@@ -163,6 +163,7 @@ copies = Table(
     Column("destination_reference", String(160), nullable=False),
     Column("digest", String(140), nullable=False),
     Column("entry", Integer, nullable=False, server_default="0"),  # of the rule's select
+    Column("found", String(140), nullable=False, server_default=""),  # at the destination, before
     Column("state", String(16), nullable=False),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("attempts", Integer, nullable=False, server_default="0"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, exists, func, select, update
 
 from service.model.rule import SyncRule
-from service.model.states import ENDED_EXECUTIONS, CopyState
+from service.model.states import ENDED_EXECUTIONS, CopyState, ExecutionState
 from service.store import codec
 from service.store.creation import REPAIR, WANTED, insert_tags, insert_verification
 from service.store.database import Database
@@ -47,7 +47,8 @@ class VerificationStore:
         One transaction each: a repair is started once, whoever asks and whatever dies meanwhile.
         """
         query = select(executions.c.id).where(
-            executions.c.repair == WANTED, executions.c.state.in_(ENDED_EXECUTIONS)
+            executions.c.repair == WANTED,
+            executions.c.state.in_(ENDED_EXECUTIONS - {ExecutionState.STOPPED}),
         )
         with self._database.read() as connection:
             waiting = list(connection.execute(query).scalars())
@@ -92,8 +93,17 @@ class VerificationStore:
             execution_unchanged.c.execution_id == identity
         )
         repair = self.repair_of(identity)
+        finding = copies.alias("finding")
         repaired = select(func.count()).where(
-            copies.c.execution_id == repair, copies.c.state == CopyState.COPIED
+            copies.c.execution_id == repair,
+            copies.c.state == CopyState.COPIED,
+            exists().where(
+                finding.c.execution_id == identity,
+                finding.c.failure_class.in_(FINDINGS),
+                finding.c.destination_registry == copies.c.destination_registry,
+                finding.c.destination_repository == copies.c.destination_repository,
+                finding.c.destination_reference == copies.c.destination_reference,
+            ),
         )
         with self._database.read() as connection:
             classes: dict[str, int] = {

@@ -13,4 +13,9 @@ def register(app: Celery) -> None:
     @app.task(name=signatures.PLAN)
     def plan_execution(execution: str) -> bool:
         services = process.current().services
-        return services.planner.plan(execution, services.boot)
+        if not process.current().plannings.acquire(blocking=False):
+            return False  # slots are for copies, too: the scheduler sends it again
+        try:
+            return services.planner.plan(execution, services.boot)
+        finally:
+            process.current().plannings.release()

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from service.errors import Cancelled
 from service.model.states import CopyState, ExecutionState
 from tests.support.world import Party, World, a_rule, some_bytes
 
@@ -134,3 +135,48 @@ def test_copies_of_a_plan_are_never_sent_and_stand_in_nobody_s_way(world: World)
     world.run_to_end(execution, party)
 
     assert world.states(execution) == [CopyState.COPIED]
+
+
+def test_a_destination_that_somebody_else_changed_is_the_world_moving(world: World) -> None:
+    world.push("team/a", "v1", [some_bytes("a", 5000)])
+    saved = plan(world, "team/a")
+    own = world.push("elsewhere", "v1", [some_bytes("b", 5000)])
+    found = world.east.storage.manifest("elsewhere", "v1")
+    assert found is not None
+    world.west.storage.put_manifest("mirror/team/a", found, "v1")
+
+    execution = world.services.saved_plans.carry_out(saved, trigger="test")
+    assert world.services.planner.plan(execution, world.services.boot)
+
+    assert world.copies(execution) == []
+    assert world.tag_at_west("team/a", "v1") == own.digest
+    assert "another digest at west now" in world.services.executions.get(execution).reason
+
+
+def test_a_carrying_out_that_is_stopped_meanwhile_takes_nothing_over(world: World) -> None:
+    world.push("team/a", "v1", [some_bytes("a", 5000)])
+    saved = plan(world, "team/a")
+    execution = world.services.saved_plans.carry_out(saved, trigger="test")
+    world.services.executions.request_stop(execution)
+
+    with pytest.raises(Cancelled):
+        world.services.saved_plans.adopt(saved, execution)
+
+    assert world.copies(execution) == []
+
+
+def test_a_carrying_out_whose_planner_died_after_taking_over_goes_on(world: World) -> None:
+    world.push("team/a", "v1", [some_bytes("a", 5000)])
+    saved = plan(world, "team/a")
+    execution = world.services.saved_plans.carry_out(saved, trigger="test")
+    assert world.services.plans.begin(execution, "dead")
+    world.services.saved_plans.adopt(saved, execution)
+    party = world.party()
+    world.run_to_end(execution, party)
+    world.services.plans.postpone(execution, 0, reason="", failure_class="")
+
+    assert world.services.planner.plan(execution, world.services.boot)
+
+    world.services.dispatching.end_executions()
+    record = world.services.executions.get(execution)
+    assert (record.state, record.reason) == (ExecutionState.SUCCEEDED, "")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from api.samples.faults import FaultRule
+from service.errors import Conflict
 from service.model.states import CopyState, ExecutionState
+from service.replication.executions import retry
 from service.store.verifications import Findings
 from tests.support.world import Party, World, a_rule, some_bytes
 
@@ -127,3 +131,22 @@ def test_a_repair_goes_through_where_the_rule_keeps_what_is_there(world: World) 
     assert world.services.planner.plan(repair, world.services.boot)
     world.run_to_end(repair, party)
     assert world.is_whole(holed)
+
+
+def test_what_could_not_be_compared_is_unreachable_and_not_stale(world: World) -> None:
+    mirrored(world)
+    world.west.faults.add(
+        FaultRule(method="HEAD", path="/v2/mirror/team/app/manifests/v1", status=503, times=99)
+    )
+
+    execution = verify(world, repair=True)
+
+    assert world.services.verifications.findings(execution) == Findings(3, 2, 0, 0, 1)
+    assert world.services.verifications.start_repairs() == []
+
+
+def test_a_retry_of_what_only_looked_is_refused_with_what_to_do(world: World) -> None:
+    mirrored(world)
+    with pytest.raises(Conflict, match="a verification") as caught:
+        retry(world.services.executions, verify(world))
+    assert "repair" in caught.value.hint

@@ -39,6 +39,7 @@ def upgrade() -> None:
         postgresql_where=OPEN_FULL,
     )
     op.add_column("copies", sa.Column("entry", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("copies", sa.Column("found", sa.String(140), nullable=False, server_default=""))
     op.add_column(
         "copies", sa.Column("behind", sa.BigInteger(), nullable=False, server_default="0")
     )

@@ -98,3 +98,11 @@ def test_only_a_rule_that_says_skip_passes_over_what_was_missed() -> None:
     assert is_missed(rule(nightly), due, due + LATE_SECONDS + 1)
     assert not is_missed(rule(Trigger(schedule="0 3 * * *")), due, due + 86400)
     assert not is_missed(rule(Trigger(every_seconds=60, missed="skip")), due, due + 86400)
+
+
+def test_a_time_of_the_doubled_hour_is_never_in_the_past() -> None:
+    begin = at("2026-10-25T00:00:00")
+    for minute in range(0, 180, 5):
+        after = begin + 60 * minute
+        for expression in ("30 2 * * *", "15 2,3 * * *", "*/20 * * * *"):
+            assert next_schedule(expression, "Europe/Berlin", after) > after
