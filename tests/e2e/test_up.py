@@ -79,7 +79,7 @@ def test_a_killed_up_goes_on_by_itself_when_it_is_started_again(
 def test_two_engines_never_share_a_directory(data: Path, tmp_path: Path) -> None:
     with Running(UP, data, tmp_path):
         _facts(data)
-        second = transship("up", "--data", str(data), "--listen", "127.0.0.1:0")
+        second = transship(*UP, "--data", str(data))
 
     assert second.returncode == 2
     assert "held by `transship up`" in second.stderr
