@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +16,8 @@ import httpx
 from service.errors import Conflict, InvalidConfiguration, InvalidInput, NetworkError, ServerError
 
 PAGE = 200
+STREAM_SECONDS = 40.0
+"""Longer than the server lets a stream be silent."""
 
 
 class Connection:
@@ -80,29 +83,42 @@ class Connection:
             if cursor is None:
                 return
 
-    def events(self, execution: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield (event, data) of an execution until it ends; opens the stream again when it breaks."""
+    def events(
+        self, execution: str, deadline: float | None = None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield (event, data) of an execution until it ends, or until `deadline` (time.monotonic).
+
+        Opens the stream again when it breaks.
+        """
         ended = False
-        while not ended:
-            for name, data in self._stream(execution):
+        while not ended and not _is_past(deadline):
+            for name, data in self._stream(execution, deadline):
                 ended = name in {"end", "problem"}
                 yield name, data
 
-    def _stream(self, execution: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _stream(
+        self, execution: str, deadline: float | None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         path = f"/api/v1/executions/{execution}/events"
+        left = STREAM_SECONDS if deadline is None else deadline - time.monotonic()
+        patience = httpx.Timeout(min(STREAM_SECONDS, max(0.05, left)), connect=5)
         try:
-            with self._http.stream("GET", path, timeout=httpx.Timeout(40, connect=5)) as response:
+            with self._http.stream("GET", path, timeout=patience) as response:
                 if not response.is_success:
                     response.read()
                     raise _problem(response)
                 name = ""
                 for line in response.iter_lines():
+                    if _is_past(deadline):
+                        return
                     key, _, value = line.partition(": ")
                     if key == "event":
                         name = value
                     elif key == "data":
                         yield name, json.loads(value)
         except httpx.HTTPError as error:
+            if isinstance(error, httpx.ReadTimeout) and _is_past(deadline):
+                return
             raise self._no_answer(error) from error
 
     def _no_answer(self, error: httpx.HTTPError) -> NetworkError:
@@ -110,6 +126,10 @@ class Connection:
             f"{self.url} does not answer: {error or type(error).__name__}",
             hint=self._hint,
         )
+
+
+def _is_past(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
 
 
 def connect(data: Path | None) -> Connection:

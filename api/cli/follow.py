@@ -57,7 +57,7 @@ def follow(
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     with show(quiet=each is not None) as bar:
-        for name, seen in server.events(execution["id"]):
+        for name, seen in server.events(execution["id"], deadline):
             if name == "problem":
                 break
             execution = seen

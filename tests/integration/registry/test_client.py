@@ -462,3 +462,29 @@ def test_requests_of_many_threads_are_counted_exactly(east: SampleRegistry) -> N
         list(pool.map(lambda _: made.head_blob("a/b", ABSENT), range(200)))
     assert (made.requests, told, len(east.log)) == (200, 200, 200)
     made.close()
+
+
+@pytest.mark.parametrize(("times", "works"), [(1, True), (3, True), (4, False)])
+def test_a_manifest_refused_for_a_digest_that_is_right_is_put_again(
+    times: int, works: bool
+) -> None:
+    """distribution rewrites links in place: a child that is put again just then reads as nothing."""
+    with SampleRegistry() as registry:
+        made = client(registry.url)
+        manifest = push(made, "a/b", "v1", b"one")
+        body = b'{"errors":[{"code":"DIGEST_INVALID","message":"did not match"}]}'
+        registry.fault(
+            "/manifests/v2",
+            method="PUT",
+            status=400,
+            body=body,
+            times=times,
+            headers={"Content-Type": "application/json"},
+        )
+        if works:
+            made.put_manifest("a/b", "v2", manifest)
+            assert made.head_manifest("a/b", "v2") is not None
+        else:
+            with pytest.raises(errors.Rejected, match="DIGEST_INVALID"):
+                made.put_manifest("a/b", "v2", manifest)
+        made.close()
