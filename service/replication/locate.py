@@ -177,7 +177,10 @@ class Locator:
                 expected[name] = self._at_source(name, repository, reference)
             else:
                 seen, _ = self._locations.source_digest(name, repository, reference)
-                expected[name] = (seen, "" if seen else "in place before Transship, or not met yet; --prove asks")
+                expected[name] = (
+                    seen,
+                    "" if seen else "in place before Transship, or not met yet; --prove asks",
+                )
         return expected
 
     def _at_source(self, name: str, repository: str, reference: str) -> tuple[str, str]:
