@@ -33,13 +33,14 @@ def post(
     *,
     private: bool,
     resolve: Resolver = resolve_host,
+    seconds: float = SECONDS,
 ) -> int:
     """Send the body once and return the answer's status; what the answer says is thrown away.
 
     `private` allows addresses that are not public: an administrator of the platform wrote the URL.
-    Raises RegistryError: AddressRefused, TLSError, NetworkError, TooSlow after SECONDS in all.
+    Raises RegistryError: AddressRefused, TLSError, NetworkError, TooSlow after `seconds` in all.
     """
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     origin, target = split_url(url)
     endpoint = RegistryEndpoint("webhook", str(origin))
     kind = Connector if private else _PublicOnly
@@ -73,4 +74,4 @@ def _drain(response: Response, deadline: float, origin: Origin) -> None:
     while left > 0 and (count := response.readinto(view)):
         left -= count
         if time.monotonic() > deadline:
-            raise TooSlow(f"{origin} did not finish its answer in {SECONDS:g} s")
+            raise TooSlow(f"{origin} did not finish its answer in time")

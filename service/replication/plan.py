@@ -83,10 +83,10 @@ class Planner:
         """
         if not self._plans.begin(execution, boot):
             return False
-        self._write(execution, self._carry_out(execution), stop or threading.Event())
+        self._write(execution, self._carry_out(execution, boot), stop or threading.Event())
         return True
 
-    def _carry_out(self, execution: str) -> Callable[[], None]:
+    def _carry_out(self, execution: str, boot: str) -> Callable[[], None]:
         """Plan, and return the write that says what became of it."""
         source = ""
         try:
@@ -94,17 +94,19 @@ class Planner:
             source = rule.source
             self._run(execution, rule)
         except StoreUnavailable:
-            return lambda: self._plans.postpone(execution, 0.0, reason="", failure_class="")
+            return lambda: self._plans.postpone(
+                execution, 0.0, reason="", failure_class="", boot=boot
+            )
         except (RegistryError, InvalidInput, NotFoundInStore) as error:
             failure: TransshipError = error
         except Cancelled:
-            return lambda: self._plans.finish(execution)
+            return lambda: self._plans.finish(execution, boot)
         except Exception as error:
             log.exception("planning_broke", execution=execution)
             failure = TransshipError(f"{type(error).__name__}: {error}")
         else:
-            return lambda: self._plans.finish(execution)
-        return lambda: self._failed(execution, source, failure)
+            return lambda: self._plans.finish(execution, boot)
+        return lambda: self._failed(execution, boot, source, failure)
 
     @staticmethod
     def _write(execution: str, closing: Callable[[], None], stop: threading.Event) -> None:
@@ -280,13 +282,13 @@ class Planner:
             )
         saved.adopt(plan, execution)
 
-    def _failed(self, execution: str, source: str, error: TransshipError) -> None:
+    def _failed(self, execution: str, boot: str, source: str, error: TransshipError) -> None:
         reason = told(error, source)
         if error.hint:
             reason = f"{reason} ({error.hint})"
         if isinstance(error, RegistryPaused):
             self._plans.postpone(
-                execution, PAUSED_SECONDS, reason=reason, failure_class="", counted=False
+                execution, PAUSED_SECONDS, reason=reason, failure_class="", counted=False, boot=boot
             )
             return
         attempts = self._plans.attempts(execution)
@@ -295,10 +297,10 @@ class Planner:
             jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
             pause = wished or jitter * self._settings.retry_seconds * 2**attempts
             log.warning("planning_postponed", execution=execution, reason=reason, pause=pause)
-            self._plans.postpone(execution, pause, reason=reason, failure_class="")
+            self._plans.postpone(execution, pause, reason=reason, failure_class="", boot=boot)
             return
         log.warning("planning_failed", execution=execution, reason=reason)
-        self._plans.fail(execution, reason=reason, failure_class=error.failure_class)
+        self._plans.fail(execution, reason=reason, failure_class=error.failure_class, boot=boot)
 
     def _region_of(self, registry: str) -> str:
         if self._settings.one_machine:

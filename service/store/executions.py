@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, func, select
 
 from service.errors import NotFoundInStore
 from service.model.rule import SyncRule
@@ -16,6 +16,7 @@ from service.store import codec
 from service.store.clock import now_epoch
 from service.store.creation import insert_full, insert_tags
 from service.store.database import Database
+from service.store.stopping import begin_stop
 from service.store.tables import copies, execution_requests, execution_unchanged, executions
 
 
@@ -193,29 +194,7 @@ class ExecutionStore:
 
     def request_stop(self, identity: str, *, reason: str = "") -> ExecutionRecord:
         """Begin to stop: the fence of every open copy rises, so that queued and running tasks give up."""
-
-        def work(connection: Connection) -> None:
-            changed = connection.execute(
-                update(executions)
-                .where(
-                    executions.c.id == identity,
-                    executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
-                )
-                .values(state=ExecutionState.STOPPING, **({"reason": reason} if reason else {}))
-            )
-            if changed.rowcount:
-                connection.execute(
-                    update(copies)
-                    .where(copies.c.execution_id == identity, copies.c.state.in_(OPEN_COPIES))
-                    .values(
-                        state=CopyState.STOPPED,
-                        owner="",
-                        fence=copies.c.fence + 1,
-                        updated_at=now_epoch(),
-                    )
-                )
-
-        self._database.write(work)
+        self._database.write(lambda connection: begin_stop(connection, identity, reason))
         return self.get(identity)
 
     def totals(self, identity: str) -> Totals:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, case, func, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from service.errors import Cancelled
 from service.model.project import EVERYTHING
@@ -388,13 +389,13 @@ class PlanStore:
 
         self._database.write(work)
 
-    def finish(self, execution: str) -> None:
-        """Say that the selection is complete."""
+    def finish(self, execution: str, boot: str | None = None) -> None:
+        """Say that the selection is complete; `boot`: only while this process holds the planning."""
 
         def work(connection: Connection) -> None:
             connection.execute(
                 update(executions)
-                .where(executions.c.id == execution)
+                .where(*_held(execution, boot))
                 .values(
                     planned=True,
                     planner="",
@@ -415,16 +416,18 @@ class PlanStore:
         reason: str,
         failure_class: str,
         counted: bool = True,
+        boot: str | None = None,
     ) -> None:
         """Let the planning go after a transient failure; it goes on from its cursor later.
 
         `counted`: what stopped it counts as an attempt; a pause by an operator does not.
+        `boot`: only while this process holds the planning.
         """
 
         def work(connection: Connection) -> None:
             connection.execute(
                 update(executions)
-                .where(executions.c.id == execution)
+                .where(*_held(execution, boot))
                 .values(
                     planner="",
                     plan_sent_at=0,
@@ -437,13 +440,18 @@ class PlanStore:
 
         self._database.write(work)
 
-    def fail(self, execution: str, *, reason: str, failure_class: str) -> None:
-        """Say that the selection cannot be listed: the execution fails when its open copies end."""
+    def fail(
+        self, execution: str, *, reason: str, failure_class: str, boot: str | None = None
+    ) -> None:
+        """Say that the selection cannot be listed: the execution fails when its open copies end.
+
+        `boot`: only while this process holds the planning.
+        """
 
         def work(connection: Connection) -> None:
             connection.execute(
                 update(executions)
-                .where(executions.c.id == execution)
+                .where(*_held(execution, boot))
                 .values(planned=True, planner="", reason=reason, failure_class=failure_class)
             )
 
@@ -491,3 +499,9 @@ class PlanStore:
                     select(executions.c.plan_attempts).where(executions.c.id == execution)
                 ).scalar_one()
             )
+
+
+def _held(execution: str, boot: str | None) -> list[ColumnElement[bool]]:
+    """Return the conditions for ending a planning: a process counted dead may have lost it to another."""
+    conditions = [executions.c.id == execution]
+    return conditions if boot is None else [*conditions, executions.c.planner == boot]

@@ -15,6 +15,7 @@ from service.model.schedule import first_run, is_missed, next_run
 from service.store import codec
 from service.store.clock import database_now, now_epoch
 from service.store.database import Database, upsert
+from service.store.stopping import begin_stop_of_rule
 from service.store.tables import rules
 from service.store.versions import check_created, check_set, check_version, is_unchanged
 
@@ -119,11 +120,20 @@ class RuleStore:
             return [_stored(row) for row in connection.execute(query)]
 
     def delete(self, name: str) -> None:
-        """Forget a rule; its executions stay as history. Raises NotFoundInStore."""
+        """Forget a rule; its executions stay as history. Raises NotFoundInStore.
+
+        What a paused rule holds back is stopped: nothing would hold it any more.
+        """
 
         def work(connection: Connection) -> None:
-            if connection.execute(delete(rules).where(rules.c.name == name)).rowcount < 1:
+            row = connection.execute(
+                select(rules.c.paused_at).where(rules.c.name == name).with_for_update()
+            ).first()
+            if row is None:
                 raise NotFoundInStore(f"there is no rule named {name}")
+            if row.paused_at is not None:
+                begin_stop_of_rule(connection, name, "the rule was deleted while it was paused")
+            connection.execute(delete(rules).where(rules.c.name == name))
 
         self._database.write(work)
 

@@ -111,6 +111,37 @@ def test_a_paused_rule_keeps_its_work_and_sends_none(plot: Plot) -> None:
     assert [due.rule for due in rules.due()] == ["fleet"]
 
 
+def test_a_paused_rule_that_is_deleted_lets_nothing_go(plot: Plot) -> None:
+    rules, pauses = RuleStore(plot.database), PauseStore(plot.database)
+    rules.put(a_rule(), document={})
+    execution = plot.planned("v1")
+    pauses.pause_rule("fleet")
+
+    rules.delete("fleet")
+
+    assert eligible(plot) == []
+    assert states(plot, execution) == ["stopped"]
+    plot.dispatching.end_executions()
+    assert plot.executions.get(execution).reason == "the rule was deleted while it was paused"
+
+
+def test_a_planner_that_was_counted_dead_ends_nothing_of_another_s(plot: Plot) -> None:
+    execution = plot.executions.create(a_rule(), trigger="api").id
+    assert plot.plans.begin(execution, "first")
+    plot.plans.postpone(execution, 0, reason="", failure_class="")  # as its burial does
+    assert plot.plans.begin(execution, "second")
+
+    plot.plans.finish(execution, "first")
+    plot.plans.fail(execution, reason="late", failure_class="network", boot="first")
+    plot.plans.postpone(execution, 60, reason="late", failure_class="", boot="first")
+
+    record = plot.executions.get(execution)
+    assert (record.planned, record.reason) == (False, "")
+    assert not plot.plans.begin(execution, "third")  # the second one holds it still
+    plot.plans.finish(execution, "second")
+    assert plot.executions.get(execution).planned
+
+
 def test_copies_from_and_to_a_paused_registry_wait(plot: Plot) -> None:
     registries, pauses = RegistryStore(plot.database, None), PauseStore(plot.database)
     for name in ("east", "west"):
