@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from service.store.clock import now_epoch
-from service.store.database import Database, upsert
+from service.store.database import Database, before_commit, upsert
 from service.store.tables_governance import audit, audit_head
 
 LOCK = 0x7472616E61756474
@@ -59,41 +59,53 @@ class Verdict:
 
 
 def append(connection: Connection, change: Change) -> int:
-    """Write one change in the caller's transaction, and return its number."""
+    """Write one change in the caller's write transaction, and return its number.
+
+    The rows of a group of writes go into the table together, at the end of their transaction: one
+    statement and one move of the head for all that wait for the same commit.
+    """
     transaction = connection.get_transaction()
-    head = _heads.get(transaction) or _lock_head(connection)
-    values: dict[str, Any] = {
-        "seq": head.seq + 1,
-        "at": head.at,
-        "actor": change.actor,
-        "action": change.action,
-        "kind": change.kind,
-        "name": change.name,
-        "project": change.project,
-        "before": _text(change.before),
-        "after": _text(change.after),
-        "previous": head.hash,
-    }
-    values["hash"] = _hash(values)
-    connection.execute(insert(audit).values(**values))
-    connection.execute(update(audit_head).values(seq=values["seq"], hash=values["hash"]))
-    if transaction is not None:
-        _heads[transaction] = _Head(values["seq"], values["hash"], head.at)
-    return int(values["seq"])
+    tail = _tails.get(transaction)
+    if tail is None:
+        tail = _tails[transaction] = _lock_head(connection)
+        before_commit(connection, tail.write)
+    return tail.add(change)
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    seq: int
-    hash: str
-    at: float
+class _Tail:
+    """The end of the chain in a transaction that has it locked, with the rows that it will write."""
+
+    def __init__(self, seq: int, head: str, at: float) -> None:
+        self._seq, self._head, self._at = seq, head, at
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, change: Change) -> int:
+        self._seq += 1
+        values: dict[str, Any] = {
+            "seq": self._seq,
+            "at": self._at,
+            "actor": change.actor,
+            "action": change.action,
+            "kind": change.kind,
+            "name": change.name,
+            "project": change.project,
+            "before": _text(change.before),
+            "after": _text(change.after),
+            "previous": self._head,
+        }
+        self._head = values["hash"] = _hash(values)
+        self._rows.append(values)
+        return self._seq
+
+    def write(self, connection: Connection) -> None:
+        connection.execute(insert(audit), self._rows)
+        connection.execute(update(audit_head).values(seq=self._seq, hash=self._head))
 
 
-_heads: WeakKeyDictionary[Any, _Head] = WeakKeyDictionary()
-"""Where the chain ends in a transaction that has it locked: one of many changes looks once."""
+_tails: WeakKeyDictionary[Any, _Tail] = WeakKeyDictionary()
 
 
-def _lock_head(connection: Connection) -> _Head:
+def _lock_head(connection: Connection) -> _Tail:
     query = select(audit_head.c.seq, audit_head.c.hash, now_epoch().label("at")).with_for_update()
     row = connection.execute(query).first()
     if row is None:  # the first row of all: nobody else may write it meanwhile
@@ -102,7 +114,7 @@ def _lock_head(connection: Connection) -> _Head:
         start = upsert(connection, audit_head).values(id=1, seq=0, hash=FIRST)
         connection.execute(start.on_conflict_do_nothing())
         row = connection.execute(query).one()
-    return _Head(row.seq, row.hash, round(float(row.at), 3))
+    return _Tail(row.seq, row.hash, round(float(row.at), 3))
 
 
 class AuditStore:

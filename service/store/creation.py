@@ -6,16 +6,17 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Double, bindparam, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from service.errors import Conflict
 from service.model.rule import SyncRule
 from service.model.states import ENDED_EXECUTIONS, ExecutionState
 from service.store import codec, keys
 from service.store.clock import now_epoch
-from service.store.database import upsert
 from service.store.tables import executions
 
 PRIORITIES = {"urgent": 0, "normal": 1, "bulk": 2}
@@ -35,47 +36,37 @@ DEADLINE_SECONDS = 7 * 86400.0
 
 def insert_full(
     connection: Connection, rule: SyncRule, *, trigger: str, idempotency_key: str | None = None
-) -> Row[Any]:
-    """Save a pending execution of the whole rule, and return its row.
+) -> tuple[str, float | None]:
+    """Save a pending execution of the whole rule; return its id, and when it was created.
 
-    While a full execution of the rule is open, that one's is returned. The same idempotency key
-    returns the execution that it came to first, also when that one was open already; with another
-    rule it raises Conflict.
+    While a full execution of the rule is open, that one's is returned, without a time. The same
+    idempotency key returns the execution that it came to first, also when that one was open already;
+    with another rule it raises Conflict.
     """
     known = keys.recall(connection, rule.name, idempotency_key)
     if known is not None:
-        return _row(connection, known)
-    row = _insert_full(connection, rule, trigger=trigger, idempotency_key=idempotency_key)
-    keys.remember(connection, rule.name, idempotency_key, row.id)
-    return row
+        return known, None
+    identity, created_at = _insert_full(
+        connection, rule, trigger=trigger, idempotency_key=idempotency_key
+    )
+    keys.remember(connection, rule.name, idempotency_key, identity)
+    return identity, created_at
 
 
 def _insert_full(
     connection: Connection, rule: SyncRule, *, trigger: str, idempotency_key: str | None
-) -> Row[Any]:
+) -> tuple[str, float | None]:
     identity = new_id()
     for _ in range(CREATE_TRIES):
-        made = connection.execute(
-            upsert(connection, executions)
-            .values(
-                kind="full",
-                idempotency_key=idempotency_key,
-                priority=PRIORITIES[rule.priority],
-                **_common(identity, rule, trigger),
-            )
-            .on_conflict_do_nothing()
-            .returning(executions)
-        ).first()
+        made = _insert(
+            connection, identity, rule, trigger, kind="full", idempotency_key=idempotency_key
+        )
         if made is not None:
-            return made
+            return identity, made
         standing = _standing(connection, rule.name, idempotency_key)
         if standing is not None:
-            return _row(connection, standing)
+            return standing, None
     raise Conflict(f"executions of rule {rule.name} come and go too fast; try again")
-
-
-def _row(connection: Connection, identity: str) -> Row[Any]:
-    return connection.execute(select(executions).where(executions.c.id == identity)).one()
 
 
 def insert_tags(
@@ -92,19 +83,17 @@ def insert_tags(
     step before the rule's own priority: somebody waits for it.
     """
     identity = new_id()
-    priority = PRIORITIES[rule.priority]
-    made = connection.execute(
-        upsert(connection, executions)
-        .values(
-            kind="tags",
-            only=json.dumps([list(reference) for reference in dict.fromkeys(references)]),
-            idempotency_key=idempotency_key,
-            priority=max(0, priority - 1) if trigger == "event" else priority,
-            **_common(identity, rule, trigger),
-        )
-        .on_conflict_do_nothing()
+    made = _insert(
+        connection,
+        identity,
+        rule,
+        trigger,
+        kind="tags",
+        only=json.dumps([list(reference) for reference in dict.fromkeys(references)]),
+        idempotency_key=idempotency_key,
+        sooner=1 if trigger == "event" else 0,
     )
-    if made.rowcount == 1:
+    if made is not None:
         return identity
     standing = _standing(connection, rule.name, idempotency_key)
     if standing is None:
@@ -117,25 +106,14 @@ def insert_verification(
 ) -> str:
     """Save a pending verification of what a rule says; `repair`: copy again what is found."""
     identity = new_id()
-    connection.execute(
-        upsert(connection, executions).values(
-            kind="verify",
-            repair=WANTED if repair else "",
-            priority=PRIORITIES[rule.priority],
-            **_common(identity, rule, trigger),
-        )
-    )
+    _insert(connection, identity, rule, trigger, kind="verify", repair=WANTED if repair else "")
     return identity
 
 
 def insert_plan(connection: Connection, rule: SyncRule, *, trigger: str) -> str:
     """Save a pending plan: an execution that finds out what its rule would do, and does nothing."""
     identity = new_id()
-    connection.execute(
-        upsert(connection, executions).values(
-            kind="plan", priority=PRIORITIES[rule.priority], **_common(identity, rule, trigger)
-        )
-    )
+    _insert(connection, identity, rule, trigger, kind="plan")
     return identity
 
 
@@ -143,31 +121,64 @@ def insert_carrying_out(connection: Connection, rule: SyncRule, plan: str, *, tr
     """Save a pending execution that carries a plan out as it is; once begun, that one is returned."""
     identity = new_id()
     key = f"plan:{plan}"
-    made = connection.execute(
-        upsert(connection, executions)
+    made = _insert(
+        connection,
+        identity,
+        rule,
+        trigger,
+        kind="carry",
+        only=json.dumps(plan),
+        idempotency_key=key,
+    )
+    return identity if made is not None else str(_standing(connection, rule.name, key))
+
+
+def _insert(
+    connection: Connection,
+    identity: str,
+    rule: SyncRule,
+    trigger: str,
+    *,
+    kind: str,
+    only: str = "[]",
+    repair: str = "",
+    idempotency_key: str | None = None,
+    sooner: int = 0,
+) -> float | None:
+    """Save a pending execution, and return when that was; None when another one stands in its way."""
+    created_at = connection.execute(
+        _statement(connection.dialect.name),
+        {
+            "id": identity,
+            "rule": rule.name,
+            "project": rule.project,
+            "trigger": trigger,
+            "kind": kind,
+            "only": only,
+            "repair": repair,
+            "idempotency_key": idempotency_key,
+            "priority": max(0, PRIORITIES[rule.priority] - sooner),
+            "spec": codec.dump(rule),
+            "state": ExecutionState.PENDING,
+            "deadline_seconds": rule.deadline_seconds or DEADLINE_SECONDS,
+        },
+    ).scalar_one_or_none()
+    return None if created_at is None else float(created_at)
+
+
+@cache
+def _statement(dialect: str) -> Any:
+    """Return the one INSERT of all kinds: built once, since building it costs more than running it."""
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return (
+        insert(executions)
         .values(
-            kind="carry",
-            only=json.dumps(plan),
-            idempotency_key=key,
-            priority=PRIORITIES[rule.priority],
-            **_common(identity, rule, trigger),
+            created_at=now_epoch(),
+            deadline_at=now_epoch() + bindparam("deadline_seconds", type_=Double),
         )
         .on_conflict_do_nothing()
+        .returning(executions.c.created_at)
     )
-    return identity if made.rowcount == 1 else str(_standing(connection, rule.name, key))
-
-
-def _common(identity: str, rule: SyncRule, trigger: str) -> dict[str, Any]:
-    return {
-        "id": identity,
-        "rule": rule.name,
-        "project": rule.project,
-        "trigger": trigger,
-        "spec": codec.dump(rule),
-        "state": ExecutionState.PENDING,
-        "deadline_at": now_epoch() + (rule.deadline_seconds or DEADLINE_SECONDS),
-        "created_at": now_epoch(),
-    }
 
 
 def _standing(connection: Connection, rule: str, idempotency_key: str | None) -> str | None:

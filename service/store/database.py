@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
@@ -198,7 +199,7 @@ class Database:
         for attempt in range(WRITE_TRIES):
             try:
                 with self._writers.begin() as connection:
-                    return [statement(connection) for statement in statements]
+                    return _carry_out(connection, statements)
             except DBAPIError as error:
                 if attempt == WRITE_TRIES - 1 or not _is_transient(error):
                     raise
@@ -215,6 +216,30 @@ def write_beside(also: Callable[[Connection, Any], object] | None) -> None:
     out once.
     """
     _beside.set(also)
+
+
+def before_commit(connection: Connection, work: Callable[[Connection], object]) -> None:
+    """Have `work` run at the end of the write transaction that this connection is in.
+
+    For rows that many writes of one group add to: they are written together. Raises RuntimeError
+    outside of a `Database.write`.
+    """
+    transaction = connection.get_transaction()
+    if transaction not in _at_the_end:
+        raise RuntimeError("before_commit belongs into a write of the Database")
+    _at_the_end[transaction].append(work)
+
+
+_at_the_end: WeakKeyDictionary[Any, list[Callable[[Connection], object]]] = WeakKeyDictionary()
+
+
+def _carry_out(connection: Connection, statements: list[Callable[[Connection], Any]]) -> list[Any]:
+    at_the_end: list[Callable[[Connection], object]] = []
+    _at_the_end[connection.get_transaction()] = at_the_end
+    results = [statement(connection) for statement in statements]
+    for work in at_the_end:
+        work(connection)
+    return results
 
 
 def upsert(connection: Connection, table: Any) -> Any:

@@ -99,9 +99,13 @@ class ExecutionStore:
         """
 
         def work(connection: Connection) -> ExecutionRecord:
-            return _record(
-                insert_full(connection, rule, trigger=trigger, idempotency_key=idempotency_key)
+            identity, created_at = insert_full(
+                connection, rule, trigger=trigger, idempotency_key=idempotency_key
             )
+            if created_at is not None:
+                return _new(identity, rule, trigger, created_at)
+            query = select(executions).where(executions.c.id == identity)
+            return _record(connection.execute(query).one())
 
         return self._database.write(work)
 
@@ -280,6 +284,24 @@ _COUNTED_AS = {
     CopyState.SUPERSEDED: "failed",
     CopyState.FAILED: "failed",
 }
+
+
+def _new(identity: str, rule: SyncRule, trigger: str, created_at: float) -> ExecutionRecord:
+    return ExecutionRecord(
+        id=identity,
+        rule=rule.name,
+        trigger=trigger,
+        kind="full",
+        state=ExecutionState.PENDING,
+        reason="",
+        failure_class="",
+        warnings=(),
+        planned=False,
+        created_at=created_at,
+        started_at=None,
+        finished_at=None,
+        project=rule.project,
+    )
 
 
 def _record(row: Row[Any]) -> ExecutionRecord:
