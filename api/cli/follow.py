@@ -56,17 +56,25 @@ def follow(
     `each` is told of every change; without it, progress is shown on stderr.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    with show(quiet=each is not None) as bar:
-        for name, seen in server.events(execution["id"], deadline):
-            if name == "problem":
-                break
-            execution = seen
-            if each is not None:
-                each(seen)
-            else:
-                bar([_record(seen)], _totals(seen))
-            if deadline is not None and time.monotonic() >= deadline:
-                break
+    try:
+        with show(quiet=each is not None) as bar:
+            for name, seen in server.events(execution["id"], deadline):
+                if name == "problem":
+                    break
+                execution = seen
+                if each is not None:
+                    each(seen)
+                else:
+                    bar([_record(seen)], _totals(seen))
+                if deadline is not None and time.monotonic() >= deadline:
+                    break
+    except KeyboardInterrupt:
+        click.echo(
+            f"transship: {execution['id']} goes on; `transship executions stop {execution['id']}` "
+            "stops it",
+            err=True,
+        )
+        raise
     if ExecutionState(execution["state"]) not in ENDED_EXECUTIONS:
         click.echo(f"transship: no end in time; {execution['id']} goes on", err=True)
     return execution

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from api.cli import exits
-from api.cli.options import FILES
+from api.cli.options import FILES, MAYBE_FILES
 from api.cli.progress import show
 from api.cli.summary import print_summary
 from service.errors import InvalidConfiguration
@@ -24,10 +25,21 @@ DATA = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Directory that keeps state between runs; without it a temporary one is used.",
 )
+DATA_OR_UP = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory that keeps state between runs; without it a temporary one is used. Without -f: "
+    "the data folder of a running `transship up`.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 LOCAL = click.option("--local", is_flag=True, help="Ignore TRANSSHIP_URL: work on this machine.")
 WORKERS = click.option(
     "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes."
+)
+TIMEOUT = click.option(
+    "--timeout",
+    type=float,
+    help="Seconds to wait for a server; then exit 3, and the work goes on there.",
 )
 
 
@@ -57,14 +69,16 @@ def copy(
 
 
 @click.command()
-@FILES
+@MAYBE_FILES
 @click.option("--rule", "only", multiple=True, help="Carry out this rule only; may be repeated.")
 @click.option(
     "--plan",
-    help="Carry out exactly this plan, which `plan --data DIR` made; refused if it is old.",
+    help="Carry out exactly this plan, which `plan --data DIR`, or a server, made; refused if it is "
+    "old.",
 )
-@DATA
+@DATA_OR_UP
 @WORKERS
+@TIMEOUT
 @JSON
 @LOCAL
 def sync(
@@ -73,10 +87,20 @@ def sync(
     plan: str | None,
     data: Path | None,
     workers: int,
+    timeout: float | None,
     as_json: bool,
     local: bool,
 ) -> None:
-    """Carry out the enabled rules of files once."""
+    """Carry out the enabled rules of files once; or a plan of a server: `sync --plan ID`."""
+    if not files and plan is None:
+        raise click.UsageError(
+            "give -f FILE, or --plan ID of a server's plan; `transship rules run NAME --wait` runs a "
+            "server's rule"
+        )
+    if asks_server(files, only, timeout, needs_rule=False):
+        from api.cli.asking import carry_out
+
+        sys.exit(carry_out(str(plan), data, timeout, as_json=as_json))
     from api.engine.purposes import carrying_out, syncing
 
     job = job_of(files, only)
@@ -108,6 +132,27 @@ def validate(files: tuple[str, ...], as_json: bool) -> None:
     click.echo(f"valid: {counts['registries']} registries, {counts['rules']} rules")
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
+
+
+def asks_server(
+    files: Sequence[str], only: Sequence[str], timeout: float | None, *, needs_rule: bool = True
+) -> bool:
+    """Whether a command has no file and so asks a server.
+
+    Raises click.UsageError for options of the other kind.
+    """
+    if files:
+        if timeout is not None:
+            raise click.UsageError("--timeout is for what a server does; with -f it is done here")
+        return False
+    context = click.get_current_context()
+    for name in ("local", "workers", *([] if needs_rule else ["only"])):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = {"only": "rule"}.get(name, name)
+            raise click.UsageError(f"--{option} needs -f FILE: without a file a server is asked")
+    if needs_rule and not only:
+        raise click.UsageError("give -f FILE, or --rule NAME for a rule of a server")
+    return True
 
 
 def job_of(files: Sequence[str], only: Sequence[str]) -> Any:
@@ -195,10 +240,8 @@ def run_job(
 
     if os.environ.get("TRANSSHIP_URL") and not local:
         raise InvalidConfiguration(
-            f"TRANSSHIP_URL is set, and this version cannot hand `{purpose.command}` with a file "
-            "to a server",
-            hint="add --local to work on this machine, or `transship apply` the file and use the "
-            "server's own commands",
+            f"TRANSSHIP_URL is set, and a server does not take `{purpose.command}` with a file",
+            hint=f"add --local to work on this machine, or {_there(purpose.command, job)}",
         )
     where = str(data) if data else "a temporary directory"
     click.echo(f"transship: engine on this machine, state in {where}", err=True)
@@ -217,6 +260,16 @@ def run_job(
     else:
         show_report(report)
     sys.exit(exits.INTERRUPTED if interrupted.is_set() else code(report))
+
+
+def _there(command: str, job: Any) -> str:
+    """Return how a server does what a command was asked for."""
+    rule = job.rules[0].name if len(job.rules) == 1 else "NAME"
+    if command == "copy":
+        return "write it as a rule, `transship apply` that and `transship rules run NAME --wait`"
+    if command == "sync":
+        return f"`transship apply` the file and `transship rules run {rule} --wait`"
+    return f"`transship apply` the file and `transship {command} --rule {rule}`, without -f"
 
 
 def _on_interrupt() -> threading.Event:

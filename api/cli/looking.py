@@ -1,34 +1,25 @@
-"""Commands that look and write nothing, but for a repair: plan, verify, where, wait."""
+"""transship plan and verify: look and write nothing, but for a repair; here, or on a server."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import click
 
-from api.cli import exits, tables
-from api.cli.connection import Connection, connect
-from api.cli.jobs import DATA as JOB_DATA
-from api.cli.jobs import LOCAL, WORKERS, job_of, run_job
-from api.cli.options import DATA, FILES, JSON
+from api.cli import exits
+from api.cli.jobs import DATA_OR_UP, LOCAL, TIMEOUT, WORKERS, asks_server, job_of, run_job
+from api.cli.options import JSON, MAYBE_FILES
 from api.cli.progress import size
-from service.errors import InvalidInput, NetworkError, ServerError
-
-LOOK_SECONDS = 1.0
-NEVER = frozenset({"not wanted"})
-"""States of a registry that no waiting changes."""
 
 
 @click.command()
-@FILES
+@MAYBE_FILES
 @click.option("--rule", "only", multiple=True, help="Plan this rule only; may be repeated.")
-@JOB_DATA
+@DATA_OR_UP
 @WORKERS
+@TIMEOUT
 @JSON
 @LOCAL
 def plan(
@@ -36,16 +27,26 @@ def plan(
     only: tuple[str, ...],
     data: Path | None,
     workers: int,
+    timeout: float | None,
     as_json: bool,
     local: bool,
 ) -> None:
     """Say what `sync` would copy, the bytes and requests that takes, and what cannot be done.
 
-    Nothing is written to any registry. With --data the plan is kept: `sync --plan ID --data DIR`
-    carries out exactly that, or refuses when source or destination have changed.
+    Nothing is written to any registry. `-f FILE` plans on this machine: with --data the plan is kept,
+    and `sync --plan ID --data DIR -f FILE` carries out exactly that, or refuses when source or
+    destination have changed. Without a file, `--rule NAME` plans a rule of a server, which keeps the
+    plan; `sync --plan ID` carries it out there.
     """
+    if asks_server(files, only, timeout):
+        from api.cli import asking
+
+        report = asking.plans(only, data, timeout)
+        _tell(report, as_json, lambda: _show_plans(report, carry_out=asking.carry_out_words(data)))
+        sys.exit(_code_of_plans(report))
     from api.engine.purposes import planning
 
+    kept = "" if data is None else f"transship sync --plan {{plan}} --data {data} -f FILE"
     run_job(
         job_of(files, only),
         planning(),
@@ -53,13 +54,23 @@ def plan(
         workers=workers,
         as_json=as_json,
         local=local,
-        show_report=lambda report: _show_plans(report, kept=data),
-        code=lambda report: 1 if report["problems"] else 0,
+        show_report=lambda report: _show_plans(report, carry_out=kept),
+        code=_code_of_plans,
     )
 
 
-def _show_plans(report: dict[str, Any], *, kept: Path | None) -> None:
+def _tell(report: dict[str, Any], as_json: bool, show: Any) -> None:
+    if as_json:
+        exits.print_json(report)
+    else:
+        show()
+
+
+def _show_plans(report: dict[str, Any], *, carry_out: str) -> None:
     for one in report["plans"]:
+        if one["state"] not in _FIGURED:
+            click.echo(f"{one['rule']}: {_UNKNOWN.get(one['state'], 'not done yet')}")
+            continue
         took = one["seconds_needed"]
         click.echo(
             f"{one['rule']}: {one['copies']} tags to copy, {size(one['bytes']['unique'])} to move, "
@@ -73,18 +84,34 @@ def _show_plans(report: dict[str, Any], *, kept: Path | None) -> None:
             )
         for name, count in sorted(one["requests"].items()):
             click.echo(f"  about {count} requests to {name}")
-        if kept is not None:
-            click.echo(f"  carry it out: transship sync --plan {one['plan']} --data {kept} -f FILE")
+        if carry_out:
+            click.echo(f"  carry it out: {carry_out.format(plan=one['plan'])}")
     for problem in report["problems"]:
         click.echo(f"problem: {problem['source'] or ''}: {problem['reason']}", err=True)
 
 
+_FIGURED = frozenset({"succeeded", "partial"})
+"""States of a plan whose figures say anything."""
+_UNKNOWN = {
+    "stopped": "interrupted: nothing is known of what it would copy",
+    "failed": "failed: nothing is known of what it would copy",
+}
+
+
+def _code_of_plans(report: dict[str, Any]) -> int:
+    if any(one["state"] not in {*_FIGURED, *_UNKNOWN} for one in report["plans"]):
+        return exits.UNKNOWN
+    whole = all(one["state"] in _FIGURED for one in report["plans"])
+    return exits.AS_THE_RULE_SAYS if whole and not report["problems"] else 1
+
+
 @click.command()
-@FILES
+@MAYBE_FILES
 @click.option("--rule", "only", multiple=True, help="Verify this rule only; may be repeated.")
 @click.option("--repair", is_flag=True, help="Copy again what is missing, stale or holed.")
-@JOB_DATA
+@DATA_OR_UP
 @WORKERS
+@TIMEOUT
 @JSON
 @LOCAL
 def verify(
@@ -93,14 +120,22 @@ def verify(
     repair: bool,
     data: Path | None,
     workers: int,
+    timeout: float | None,
     as_json: bool,
     local: bool,
 ) -> None:
     """Read a byte of every blob behind every selected tag at its destinations.
 
     Finds tags that are missing or stale, and holes behind equal digests, which no comparison of tags
-    can see. Exit code 1 while something is not whole.
+    can see. Exit code 1 while something is not whole. `-f FILE` looks from this machine; without a
+    file, `--rule NAME` has a server verify a rule of its own.
     """
+    if asks_server(files, only, timeout):
+        from api.cli import asking
+
+        report = asking.verifications(only, data, timeout, repair=repair)
+        _tell(report, as_json, lambda: _show_findings(report))
+        sys.exit(_code_of_findings(report))
     from api.engine.purposes import verifying
 
     run_job(
@@ -120,6 +155,8 @@ def _show_findings(report: dict[str, Any]) -> None:
         f"{report['checked']} checked, {report['whole']} whole, {report['holes']} not whole, "
         f"{report['repaired']} repaired, {report['unreachable']} unreachable"
     )
+    if report["state"] == "stopped":
+        click.echo("interrupted: nothing is known of what was not checked", err=True)
     for failure in report["failures"]:
         click.echo(f"{failure['class']}: {failure['destination']}: {failure['reason']}", err=True)
 
@@ -127,163 +164,8 @@ def _show_findings(report: dict[str, Any]) -> None:
 def _code_of_findings(report: dict[str, Any]) -> int:
     if report["holes"] > report["repaired"]:
         return exits.NOT_AS_THE_RULE_SAYS
+    if report["state"] in {"stopped", "running"}:
+        return exits.UNKNOWN
     unlisted = any(failure["source"] is None for failure in report["failures"])
     unknown = report["unreachable"] or unlisted
     return exits.UNKNOWN if unknown else exits.AS_THE_RULE_SAYS
-
-
-@click.command()
-@click.argument("reference", metavar="REF")
-@click.option("--source", help="The registry that REF is of, when several rules take its name.")
-@click.option("--in", "places", multiple=True, help="A registry or group; may be repeated.")
-@click.option("--prove", is_flag=True, help="Ask the registries, down to a byte of every blob.")
-@DATA
-@JSON
-def where(
-    reference: str,
-    source: str | None,
-    places: tuple[str, ...],
-    prove: bool,
-    data: Path | None,
-    as_json: bool,
-) -> None:
-    """Say where an image is: one row a registry, whole, copying, stale, hole, blocked, and why.
-
-    REF is [REGISTRY/]REPOSITORY:TAG[@DIGEST], as the source names it.
-    """
-    with connect(data) as server:
-        found = _locations(server, reference, source, places, prove=prove)
-    if as_json:
-        exits.print_json(found)
-        return
-    tables.show(
-        found["locations"],
-        False,
-        [
-            ("registry", lambda row: row["registry"]),
-            ("state", lambda row: row["state"]),
-            ("name there", _name_there),
-            ("why", lambda row: row["why"]),
-        ],
-    )
-
-
-def _name_there(row: dict[str, Any]) -> str:
-    if not row["repository"]:
-        return ""
-    separator = "@" if ":" in row["reference"] else ":"
-    return f"{row['repository']}{separator}{row['reference']}"
-
-
-@click.command()
-@click.argument("reference", metavar="REF[@DIGEST]")
-@click.option(
-    "--in", "places", multiple=True, required=True, help="A registry or group; may be repeated."
-)
-@click.option("--source", help="The registry that REF is of, when several rules take its name.")
-@click.option("--timeout", default="5m", show_default=True, help="How long to wait: 30s, 5m, 1h.")
-@DATA
-@JSON
-def wait(
-    reference: str,
-    places: tuple[str, ...],
-    source: str | None,
-    timeout: str,
-    data: Path | None,
-    as_json: bool,
-) -> None:
-    """Wait until every named registry serves an image whole: the gate before a deployment.
-
-    Exit code 0: each one does, and was asked; 1: one cannot without somebody's help; 3: the time
-    ran out, and the work goes on.
-    """
-    from api.schemas.fields import Duration, seconds
-
-    Duration(least=0, most=7 * 86400).deserialize(timeout)
-    deadline = time.monotonic() + seconds(timeout)
-    last = ""
-    with connect(data) as server:
-        while True:
-            found = _asked(server, reference, source, places)
-            rows = found["locations"]
-            line = ", ".join(f"{row['registry']} {row['state']}" for row in rows)
-            if line != last:
-                last = line
-                click.echo(line, err=True)
-            code = _verdict(rows)
-            if code is None and time.monotonic() >= deadline:
-                code = exits.UNKNOWN
-            if code is not None:
-                break
-            time.sleep(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
-    if as_json:
-        exits.print_json(found)
-    for row in rows:
-        if row["state"] not in {"whole", "source"}:
-            click.echo(f"{row['registry']}: {row['state']}: {row['why']}", err=True)
-    sys.exit(code)
-
-
-def _asked(
-    server: Connection, reference: str, source: str | None, places: Sequence[str]
-) -> dict[str, Any]:
-    """Look in SQL first; ask the registries when that leaves anything to ask them for."""
-    known = _locations(server, reference, source, places, prove=False)
-    if all(row["state"] in {"copying", *NEVER} for row in known["locations"]):
-        return known
-    return _locations(server, reference, source, places, prove=True)
-
-
-def _verdict(rows: Sequence[dict[str, Any]]) -> int | None:
-    """Return the exit code, or None while waiting may help."""
-    states = [row["state"] for row in rows]
-    if all(state in {"whole", "source"} for state in states):
-        return exits.AS_THE_RULE_SAYS
-    if any(state in NEVER or state in {"blocked", "hole"} for state in states):
-        return exits.NOT_AS_THE_RULE_SAYS
-    return None
-
-
-def _locations(
-    server: Connection,
-    reference: str,
-    source: str | None,
-    places: Sequence[str],
-    *,
-    prove: bool,
-) -> dict[str, Any]:
-    registry, repository, name, digest = _parse(reference)
-    if registry and source is None and _is_registry(server, registry):
-        source = registry
-    elif registry:
-        repository = f"{registry}/{repository}"
-    pairs = [("source", source), ("digest", digest), ("prove", "true" if prove else None)]
-    query = [(key, value) for key, value in pairs if value]
-    query += [("in", place) for place in places]
-    path = f"/images/{quote(repository)}/{quote(name, safe=':')}/locations"
-    found: dict[str, Any] = server.ask("GET", f"{path}?{urlencode(query)}")
-    return found
-
-
-def _parse(text: str) -> tuple[str, str, str, str]:
-    """Return the first part, the other parts, tag or digest, and the digest that is wanted."""
-    rest, _, digest = text.partition("@")
-    path, _, tag = rest.rpartition(":") if ":" in rest.rpartition("/")[2] else (rest, "", "")
-    if not path or not (tag or digest):
-        raise InvalidInput(
-            f"{text[:200]!r} names no image", hint="write REPOSITORY:TAG, or REPOSITORY@sha256:..."
-        )
-    first, _, others = path.partition("/")
-    if not others:
-        first, others = "", first
-    return first, others, tag or digest, digest if tag else ""
-
-
-def _is_registry(server: Connection, name: str) -> bool:
-    try:
-        server.ask("GET", f"/registries/{quote(name, safe='')}")
-    except (NetworkError, ServerError):
-        raise
-    except InvalidInput:
-        return False
-    return True

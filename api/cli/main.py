@@ -39,8 +39,8 @@ COMMANDS = {
     "secrets": "api.cli.governance",
     "webhooks": "api.cli.governance",
     "audit": "api.cli.governance",
-    "where": "api.cli.looking",
-    "wait": "api.cli.looking",
+    "where": "api.cli.locating",
+    "wait": "api.cli.locating",
     "doctor": "api.cli.doctor",
     "completion": "api.cli.completion",
 }

@@ -13,6 +13,7 @@ DATA = click.option(
     help="Data folder of a `transship up` on this machine; else TRANSSHIP_URL and TRANSSHIP_TOKEN.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+_FILES_HELP = "transship.yaml, a directory of such files, or - for standard input; may be repeated."
 FILES = click.option(
     "-f",
     "--file",
@@ -20,7 +21,15 @@ FILES = click.option(
     required=True,
     multiple=True,
     type=click.Path(),
-    help="transship.yaml, a directory of such files, or - for standard input; may be repeated.",
+    help=_FILES_HELP,
+)
+MAYBE_FILES = click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(),
+    help=f"{_FILES_HELP} Without one, a server is asked.",
 )
 
 

@@ -97,9 +97,14 @@ def carry_out(identity: str) -> Response:
 
 
 def _find(identity: str) -> ExecutionRecord:
-    record = find_execution(identity)
-    if record.kind != KIND:
-        raise NotFoundInStore(f"there is no plan {identity}")
+    try:
+        record = find_execution(identity)
+    except NotFoundInStore:
+        record = None
+    if record is None or record.kind != KIND:
+        raise NotFoundInStore(
+            f"there is no plan {identity}", hint="make one: transship plan --rule NAME"
+        )
     return record
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from service.replication.report import MAX_FAILURES, SCHEMA, failures_of
+from service.model.states import ExecutionState
+from service.replication.report import MAX_FAILURES, SCHEMA, failures_of, overall_state
 from service.store.executions import ExecutionRecord, ExecutionStore
 from service.store.saved_plans import SavedPlanStore
 from service.store.verifications import VerificationStore
+
+COUNTED = ("checked", "whole", "holes", "repaired", "unreachable")
 
 
 def plan_report(
@@ -22,6 +26,7 @@ def plan_report(
     return {
         "schema": SCHEMA,
         "plan": record.id,
+        "state": record.state.value,
         "copies": figures.get("copies", 0),
         "bytes": {"unique": figures.get("unique", 0), "saved": figures.get("saved", 0)},
         "requests": figures.get("requests", {}),
@@ -36,7 +41,17 @@ def plans_report(
 ) -> dict[str, Any]:
     """Return what several plans of one command come to together, and each."""
     records = [store.get(identity) for identity in identities]
-    each = [plan_report(store, record, plans.figures(record.id)) for record in records]
+    return plans_together(
+        [
+            {"rule": record.rule, **plan_report(store, record, plans.figures(record.id))}
+            for record in records
+        ],
+        seconds,
+    )
+
+
+def plans_together(each: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
+    """Return one object for the plans of one command; each is a `plan_report` with its rule."""
     requests: dict[str, int] = {}
     for one in each:
         for registry, count in one["requests"].items():
@@ -44,7 +59,8 @@ def plans_report(
     needed = [one["seconds_needed"] for one in each if one["seconds_needed"] is not None]
     return {
         "schema": SCHEMA,
-        "plan": identities[0] if len(identities) == 1 else None,
+        "plan": each[0]["plan"] if len(each) == 1 else None,
+        "state": overall_state([ExecutionState(one["state"]) for one in each]),
         "copies": sum(one["copies"] for one in each),
         "bytes": {name: sum(one["bytes"][name] for one in each) for name in ("unique", "saved")},
         "requests": requests,
@@ -52,7 +68,7 @@ def plans_report(
         "cost": None,
         "seconds": max(needed, default=None),
         "problems": [problem for one in each for problem in one["problems"]][:MAX_FAILURES],
-        "plans": [{"rule": record.rule, **one} for record, one in zip(records, each, strict=True)],
+        "plans": [dict(one) for one in each],
         "took": round(seconds, 3),
     }
 
@@ -64,19 +80,27 @@ def verifications_report(
     seconds: float,
 ) -> dict[str, Any]:
     """Return what verifications found, and what of it was put right."""
-    found = [verifications.findings(identity) for identity in identities]
-    failures = [
-        failure for identity in identities for failure in failures_of(store, store.get(identity))
-    ]
+    found = [asdict(verifications.findings(identity)) for identity in identities]
+    records = [store.get(identity) for identity in identities]
+    failures = [failure for record in records for failure in failures_of(store, record)]
+    states = [record.state for record in records]
+    return verifications_together(identities, states, found, failures, seconds)
+
+
+def verifications_together(
+    identities: Sequence[str],
+    states: Sequence[ExecutionState],
+    found: Sequence[Mapping[str, Any]],
+    failures: Sequence[Mapping[str, Any]],
+    seconds: float,
+) -> dict[str, Any]:
+    """Return one object for the verifications of one command; `found` are their counts."""
     return {
         "schema": SCHEMA,
-        "checked": sum(one.checked for one in found),
-        "whole": sum(one.whole for one in found),
-        "holes": sum(one.holes for one in found),
-        "repaired": sum(one.repaired for one in found),
-        "unreachable": sum(one.unreachable for one in found),
+        "state": overall_state(states),
+        **{name: sum(int(one[name]) for one in found) for name in COUNTED},
         "failures_total": len(failures),
-        "failures": failures[:MAX_FAILURES],
+        "failures": list(failures[:MAX_FAILURES]),
         "verifications": list(identities),
         "seconds": round(seconds, 3),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,3 +178,63 @@ def test_a_push_during_a_backfill_of_its_rule_overtakes_it_and_a_paused_registry
 def _copied(up: Up, execution: str) -> int:
     count: int = up.ask("GET", f"/executions/{execution}")["copies"]["copied"]
     return count
+
+
+def test_a_server_plans_and_verifies_its_own_rules_and_carries_a_plan_out(up: Up) -> None:
+    with SampleRegistry() as east, SampleRegistry() as west:
+        up.registry("there-east", east.url)
+        up.registry("there-west", west.url)
+        up.rule("there", "there-east", "there-west")
+        environment = client(up)
+        pushed = push_image(east, "team/app", "v1", layers=[b"layer" * 20_000])
+
+        def said(code: int, *words: str) -> subprocess.CompletedProcess[str]:
+            done = transship(*words, environment=environment)
+            assert done.returncode == code, done.stderr
+            return done
+
+        plan = json.loads(said(0, "plan", "--rule", "there", "--json").stdout)
+        assert (plan["state"], plan["copies"], plan["problems"]) == ("succeeded", 1, [])
+        assert not [line for line in west.log if line.method in WRITING]
+        words = said(0, "plan", "--rule", "there")
+        assert "there: 1 tags to copy" in words.stdout
+        assert "transship sync --plan" in words.stdout
+        assert up.url in words.stderr
+        report = json.loads(said(0, "sync", "--plan", plan["plan"], "--json").stdout)
+        assert report["copies"]["copied"] == plan["copies"]
+        assert report["bytes"]["copied"] == plan["bytes"]["unique"]
+        assert digest_at(west, "team/app", "v1") == pushed
+
+        assert "1 checked, 1 whole" in said(0, "verify", "--rule", "there").stdout
+        manifest = west.storage.manifest("team/app", "v1")
+        assert manifest is not None
+        west.storage.collect_blob(json.loads(manifest.raw)["layers"][0]["digest"])
+        holed = json.loads(said(1, "verify", "--rule", "there", "--json").stdout)
+        assert (holed["holes"], holed["failures_total"], holed["failures"][0]["class"]) == (
+            1,
+            1,
+            "hole",
+        )
+        mended = json.loads(said(0, "verify", "--rule", "there", "--repair", "--json").stdout)
+        assert (mended["holes"], mended["repaired"]) == (1, 1)
+        assert "1 whole" in said(0, "verify", "--rule", "there").stdout
+
+
+def test_what_a_command_cannot_do_on_a_server_says_how_it_is_done(up: Up, tmp_path: Path) -> None:
+    file = write_rules(tmp_path / "transship.yaml", "https://a.example", "https://b.example")
+    environment = client(up)
+
+    def refused(*words: str) -> str:
+        done = transship(*words, environment=environment)
+        assert (done.returncode, done.stdout) == (2, "")
+        return done.stderr
+
+    with_file = refused("plan", "-f", str(file))
+    assert "--local" in with_file
+    assert "transship plan --rule fleet" in with_file
+    assert "rules run fleet --wait" in refused("sync", "-f", str(file))
+    assert "--rule NAME" in refused("plan")
+    assert "rules run NAME --wait" in refused("sync")
+    assert "--local needs -f" in refused("verify", "--rule", "x", "--local")
+    assert "no rule named nothing" in refused("plan", "--rule", "nothing")
+    assert "no plan" in refused("sync", "--plan", "0" * 24)
