@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Row, and_, func, or_, select
+from sqlalchemy.sql.elements import ColumnElement
 
 from service.model.rule import SyncRule
 from service.model.states import OPEN_COPIES, CopyState, ExecutionState
@@ -17,8 +18,7 @@ from service.store.tables import FAR, copies, executions, rules, written_tags
 Place = tuple[str, str, str]
 """A registry, a repository and a tag (or digest) there."""
 
-_PLACES_AT_ONCE = 100
-_ROWS_A_PLACE = 20
+_PLACES_AT_ONCE = 200
 
 
 @dataclass(slots=True)
@@ -84,63 +84,76 @@ class LocationStore:
     def known(self, places: Sequence[Place]) -> dict[Place, Known]:
         """Return what is known of each place."""
         found = {place: Known() for place in places}
-        for start in range(0, len(places), _PLACES_AT_ONCE):
-            self._look(found, places[start : start + _PLACES_AT_ONCE])
+        distinct = list(found)
+        for start in range(0, len(distinct), _PLACES_AT_ONCE):
+            self._look(found, distinct[start : start + _PLACES_AT_ONCE])
         return found
 
     def _look(self, found: dict[Place, Known], places: Sequence[Place]) -> None:
-        newest_first = (
-            select(copies)
-            .where(
-                or_(
-                    *(
-                        and_(
-                            copies.c.destination_registry == registry,
-                            copies.c.destination_repository == repository,
-                            copies.c.destination_reference == reference,
-                        )
-                        for registry, repository, reference in places
-                    )
-                )
-            )
+        """Fill in what we wrote, and of each place the newest open copy and the newest ended one."""
+        is_open = copies.c.state.in_(OPEN_COPIES)
+        place = (
+            copies.c.destination_registry,
+            copies.c.destination_repository,
+            copies.c.destination_reference,
+        )
+        newest = (
+            select(func.max(copies.c.id))
+            .where(_is_one_of(places, *place))
             .where(copies.c.not_before < FAR)  # what only a plan names is on its way nowhere
+            .group_by(*place, is_open)
+        )
+        latest = (
+            select(
+                *place,
+                copies.c.id,
+                copies.c.execution_id,
+                copies.c.state,
+                copies.c.digest,
+                copies.c.failure_class,
+                copies.c.reason,
+                copies.c.updated_at,
+            )
+            .where(copies.c.id.in_(newest))
             .order_by(copies.c.id.desc())
-            .limit(_ROWS_A_PLACE * len(places))
         )
         written = select(written_tags).where(
-            or_(
-                *(
-                    and_(
-                        written_tags.c.registry == registry,
-                        written_tags.c.repository == repository,
-                        written_tags.c.tag == reference,
-                    )
-                    for registry, repository, reference in places
-                )
+            _is_one_of(
+                places, written_tags.c.registry, written_tags.c.repository, written_tags.c.tag
             )
         )
         with self._database.read() as connection:
             for row in connection.execute(written):
                 known = found[row.registry, row.repository, row.tag]
                 known.digest, known.seen_at = row.digest, row.written_at
-            for row in connection.execute(newest_first):
-                place = (
-                    row.destination_registry,
-                    row.destination_repository,
-                    row.destination_reference,
-                )
-                _add(found[place], row)
+            for row in connection.execute(latest):
+                _add(found[row[0], row[1], row[2]], row)
+
+
+def _is_one_of(
+    places: Sequence[Place],
+    registry: ColumnElement[str],
+    repository: ColumnElement[str],
+    reference: ColumnElement[str],
+) -> ColumnElement[bool]:
+    """Return the condition that a row is at one of these places: one branch a name, not a registry."""
+    registries: dict[tuple[str, str], list[str]] = {}
+    for place in places:
+        registries.setdefault(place[1:], []).append(place[0])
+    return or_(
+        *(
+            and_(registry.in_(names), repository == name[0], reference == name[1])
+            for name, names in registries.items()
+        )
+    )
 
 
 def _add(known: Known, row: Row[Any]) -> None:
-    """Take in one copy; they come newest first."""
+    """Take in one copy: of a place there is one open and one ended, the newest first."""
     state = CopyState(row.state)
     if state in OPEN_COPIES:
-        if not known.open_copy:
-            known.open_copy = row.id
-            known.execution = row.execution_id
-        return
-    if known.state is not None:
+        known.open_copy = row.id
+        known.execution = row.execution_id
         return
     known.state = state
     known.execution = known.execution or row.execution_id

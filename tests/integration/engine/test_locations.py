@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, delete, event
 
 from api.samples.faults import FaultRule
 from service.errors import NotFoundInStore
 from service.model.endpoint import RegistryEndpoint
 from service.model.rule import Destination, SyncRule
 from service.replication.locate import Location, LocationState
+from service.store.tables import written_tags
+from tests.support.many_places import ManyPlaces
 from tests.support.world import World, a_rule, some_bytes
 
 LAYER = some_bytes("layer", 3000)
@@ -121,3 +125,35 @@ def test_forty_registries_cost_as_many_queries_as_one(world: World) -> None:
         counts.append(len(statements))
 
     assert counts[0] == counts[1]
+
+
+def test_every_place_is_answered_however_much_is_known_of_the_others(world: World) -> None:
+    """80,000 rows of 40 registries; what was copied last to one of them is older than the rest."""
+    services = world.services
+    places = ManyPlaces(registries=40, tags=2000)
+    places.fill(services)
+    for number in range(25):  # younger rows of the other 39 places of this tag
+        services.database.write(partial(places.again, beside="r00", tag="v7", number=number))
+    services.database.write(
+        lambda connection: connection.execute(
+            delete(written_tags).where(written_tags.c.registry == "r00")
+        )
+    )
+    statements: list[str] = []
+
+    def note(_c: object, _r: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    began = time.perf_counter()
+    found = services.locator.locate("team/app", "v7")
+    print(f"where took {1000 * (time.perf_counter() - began):.1f} ms")
+    event.remove(Engine, "before_cursor_execute", note)
+
+    asked = [one for one in statements if one.lstrip().startswith("SELECT")]
+    assert len(asked) == 6
+    digests = {one.registry: one.digest for one in found if one.registry.startswith("r")}
+    assert len(digests) == 40
+    assert {one.state for one in found} >= {LocationState.SOURCE, LocationState.STALE}
+    assert digests["r00"] == f"sha256:{0:064x}"
+    assert {digest for name, digest in digests.items() if name != "r00"} == {f"sha256:{24:064x}"}
