@@ -1,11 +1,12 @@
 # Everything runs in .venv, which these targets make and keep up to date.
 PYTHON ?= python3
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run check static test docs pictures clean
+.PHONY: help run check static test bench docs pictures clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +25,10 @@ static: .venv/.dev ## format, lint, types and the direction of imports
 
 test: static ## set up and run everything: unit, integration, faults, end to end
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: .venv/.dev ## compare with crane, skopeo, regsync and oras, and write docs/explanation/performance.md; hours
+	$(BIN)/python -m bench.peers_install
+	$(BIN)/python -m bench $(BENCH_ARGS)
 
 docs: .venv/.dev ## write the generated pages of docs/reference
 	$(BIN)/python -m tests.support.reference_pages

@@ -152,7 +152,7 @@ _COMBINED = re.compile(r'^\S+ \S+ \S+ \[[^\]]*\] "(\S+) (\S+) [^"]*" (\d{3}) (\d
 class RealRegistry(_Server):
     """Debian's docker-registry (distribution 2.8.2) with deletes on and an access log.
 
-    `configuration` is merged, one level deep, into the server's; `cache=False` switches the blob
+    `program` is another build of distribution. `configuration` is merged, one level deep, into the server's; `cache=False` switches the blob
     descriptor cache off, without which the server answers HEAD honestly after a garbage collection.
     """
 
@@ -162,8 +162,9 @@ class RealRegistry(_Server):
         port: int | None = None,
         cache: bool = True,
         configuration: Mapping[str, Mapping[str, object]] | None = None,
+        program: str = "docker-registry",
     ) -> None:
-        binary = require("docker-registry")
+        binary = require(program)
         self.directory = scratch_directory("registry")
         self.port = free_port() if port is None else port
         self.host = f"127.0.0.1:{self.port}"
