@@ -80,7 +80,7 @@ class Deletion:
 def mark_seen(
     connection: Connection, execution: str, names: Iterable[tuple[str, str, str]]
 ) -> None:
-    """Note that the sources of these names at destinations are there."""
+    """Note that the sources of these names at destinations are there; never takes a later note back."""
     for registry, repository, tag in sorted(names):  # in one order: two writers must not deadlock
         connection.execute(
             update(written_tags)
@@ -88,6 +88,7 @@ def mark_seen(
                 written_tags.c.registry == registry,
                 written_tags.c.repository == repository,
                 written_tags.c.tag == tag,
+                written_tags.c.seen_in < execution,
             )
             .values(seen_in=execution)
         )

@@ -14,6 +14,7 @@ from service.model.rule import SyncRule
 from service.model.states import OPEN_COPIES, CopyState, ExecutionState
 from service.store import codec
 from service.store.clock import now_epoch
+from service.store.conditions import rule_is_paused
 from service.store.creation import insert_full, insert_tags
 from service.store.database import Database
 from service.store.stopping import begin_stop
@@ -188,10 +189,11 @@ class ExecutionStore:
             return [(row[0], row[1]) for row in connection.execute(query)]
 
     def overdue(self) -> Sequence[str]:
-        """Return the open executions whose deadline has passed."""
+        """Return the open executions whose deadline has passed; a paused rule's clock stands still."""
         query = select(executions.c.id).where(
             executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
             executions.c.deadline_at < now_epoch(),
+            ~rule_is_paused(executions.c.rule),
         )
         with self._database.read() as connection:
             return list(connection.execute(query).scalars())

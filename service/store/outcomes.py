@@ -145,17 +145,25 @@ def _ended(connection: Connection, outcome: CopyEnded) -> None:
             statement.on_conflict_do_update(
                 index_elements=["registry", "repository", "tag"],
                 set_={
-                    key: statement.excluded[key]
-                    for key in (
-                        "digest",
-                        "rule",
-                        "platforms",
-                        "source_registry",
-                        "source_repository",
-                        "source_reference",
-                        "seen_in",
-                        "written_at",
-                    )
+                    "seen_in": case(  # a younger execution may have seen it since this one began
+                        (
+                            written_tags.c.seen_in > statement.excluded.seen_in,
+                            written_tags.c.seen_in,
+                        ),
+                        else_=statement.excluded.seen_in,
+                    ),
+                    **{
+                        key: statement.excluded[key]
+                        for key in (
+                            "digest",
+                            "rule",
+                            "platforms",
+                            "source_registry",
+                            "source_repository",
+                            "source_reference",
+                            "written_at",
+                        )
+                    },
                 },
             )
         )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Table, func, or_, update
+from sqlalchemy import Connection, Table, case, func, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.errors import NotFoundInStore
-from service.model.states import CopyState
+from service.model.states import ENDED_EXECUTIONS, CopyState
 from service.store.clock import now_epoch
 from service.store.database import Database
 from service.store.recovery import again
-from service.store.tables import copies, registries, rules
+from service.store.tables import copies, executions, registries, rules
 
 
 class PauseStore:
@@ -33,7 +33,10 @@ class PauseStore:
         )
 
     def resume_rule(self, name: str) -> None:
-        """Go on with a rule where it stood. Raises NotFoundInStore."""
+        """Go on with a rule where it stood; deadlines move by as long as it was paused.
+
+        Raises NotFoundInStore.
+        """
         self._resume(rules, "rule", name)
 
     def resume_registry(self, name: str) -> None:
@@ -59,6 +62,8 @@ class PauseStore:
 
     def _resume(self, table: Table, kind: str, name: str) -> None:
         def work(connection: Connection) -> None:
+            if table is rules:
+                _give_time_back(connection, name)
             changed = connection.execute(
                 update(table).where(table.c.name == name).values(paused_at=None)
             )
@@ -66,3 +71,18 @@ class PauseStore:
                 raise NotFoundInStore(f"there is no {kind} named {name}")
 
         self._database.write(work)
+
+
+def _give_time_back(connection: Connection, rule: str) -> None:
+    """Move the deadlines of a rule's open executions by the time that it was paused during them."""
+    since = connection.execute(
+        select(rules.c.paused_at).where(rules.c.name == rule).with_for_update()
+    ).scalar_one_or_none()
+    if since is None:
+        return
+    held_from = case((executions.c.created_at > since, executions.c.created_at), else_=since)
+    connection.execute(
+        update(executions)
+        .where(executions.c.rule == rule, executions.c.state.not_in(ENDED_EXECUTIONS))
+        .values(deadline_at=executions.c.deadline_at + now_epoch() - held_from)
+    )

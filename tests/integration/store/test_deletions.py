@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, insert, select, update
 
 from service.errors import Conflict, NotFoundInStore
 from service.model.rule import DeletePolicy, SyncRule
+from service.model.states import CopyState
+from service.model.work import CopyEnded, Counters
 from service.store.clock import now_epoch
 from service.store.database import Database
 from service.store.deletion_values import (
@@ -235,3 +239,38 @@ def test_lists_page_by_name_and_time(
     rest = store.tags(first, after="mirror/a/a:v2")
     assert [one.written.tag for one in (*page, *rest)] == ["v1", "v2", "v1"]
     assert store.list(project="other") == []
+
+
+def test_an_older_look_that_ends_later_takes_no_newer_one_back(
+    store: DeletionStore, rule: SyncRule, database: Database
+) -> None:
+    write(database, "a", seen_in="7")
+    with database.read() as connection:
+        row = connection.execute(select(written_tags)).one()
+
+    database.write(
+        lambda connection: mark_seen(connection, "5", [(row.registry, row.repository, row.tag)])
+    )
+
+    assert all_of(store, Scan(rule, "7")) == []
+    database.write(
+        lambda connection: mark_seen(connection, "8", [(row.registry, row.repository, row.tag)])
+    )
+    assert all_of(store, Scan(rule, "8")) == []
+
+
+def test_a_copy_of_an_older_execution_takes_no_newer_look_back(plot: Plot) -> None:
+    (work,) = plot.running("v1")
+    plot.state.post([CopyEnded(work, CopyState.COPIED, Counters(), digest=work.digest)])
+    (later,) = plot.running("v1", rule="other")
+    with plot.database.read() as connection:
+        names = [
+            (r.registry, r.repository, r.tag) for r in connection.execute(select(written_tags))
+        ]
+    plot.database.write(lambda connection: mark_seen(connection, "f" * 24, names))
+    again = replace(later, destination_reference="fleet-v1")
+
+    plot.state.post([CopyEnded(again, CopyState.COPIED, Counters(), digest=work.digest)])
+
+    row = plot.row(written_tags)
+    assert (row.rule, row.seen_in) == ("other", "f" * 24)

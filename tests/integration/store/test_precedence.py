@@ -8,7 +8,7 @@ from service.store.pauses import PauseStore
 from service.store.registries import RegistryStore
 from service.store.retention import RetentionStore
 from service.store.rules import RuleStore
-from service.store.tables import executions
+from service.store.tables import executions, rules
 from tests.integration.store.builders import BOOT, Plot, a_rule, an_endpoint, selected
 
 
@@ -91,8 +91,8 @@ def test_other_names_and_other_rules_do_not_wait(plot: Plot) -> None:
 
 
 def test_a_paused_rule_keeps_its_work_and_sends_none(plot: Plot) -> None:
-    rules, pauses = RuleStore(plot.database), PauseStore(plot.database)
-    rules.put(a_rule(every=3600.0), document={})
+    saved, pauses = RuleStore(plot.database), PauseStore(plot.database)
+    saved.put(a_rule(every=3600.0), document={})
     execution = plot.planned("v1", "v2")
     (first, *_) = plot.dispatching.dispatch(plot.dispatching.eligible("local", 1))
     waiting = plot.executions.create_tags(a_rule(), [("team/app", "v9")]).id
@@ -100,7 +100,7 @@ def test_a_paused_rule_keeps_its_work_and_sends_none(plot: Plot) -> None:
     pauses.pause_rule("fleet")
     pauses.pause_rule("fleet")
 
-    assert rules.due() == []
+    assert saved.due() == []
     assert eligible(plot) == []
     assert plot.state.begin([first], BOOT) == []  # what stood in the queue was taken back
     assert not plot.state.holds(first)
@@ -108,16 +108,16 @@ def test_a_paused_rule_keeps_its_work_and_sends_none(plot: Plot) -> None:
     pauses.resume_rule("fleet")
     assert eligible(plot) == [execution, execution]
     assert waiting in plot.dispatching.unplanned(-1)
-    assert [due.rule for due in rules.due()] == ["fleet"]
+    assert [due.rule for due in saved.due()] == ["fleet"]
 
 
 def test_a_paused_rule_that_is_deleted_lets_nothing_go(plot: Plot) -> None:
-    rules, pauses = RuleStore(plot.database), PauseStore(plot.database)
-    rules.put(a_rule(), document={})
+    saved, pauses = RuleStore(plot.database), PauseStore(plot.database)
+    saved.put(a_rule(), document={})
     execution = plot.planned("v1")
     pauses.pause_rule("fleet")
 
-    rules.delete("fleet")
+    saved.delete("fleet")
 
     assert eligible(plot) == []
     assert states(plot, execution) == ["stopped"]
@@ -186,3 +186,28 @@ def test_a_deadline_stops_an_execution_and_says_so(plot: Plot) -> None:
     plot.dispatching.end_executions()
     record = plot.executions.get(work.execution)
     assert (record.state, record.reason) == ("stopped", "its deadline ran out")
+
+
+def test_the_time_for_which_a_rule_is_paused_does_not_count_against_deadlines(plot: Plot) -> None:
+    pauses = PauseStore(plot.database)
+    RuleStore(plot.database).put(a_rule(), document={})
+    begun = plot.planned("v1", deadline_seconds=3600.0)
+    plot.ago(executions, "created_at", 600)
+    plot.ago(executions, "deadline_at", 600)  # 3,000 s are left
+    pauses.pause_rule("fleet")
+    plot.ago(rules, "paused_at", 10_000)
+    plot.ago(executions, "created_at", 10_000)
+    plot.ago(executions, "deadline_at", 10_000)
+    later = tags(plot, "v2")  # asked for while it is paused, with a deadline of seven days
+    before = plot.row(executions, id=later).deadline_at
+
+    assert plot.executions.overdue() == []
+    pauses.resume_rule("fleet")
+    pauses.resume_rule("fleet")
+
+    assert plot.executions.overdue() == []
+    assert plot.row(executions, id=later).deadline_at - before < 600
+    plot.ago(executions, "deadline_at", 2_400)
+    assert plot.executions.overdue() == []
+    plot.ago(executions, "deadline_at", 601)
+    assert plot.executions.overdue() == [begun]
