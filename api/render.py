@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from api.schemas.governance import effective_project, effective_webhook
 from api.schemas.registry import effective_registry
 from api.schemas.rule import effective_rule
+from service.bootstrap import Services
 from service.replication import report
 from service.store.audit import AuditRecord, Verdict
-from service.store.executions import CopyRecord, ExecutionRecord, ExecutionStore, Totals
+from service.store.executions import CopyRecord, ExecutionRecord, Totals
 from service.store.projects import StoredProject
 from service.store.registries import StoredRegistry
 from service.store.rules import StoredRule
 from service.store.secrets import SecretRecord
+from service.store.standing import Hold, Retry
 from service.store.tokens import TokenRecord
 from service.store.webhooks import Delivery, StoredWebhook
 
@@ -62,8 +65,11 @@ def rule(stored: StoredRule) -> dict[str, Any]:
     }
 
 
-def execution(record: ExecutionRecord) -> dict[str, Any]:
-    """Return an execution without its totals; `seconds` until now while it has not ended."""
+def execution(record: ExecutionRecord, holds: Sequence[Hold] = ()) -> dict[str, Any]:
+    """Return an execution without its totals; `seconds` until now while it has not ended.
+
+    `holds` are the pauses that it waits behind.
+    """
     ended = record.finished_at or time.time()
     return {
         "id": record.id,
@@ -75,6 +81,9 @@ def execution(record: ExecutionRecord) -> dict[str, Any]:
         "reason": record.reason,
         "class": record.failure_class,
         "warnings": list(record.warnings),
+        "held_by": [
+            {"kind": one.kind, "name": one.name, "paused_at": instant(one.since)} for one in holds
+        ],
         "planned": record.planned,
         "created_at": instant(record.created_at),
         "started_at": instant(record.started_at),
@@ -83,19 +92,22 @@ def execution(record: ExecutionRecord) -> dict[str, Any]:
     }
 
 
-def new_execution(record: ExecutionRecord, executions: ExecutionStore) -> dict[str, Any]:
+def new_execution(record: ExecutionRecord, services: Services) -> dict[str, Any]:
     """Return an execution that was asked for just now: one that has not begun has done nothing."""
-    return execution_detail(record, executions, begun=record.started_at is not None)
+    return execution_detail(record, services, begun=record.started_at is not None)
 
 
 def execution_detail(
-    record: ExecutionRecord, executions: ExecutionStore, *, begun: bool = True
+    record: ExecutionRecord, services: Services, *, begun: bool = True
 ) -> dict[str, Any]:
     """Return an execution with its totals, as the command line's --json has them."""
+    executions, standing = services.executions, services.standing
+    goes_on = begun and not record.state.ended
     by_destination = executions.totals_by_destination([record.id]) if begun else {}
     total = by_destination.pop("", Totals())
     return {
-        **execution(record),
+        **execution(record, standing.holds([record]).get(record.id, ())),
+        "retrying": [_retry(one) for one in standing.retries(record.id)] if goes_on else [],
         "copies": report.copies(total),
         "blobs": report.blobs(total),
         "bytes": report.transferred(total),
@@ -104,6 +116,17 @@ def execution_detail(
             name: {"copies": report.copies(totals), "bytes": report.transferred(totals)}
             for name, totals in sorted(by_destination.items())
         },
+    }
+
+
+def _retry(found: Retry) -> dict[str, Any]:
+    return {
+        "destination": found.destination,
+        "class": found.failure_class,
+        "reason": found.reason,
+        "copies": found.copies,
+        "tries": found.tries,
+        "next_at": instant(found.next_at),
     }
 
 

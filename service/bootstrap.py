@@ -42,6 +42,7 @@ from service.store.rules import RuleStore
 from service.store.saved_plans import SavedPlanStore
 from service.store.schema import check_schema
 from service.store.secrets import SecretStore
+from service.store.standing import StandingStore
 from service.store.tokens import TokenStore
 from service.store.verifications import VerificationStore
 from service.store.webhooks import WebhookStore
@@ -167,6 +168,11 @@ class Services:
     def pauses(self) -> PauseStore:
         """Pauses of rules and registries."""
         return PauseStore(self.database)
+
+    @cached_property
+    def standing(self) -> StandingStore:
+        """Why what is open does not move."""
+        return StandingStore(self.database)
 
     @cached_property
     def dispatching(self) -> DispatchStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,13 +32,19 @@ def list_deletions(rule: str | None, state: str | None, data: Path | None, as_js
             (
                 ("ID", lambda d: d["id"]),
                 ("STATE", lambda d: d["state"]),
-                ("TAGS", lambda d: f"{d['tags']} of {d['of_tags']}"),
+                ("TAGS", _tags),
                 ("RULE", lambda d: d["rule"]),
                 ("REGISTRY", lambda d: d["registry"]),
                 ("DUE", lambda d: d["due_at"]),
                 ("REASON", lambda d: d["reason"]),
             ),
         )
+
+
+def _tags(found: dict[str, Any]) -> str:
+    """Return how many tags go, of how many; the latter is not counted before they are checked."""
+    known = found["state"] != "checking"
+    return f"{found['tags']} of {found['of_tags']}" if known else str(found["tags"])
 
 
 @deletions.command("show")
@@ -53,7 +60,7 @@ def show_deletion(identity: str, data: Path | None, as_json: bool) -> None:
         exits.print_json({**found, "items": tags})
         return
     click.echo(
-        f"{found['id']}  {found['state']}  {found['tags']} of {found['of_tags']} tags of "
+        f"{found['id']}  {found['state']}  {_tags(found)} tags of "
         f"{found['rule']} at {found['registry']}  {found['reason']}".rstrip(),
         err=True,
     )

@@ -11,6 +11,7 @@ import click
 
 from api.cli import exits
 from api.cli.connection import Connection
+from api.cli.notes import notes
 from api.cli.options import part
 from api.cli.progress import show
 from api.cli.summary import print_summary
@@ -34,7 +35,7 @@ def conclude(server: Connection, execution: Seen, *, as_json: bool) -> int:
     if as_json:
         exits.print_json(report)
     else:
-        print_summary(report)
+        print_summary(report, all_by=f"transship executions failures {execution['id']} --all")
     return code(report)
 
 
@@ -65,7 +66,7 @@ def follow(
                 if each is not None:
                     each(seen)
                 else:
-                    bar([_record(seen)], _totals(seen))
+                    bar([_record(seen)], _totals(seen), notes(seen))
                 if deadline is not None and time.monotonic() >= deadline:
                     break
     except KeyboardInterrupt:
@@ -77,6 +78,8 @@ def follow(
         raise
     if ExecutionState(execution["state"]) not in ENDED_EXECUTIONS:
         click.echo(f"transship: no end in time; {execution['id']} goes on", err=True)
+        for note in notes(execution):
+            click.echo(f"  {note}", err=True)
     return execution
 
 

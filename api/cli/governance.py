@@ -55,6 +55,7 @@ def delete_project(name: str, data: Path | None) -> None:
     """Forget a project that has no rules, tokens and webhooks."""
     with connect(data) as server:
         server.ask("DELETE", f"/projects/{part(name)}")
+    click.echo(f"project {name} is forgotten", err=True)
 
 
 @click.group()
@@ -110,6 +111,7 @@ def delete_secret(name: str, data: Path | None) -> None:
     """Forget a secret that no registry uses."""
     with connect(data) as server:
         server.ask("DELETE", f"/secrets/{part(name)}")
+    click.echo(f"secret {name} is forgotten", err=True)
 
 
 @click.group()
@@ -132,7 +134,7 @@ def list_webhooks(data: Path | None, as_json: bool) -> None:
                 ("EVENTS", lambda w: w["effective"]["events"]),
                 ("ONLY", lambda w: w["effective"].get("only")),
                 ("PROJECT", lambda w: w["effective"].get("project")),
-                ("", lambda w: "" if w["effective"]["enabled"] else "disabled"),
+                ("STANDING", lambda w: "" if w["effective"]["enabled"] else "disabled"),
             ),
         )
 
@@ -188,7 +190,9 @@ def set_webhook(
         stored = server.ask("PUT", f"/webhooks/{part(name)}", body)
     if as_json:
         exits.print_json(stored)
-    elif not stored["secret"]["set"]:
+        return
+    click.echo(f"webhook {name} is told of {', '.join(events)} at {url}", err=True)
+    if not stored["secret"]["set"]:
         click.echo("without a secret the events are not signed: --secret-stdin gives one", err=True)
 
 
@@ -199,6 +203,7 @@ def delete_webhook(name: str, data: Path | None) -> None:
     """Forget a webhook, and what is still to be sent to it."""
     with connect(data) as server:
         server.ask("DELETE", f"/webhooks/{part(name)}")
+    click.echo(f"webhook {name} is forgotten, with what was still to be sent to it", err=True)
 
 
 @webhooks.command("deliveries")
@@ -223,7 +228,7 @@ def list_deliveries(
                 ("EVENT", lambda d: d["event"]),
                 ("STATE", lambda d: d["state"]),
                 ("ATTEMPTS", lambda d: d["attempts"]),
-                ("STATUS", lambda d: d["status"]),
+                ("HTTP STATUS", lambda d: d["status"]),
                 ("REASON", lambda d: d["reason"]),
             ),
         )

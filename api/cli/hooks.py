@@ -43,6 +43,7 @@ def hook(
         path = f"/registries/{quote(name, safe='')}/hook"
         if remove:
             server.ask("DELETE", path)
+            click.echo(f"events of {name} are taken no more", err=True)
             return
         kind = provider or likely_provider(
             server.ask("GET", f"/registries/{quote(name, safe='')}")["url"]
@@ -84,6 +85,8 @@ def _print(found: dict[str, Any], kind: str, url: str) -> None:
         click.echo(f"to do       {found['notice']}")
     address = f"{url}/{secret}" if guide.in_address else url
     click.echo(f"\n{kind}: {guide.steps.format(url=address, secret=secret)}")
+    click.echo("\nA sender of your own signs instead of sending the secret: docs/how-to/events.md,")
+    click.echo("headers X-Transship-Timestamp and X-Transship-Signature.")
     click.echo("\nRules listen with `trigger: {event: true}`. This server must be reachable from")
     click.echo(
         f"the registry as {url.partition('/hooks/')[0]}; put its public name there if it differs."

@@ -49,10 +49,10 @@ def where(
         found["locations"],
         False,
         [
-            ("registry", lambda row: row["registry"]),
-            ("state", lambda row: row["state"]),
-            ("name there", _name_there),
-            ("why", lambda row: row["why"]),
+            ("REGISTRY", lambda row: row["registry"]),
+            ("STATE", lambda row: row["state"]),
+            ("NAME THERE", _name_there),
+            ("WHY", lambda row: row["why"]),
         ],
     )
 
@@ -105,12 +105,27 @@ def wait(
             if code is not None:
                 break
             time.sleep(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+        sources = _sources(server, rows)
     if as_json:
         exits.print_json(found)
     for row in rows:
         if row["state"] not in {"whole", "source"}:
-            click.echo(f"{row['registry']}: {row['state']}: {row['why']}", err=True)
+            why = sources.get(row["registry"], row["why"])
+            click.echo(f"{row['registry']}: {row['state']}: {why}", err=True)
     sys.exit(code)
+
+
+def _sources(server: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return what to say of the registries that are only where a rule's images come from."""
+    asked = {row["registry"] for row in rows if row["state"] in NEVER}
+    rules: dict[str, str] = {}
+    for rule in server.items("/rules") if asked else ():
+        rules.setdefault(rule["effective"]["source"], rule["name"])
+    return {
+        name: f"it is the source of rule {rules[name]}, and nothing brings images there: name where "
+        f"they go with --in, or add --source {name} to wait for it there"
+        for name in asked & set(rules)
+    }
 
 
 def _asked(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from api.cli import exits
+from api.cli.alike import alike
 from api.cli.jobs import DATA_OR_UP, LOCAL, TIMEOUT, WORKERS, asks_server, job_of, run_job
 from api.cli.options import JSON, MAYBE_FILES
 from api.cli.progress import size
@@ -86,8 +87,9 @@ def _show_plans(report: dict[str, Any], *, carry_out: str) -> None:
             click.echo(f"  about {count} requests to {name}")
         if carry_out:
             click.echo(f"  carry it out: {carry_out.format(plan=one['plan'])}")
-    for problem in report["problems"]:
-        click.echo(f"problem: {problem['source'] or ''}: {problem['reason']}", err=True)
+    for group in alike(report["problems"]):
+        what = group.first["source"] or "" if group.count == 1 else group.what()
+        click.echo(f"problem: {what}: {group.first['reason']}{group.example()}", err=True)
 
 
 _FIGURED = frozenset({"succeeded", "partial"})
@@ -157,8 +159,11 @@ def _show_findings(report: dict[str, Any]) -> None:
     )
     if report["state"] == "stopped":
         click.echo("interrupted: nothing is known of what was not checked", err=True)
-    for failure in report["failures"]:
-        click.echo(f"{failure['class']}: {failure['destination']}: {failure['reason']}", err=True)
+    for group in alike(report["failures"]):
+        failure = group.first
+        click.echo(
+            f"{failure['class']}: {group.what()}: {failure['reason']}{group.example()}", err=True
+        )
 
 
 def _code_of_findings(report: dict[str, Any]) -> int:

@@ -10,9 +10,11 @@ from typing import Any
 import click
 
 from api.cli import exits, tables
+from api.cli.alike import Alike, alike
 from api.cli.connection import Connection, connect
 from api.cli.failures import rule_file
 from api.cli.follow import carried_out, code, conclude, follow, line
+from api.cli.notes import held, notes
 from api.cli.options import DATA, JSON, part
 from api.cli.progress import size
 from service.errors import InvalidConfiguration
@@ -54,7 +56,7 @@ def list_executions(
                 ("SECONDS", lambda e: f"{e['seconds'] or 0:.1f}"),
                 ("RULE", lambda e: e["rule"]),
                 ("TRIGGER", lambda e: e["trigger"]),
-                ("REASON", lambda e: e["reason"]),
+                ("REASON", lambda e: "; ".join([*filter(None, [e["reason"]]), *held(e)])),
             ),
         )
 
@@ -121,6 +123,8 @@ def retry_execution(
         exits.print_json(execution)
     else:
         click.echo(execution["id"])
+        for note in notes(execution):
+            click.echo(note, err=True)
 
 
 @executions.command("report")
@@ -166,10 +170,13 @@ def _copies(server: Connection, identity: str, states: list[str]) -> Iterator[di
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a rule file that carries out exactly what failed.",
 )
+@click.option("--all", "each", is_flag=True, help="A line for each, also where the reason is one.")
 @DATA
 @JSON
-def list_failures(identity: str, file: Path | None, data: Path | None, as_json: bool) -> None:
-    """List what failed, why, and what to do."""
+def list_failures(
+    identity: str, file: Path | None, each: bool, data: Path | None, as_json: bool
+) -> None:
+    """List what failed, why, and what to do; the same reason once. --json and --all: each copy."""
     with connect(data) as server:
         failed = list(_copies(server, identity, ["failed", "superseded"]))
         if file is not None:
@@ -178,8 +185,9 @@ def list_failures(identity: str, file: Path | None, data: Path | None, as_json: 
     if as_json:
         exits.print_json({"items": failed, "next": None})
         return
-    for copy in failed:
-        click.echo(f"{copy['destination']}: [{copy['class']}] {copy['reason']}")
+    for group in [Alike(copy, count=1) for copy in failed] if each else alike(failed):
+        copy = group.first
+        click.echo(f"{group.what()}: [{copy['class']}] {copy['reason']}{group.example()}")
         if copy["hint"]:
             click.echo(f"  {copy['hint']}")
     if execution["reason"]:

@@ -12,6 +12,7 @@ from api.cli import exits, tables
 from api.cli.connection import connect
 from api.cli.follow import carried_out
 from api.cli.hooks import hook
+from api.cli.notes import notes
 from api.cli.options import DATA, JSON, part
 
 
@@ -35,7 +36,7 @@ def list_tokens(data: Path | None, as_json: bool) -> None:
                 ("ROLE", lambda t: t["role"]),
                 ("PROJECT", lambda t: t["project"] or "all"),
                 ("EXPIRES", lambda t: t["expires_at"] or "never"),
-                ("", lambda t: "revoked" if t["revoked_at"] else ""),
+                ("STANDING", lambda t: "revoked" if t["revoked_at"] else ""),
             ),
         )
 
@@ -74,6 +75,7 @@ def revoke_token(name: str, data: Path | None) -> None:
     """End a token's life, at once."""
     with connect(data) as server:
         server.ask("DELETE", f"/tokens/{part(name)}")
+    click.echo(f"token {name} is revoked: whoever bears it is refused from now on", err=True)
 
 
 @click.group()
@@ -98,7 +100,7 @@ def list_registries(data: Path | None, as_json: bool) -> None:
                 ("REGION", lambda r: r["effective"]["region"]),
                 ("URL", lambda r: r["effective"]["url"]),
                 ("GROUPS", lambda r: r["effective"]["groups"]),
-                ("", lambda r: "paused" if r["paused_at"] else ""),
+                ("STANDING", lambda r: "paused" if r["paused_at"] else ""),
             ),
         )
 
@@ -119,6 +121,7 @@ def delete_registry(name: str, data: Path | None) -> None:
     """Forget a registry that no rule uses, itself or by a group."""
     with connect(data) as server:
         server.ask("DELETE", f"/registries/{part(name)}")
+    click.echo(f"registry {name} is forgotten", err=True)
 
 
 @registries.command("pause")
@@ -128,6 +131,11 @@ def pause_registry(name: str, data: Path | None) -> None:
     """Send a registry no more requests; what waits for it is kept."""
     with connect(data) as server:
         server.ask("POST", f"/registries/{part(name)}/pause")
+    click.echo(
+        f"registry {name} is paused: it gets no more requests, and its work is kept until "
+        f"`transship registries resume {name}`",
+        err=True,
+    )
 
 
 @registries.command("resume")
@@ -137,6 +145,7 @@ def resume_registry(name: str, data: Path | None) -> None:
     """Speak to a registry again."""
     with connect(data) as server:
         server.ask("POST", f"/registries/{part(name)}/resume")
+    click.echo(f"registry {name} goes on", err=True)
 
 
 @click.group()
@@ -159,7 +168,7 @@ def list_rules(data: Path | None, as_json: bool) -> None:
                 ("WAY", _way),
                 ("TRIGGER", _trigger),
                 ("NEXT RUN", lambda r: r["next_run_at"]),
-                ("", _standing),
+                ("STANDING", _standing),
             ),
         )
 
@@ -174,7 +183,8 @@ def _way(rule: dict[str, Any]) -> str:
 def _trigger(rule: dict[str, Any]) -> str:
     trigger = rule["effective"]["trigger"]
     told = [f"every {trigger['every']}"] if trigger.get("every") else []
-    told += [trigger["schedule"]] if trigger.get("schedule") else []
+    if trigger.get("schedule"):
+        told.append(f"{trigger['schedule']} {trigger.get('timezone', 'UTC')}")
     told += ["events"] if trigger.get("event") else []
     return " + ".join(told) or "by hand"
 
@@ -201,6 +211,7 @@ def delete_rule(name: str, data: Path | None) -> None:
     """Forget a rule; its executions stay."""
     with connect(data) as server:
         server.ask("DELETE", f"/rules/{part(name)}")
+    click.echo(f"rule {name} is forgotten; its executions stay", err=True)
 
 
 @rules.command("pause")
@@ -210,6 +221,9 @@ def pause_rule(name: str, data: Path | None) -> None:
     """Begin nothing more for a rule; what is under way goes on when it is resumed."""
     with connect(data) as server:
         server.ask("POST", f"/rules/{part(name)}/pause")
+    click.echo(
+        f"rule {name} is paused: its work is kept until `transship rules resume {name}`", err=True
+    )
 
 
 @rules.command("resume")
@@ -219,6 +233,7 @@ def resume_rule(name: str, data: Path | None) -> None:
     """Go on with a rule where it stood."""
     with connect(data) as server:
         server.ask("POST", f"/rules/{part(name)}/resume")
+    click.echo(f"rule {name} goes on", err=True)
 
 
 @rules.command("run")
@@ -251,3 +266,5 @@ def run_rule(
         exits.print_json(execution)
     else:
         click.echo(execution["id"])
+        for note in notes(execution):
+            click.echo(note, err=True)

@@ -1,4 +1,7 @@
-"""Lists for people and programs: a table on a terminal, aligned columns in a pipe, JSON with --json."""
+"""Lists for people and programs: a table on a terminal, aligned columns in a pipe, JSON with --json.
+
+A pipe gets the headings, too, unless the list is empty; programs read --json.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def show(items: Iterable[dict[str, Any]], as_json: bool, columns: Sequence[Colum
     if sys.stdout.isatty():
         _draw([title for title, _ in columns], rows)
     else:
-        _align(rows)
+        _align([[title for title, _ in columns], *rows] if rows else [])
 
 
 def _cell(value: Any) -> str:

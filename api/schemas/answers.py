@@ -87,6 +87,27 @@ class DestinationCountsSchema(AnswerSchema):
     bytes = fields.Nested(ByteCountsSchema, required=True)
 
 
+class HoldSchema(AnswerSchema):
+    """A pause that an execution waits behind."""
+
+    kind = fields.String(required=True, validate=validate.OneOf(["rule", "registry"]))
+    name = fields.String(required=True)
+    paused_at = fields.DateTime(required=True)
+
+
+class RetrySchema(AnswerSchema):
+    """Open copies of one destination that failed for one class of reasons and are tried again."""
+
+    destination = fields.String(required=True)
+    failure_class = fields.String(required=True, data_key="class")
+    reason = fields.String(required=True, metadata={"description": "of one of them"})
+    copies = fields.Integer(required=True)
+    tries = fields.Integer(required=True, metadata={"description": "of the copy with the most"})
+    next_at = fields.DateTime(
+        required=True, allow_none=True, metadata={"description": "none while a try is under way"}
+    )
+
+
 class ExecutionSchema(AnswerSchema):
     """One run of one rule."""
 
@@ -101,6 +122,11 @@ class ExecutionSchema(AnswerSchema):
     reason = fields.String(required=True)
     failure_class = fields.String(required=True, data_key="class")
     warnings = fields.List(fields.String(), required=True)
+    held_by = fields.List(
+        fields.Nested(HoldSchema),
+        required=True,
+        metadata={"description": "the pauses that it waits behind"},
+    )
     planned = fields.Boolean(required=True, metadata={"description": "every copy is known"})
     created_at = fields.DateTime(required=True)
     started_at = fields.DateTime(allow_none=True, required=True)
@@ -111,6 +137,11 @@ class ExecutionSchema(AnswerSchema):
 class ExecutionDetailSchema(ExecutionSchema):
     """One run with its totals."""
 
+    retrying = fields.List(
+        fields.Nested(RetrySchema),
+        required=True,
+        metadata={"description": "why copies are tried again, while it is open"},
+    )
     copies = fields.Nested(CopyCountsSchema, required=True)
     blobs = fields.Nested(BlobCountsSchema, required=True)
     bytes = fields.Nested(ByteCountsSchema, required=True)

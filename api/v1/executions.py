@@ -29,6 +29,7 @@ from service.model.states import CopyState, ExecutionState
 from service.replication import executions
 from service.replication.report import report
 from service.store.executions import CopyRecord, ExecutionRecord
+from service.store.standing import Hold
 
 blueprint = Blueprint("executions", __name__, url_prefix="/api/v1/executions")
 MAX_STREAM_SECONDS = 3600.0
@@ -50,6 +51,7 @@ KEEP_ALIVE_SECONDS = 15.0
 )
 def list_executions() -> Response:
     """Answer one page."""
+    held: dict[str, list[Hold]] = {}
 
     def fetch(after: str | None, limit: int, given: dict[str, list[str]]) -> list[ExecutionRecord]:
         state = single(given, "state")
@@ -58,7 +60,7 @@ def list_executions() -> Response:
         project = single(given, "project")
         if project is not None and not is_own(project):
             return []
-        return services().executions.list(
+        found = services().executions.list(
             rule=single(given, "rule"),
             state=state,
             project=project or actor().project,
@@ -66,12 +68,14 @@ def list_executions() -> Response:
             after=after,
             limit=limit,
         )
+        held.update(services().standing.holds(found))
+        return found
 
     return page(
         "executions",
         fetch,
         lambda record: record.id,
-        render.execution,
+        lambda record: render.execution(record, held.get(record.id, ())),
         grammar=r"[0-9a-f]{24}",
         filters=("rule", "state", "project", "since"),
     )
@@ -87,7 +91,7 @@ def show_execution(identity: str) -> Response:
     """Answer one execution."""
     query(())
     record = find_execution(identity)
-    return answer(render.execution_detail(record, services().executions))
+    return answer(render.execution_detail(record, services()))
 
 
 @blueprint.get("/<identity>/copies")
@@ -132,7 +136,7 @@ def stop_execution(identity: str) -> Response:
     refuse_body()
     find_execution(identity)
     record = executions.stop(services().executions, identity)
-    return answer(render.execution_detail(record, services().executions), 202)
+    return answer(render.execution_detail(record, services()), 202)
 
 
 @blueprint.post("/<identity>/retry")
@@ -150,7 +154,7 @@ def retry_execution(identity: str) -> Response:
     record = executions.retry(services().executions, identity, idempotency_key=idempotency_key())
     announce(record)
     return answer(
-        render.execution_detail(record, services().executions),
+        render.execution_detail(record, services()),
         202,
         Location=f"/api/v1/executions/{record.id}",
     )
@@ -223,7 +227,7 @@ def _events(surroundings: ApiContext, identity: str) -> Iterator[str]:
     while time.monotonic() - begun < MAX_STREAM_SECONDS:
         try:
             record = store.get(identity)
-            seen = render.execution_detail(record, store)
+            seen = render.execution_detail(record, surroundings.services)
         except TransshipError as error:
             yield _event("problem", {"code": error.code})
             return

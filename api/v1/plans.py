@@ -90,7 +90,7 @@ def carry_out(identity: str) -> Response:
     record = services().executions.get(made)
     announce(record)
     return answer(
-        render.execution_detail(record, services().executions),
+        render.execution_detail(record, services()),
         202,
         Location=f"/api/v1/executions/{made}",
     )
@@ -111,4 +111,8 @@ def _find(identity: str) -> ExecutionRecord:
 def show(record: ExecutionRecord) -> dict[str, Any]:
     """Return a plan with its figures."""
     figures = services().saved_plans.figures(record.id)
-    return {**render.execution(record), **plan_report(services().executions, record, figures)}
+    holds = services().standing.holds([record]).get(record.id, ())
+    return {
+        **render.execution(record, holds),
+        **plan_report(services().executions, record, figures),
+    }

@@ -140,7 +140,7 @@ def run_rule(name: str) -> Response:
         record = store.create_tags(rule, references, trigger="api", idempotency_key=key)
     announce(record)
     return answer(
-        render.new_execution(record, services().executions),
+        render.new_execution(record, services()),
         202,
         Location=f"/api/v1/executions/{record.id}",
     )

@@ -89,8 +89,9 @@ def show_verification(identity: str) -> Response:
 def show(record: ExecutionRecord) -> dict[str, Any]:
     """Return a verification with its findings."""
     found = services().verifications.findings(record.id)
+    holds = services().standing.holds([record]).get(record.id, ())
     return {
-        **render.execution(record),
+        **render.execution(record, holds),
         "checked": found.checked,
         "whole": found.whole,
         "holes": found.holes,

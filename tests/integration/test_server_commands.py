@@ -196,3 +196,50 @@ def test_data_folder_names_the_server(run: Run, server: ApiProcess, tmp_path: Pa
     assert run("tokens", "ls", "--data", str(tmp_path)).code == 0
     with pytest.raises(InvalidConfiguration, match="not the data folder"):
         connect(tmp_path / "nothing")
+
+
+def test_changes_that_print_nothing_else_say_what_was_done_to_what(
+    run: Run, fleet: Path, server: ApiProcess
+) -> None:
+    run("tokens", "create", "passing", "--role", "viewer")
+
+    paused = run("rules", "pause", "fleet")
+    asked = run("rules", "run", "fleet")
+    listed = run("executions", "ls")
+    end(server, ExecutionState.STOPPED)
+    said = [
+        run("rules", "resume", "fleet"),
+        run("registries", "pause", "source"),
+        run("registries", "resume", "source"),
+        run("tokens", "revoke", "passing"),
+    ]
+
+    assert "transship rules resume fleet" in paused.err
+    assert "paused: rule fleet paused since" in asked.err
+    assert asked.out.strip() == asked.out.split()[0], "stdout is the id"
+    assert "paused: rule fleet" in listed.out
+    for one, words in zip(
+        said, ("rule fleet", "source is paused", "source goes", "passing"), strict=True
+    ):
+        assert (one.code, one.out, words in one.err) == (0, "", True)
+
+
+def test_tables_have_headings_in_a_pipe_and_schedules_their_zone(
+    run: Run, fleet: Path, tmp_path: Path
+) -> None:
+    trigger = {"schedule": "0 3 * * *", "timezone": "Europe/Berlin"}
+    write_rules(fleet, "https://a.example", "https://b.example", trigger=trigger)
+    assert run("apply", "-f", str(fleet)).code == 0
+
+    listed = run("rules", "ls").out
+
+    assert listed.splitlines()[0].split() == [
+        "NAME",
+        "PROJECT",
+        "WAY",
+        "TRIGGER",
+        "NEXT",
+        "RUN",
+        "STANDING",
+    ]
+    assert "0 3 * * * Europe/Berlin" in listed

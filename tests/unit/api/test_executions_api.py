@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, update
 from service.bootstrap import Services
 from service.model.states import CopyState, ExecutionState
 from service.store.tables import copies, executions
-from tests.unit.api.conftest import Api
+from tests.unit.api.conftest import FLEET, Api
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -211,3 +211,67 @@ def test_streams_are_few_and_give_their_place_back(fleet: Api) -> None:
     assert refused.headers["Retry-After"] == "5"
     assert third.status_code == 200
     assert len(events(third.text)) == 1
+
+
+def test_a_run_behind_pauses_says_which_in_every_answer(fleet: Api, services: Services) -> None:
+    services.pauses.pause_rule("fleet")
+    services.pauses.pause_registry("west")
+
+    made = fleet.post("/api/v1/rules/fleet/executions").get_json()
+    shown = fleet.get(f"/api/v1/executions/{made['id']}").get_json()
+    [listed] = fleet.get("/api/v1/executions").get_json()["items"]
+    services.pauses.resume_rule("fleet")
+    services.pauses.resume_registry("west")
+    resumed = fleet.get(f"/api/v1/executions/{made['id']}").get_json()
+
+    for one in (made, shown, listed):
+        assert [(hold["kind"], hold["name"]) for hold in one["held_by"]] == [
+            ("rule", "fleet"),
+            ("registry", "west"),
+        ]
+        assert one["held_by"][0]["paused_at"].endswith("Z")
+    assert resumed["held_by"] == []
+
+
+def test_pauses_that_do_not_concern_a_run_are_not_named(fleet: Api, services: Services) -> None:
+    assert fleet.put("/api/v1/registries/other", {"url": "https://o.example"}).status_code == 201
+    services.pauses.pause_registry("other")
+    open_one = run(fleet)
+    services.pauses.pause_rule("fleet")
+    set_state(services, open_one, ExecutionState.SUCCEEDED)
+
+    ended = fleet.get(f"/api/v1/executions/{open_one}").get_json()
+    services.pauses.resume_rule("fleet")
+    another = fleet.get(f"/api/v1/executions/{run(fleet)}").get_json()
+
+    assert (ended["held_by"], another["held_by"]) == ([], [])
+
+
+def test_a_group_s_paused_member_holds_a_rule_of_the_group(fleet: Api, services: Services) -> None:
+    document = {**FLEET, "destinations": [{"group": "prod"}]}
+    assert fleet.put("/api/v1/rules/fleet", document).status_code == 200
+    services.pauses.pause_registry("west")
+
+    held = fleet.post("/api/v1/rules/fleet/executions").get_json()["held_by"]
+
+    assert [hold["name"] for hold in held] == ["west"]
+
+
+def test_why_copies_are_tried_again_is_told_by_destination(fleet: Api, services: Services) -> None:
+    identity = run(fleet)
+    trouble = {"failure_class": "network", "reason": "destination west: cannot connect"}
+    for tag, attempts in (("1", 1), ("2", 3)):
+        more = {"source_reference": tag, "destination_reference": tag, "attempts": attempts}
+        add_copy(services, identity, CopyState.PENDING, not_before=2e9, **more, **trouble)
+    add_copy(services, identity, CopyState.PENDING)
+
+    [told] = fleet.get(f"/api/v1/executions/{identity}").get_json()["retrying"]
+
+    assert told == {
+        "destination": "west",
+        "class": "network",
+        "reason": "destination west: cannot connect",
+        "copies": 2,
+        "tries": 3,
+        "next_at": "2033-05-18T03:33:20.000Z",
+    }

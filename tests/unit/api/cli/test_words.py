@@ -1,0 +1,85 @@
+"""What commands say of failures that are alike, and of runs that do not move."""
+
+from __future__ import annotations
+
+import pytest
+
+from api.cli.alike import alike
+from api.cli.notes import notes
+from api.cli.summary import print_failures
+
+
+def failure(repository: str, tag: str, reason: str, registry: str = "west") -> dict[str, object]:
+    return {
+        "rule": "fleet",
+        "source": f"east/{repository}:{tag}",
+        "destination": f"{registry}/mirror/{repository}:{tag}",
+        "class": "auth",
+        "reason": reason,
+        "hint": "check the registry's credentials",
+    }
+
+
+def test_the_same_reason_is_one_whatever_names_it_has() -> None:
+    groups = alike(
+        [failure("team/app", f"v{n}", f"west refuses mirror/team/app:v{n}") for n in range(12)]
+    )
+
+    assert [(group.what(), group.example()) for group in groups] == [
+        ("12 tags of west/mirror/team/app", " (first: west/mirror/team/app:v0)")
+    ]
+
+
+def test_other_reasons_and_other_destinations_stay_apart() -> None:
+    groups = alike(
+        [
+            failure("a", "v1", "wrong"),
+            failure("b", "v1", "wrong"),
+            failure("a", "v1", "wrong", "north"),
+            failure("a", "v2", "other"),
+        ]
+    )
+
+    assert [group.what() for group in groups] == [
+        "2 tags of 2 repositories at west",
+        "north/mirror/a:v1",
+        "west/mirror/a:v2",
+    ]
+
+
+def test_every_failure_is_counted_and_the_way_to_see_all_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_failures(
+        [failure("team/app", f"v{n}", "wrong") for n in range(12)], 12, all_by="see --all"
+    )
+    said = capsys.readouterr().err
+
+    assert said.count("wrong") == 1
+    assert "12 tags of west/mirror/team/app: [auth] wrong (first: " in said
+    assert "see --all shows each of the 12" in said
+
+
+def test_a_pause_is_told_with_the_command_that_ends_it() -> None:
+    hold = {"kind": "registry", "name": "west", "paused_at": "2026-01-31T12:00:00.000Z"}
+
+    [said] = notes({"held_by": [hold]})
+
+    assert said == (
+        "paused: registry west paused since 2026-01-31T12:00:00Z - transship registries resume west"
+    )
+
+
+def test_retries_are_told_with_their_reason_and_count() -> None:
+    one = {
+        "destination": "west",
+        "class": "network",
+        "reason": "destination west: cannot connect",
+        "copies": 4,
+        "tries": 3,
+        "next_at": None,
+    }
+
+    assert notes({"retrying": [one]}) == [
+        "destination west: cannot connect: 4 tags, 3 tries, trying now"
+    ]
