@@ -28,6 +28,7 @@ from service.model.rule_check import check_rule, suggest
 KINDS = ("projects", "registries", "rules")
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _KEY = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
@@ -128,8 +129,7 @@ def _load(texts: Sequence[tuple[str, str]], outside: Outside) -> Config:
     for source, text in texts:
         document, lines = read_yaml(text, source)
         _Reading(source, lines, whole).read(document)
-    if not whole.problems:
-        whole.check()
+    whole.check()
     if whole.problems:
         raise whole.error(texts)
     lines = whole.readings[0].lines if len(whole.readings) == 1 else {}
@@ -151,6 +151,7 @@ class _Whole:
         self.outside = outside
         self.read_key = leave_to_server if outside.endpoints else read_key_here
         self.readings: list[_Reading] = []
+        self.unread: dict[str, set[str]] = {kind: set() for kind in KINDS}
         self.problems: list[FieldProblem] = []
         self.documents: dict[tuple[str, str], dict[str, Any]] = {}
         self.where: dict[tuple[str, str], tuple[_Reading, Path]] = {}
@@ -168,9 +169,17 @@ class _Whole:
         endpoints = {**self.outside.endpoints, **self.registries}
         projects = {**self.outside.projects, **self.projects}
         projects.setdefault(EVERYTHING.name, EVERYTHING)
+        unread = self.unread["registries"]
+        if "" in unread | self.unread["projects"]:
+            return  # one that could not be read has no name: whoever is missed may be that one
         for name, project in self.projects.items():
-            self._tell(("projects", name), check_project(project, endpoints))
+            if not unread:
+                self._tell(("projects", name), check_project(project, endpoints))
         for name, rule in self.rules.items():
+            named = {rule.source, *(one.registry for one in rule.destinations)}
+            grouped = any(one.group for one in rule.destinations)
+            if named & unread or (grouped and unread) or rule.project in self.unread["projects"]:
+                continue  # what it names is told of already
             found = check_rule(rule, endpoints)
             if rule.project not in projects:
                 told = f"there is no project {rule.project!r}"
@@ -224,6 +233,9 @@ class _Reading:
         path: Path = (kind, index)
         found = self.attempt(path, lambda: read(item))
         if found is None:
+            name = item.get("name") if isinstance(item, dict) else None
+            known = isinstance(name, str) and _NAME.fullmatch(name)
+            self.whole.unread[kind].add(name if known else "")
             return
         key = (kind, found.name)
         if key in self.whole.where:

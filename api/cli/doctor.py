@@ -95,7 +95,10 @@ def _here(name: str, file: str, repository: str, *, write: bool) -> dict[str, An
 
 
 def _print(found: dict[str, Any]) -> None:
+    reached = any(one["name"] == "ping" and one["result"] == "yes" for one in found["findings"])
     for one in found["findings"]:
+        if not reached and one["result"] == "unknown":
+            continue  # nothing else was tried
         click.echo(f"{one['name']:16} {one['result']:8} {one['means'] or one['detail']}")
         if one["means"] and one["detail"]:
             click.echo(f"{'':25} ({one['detail']})")

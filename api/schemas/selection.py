@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from marshmallow import fields, post_load, validates_schema
 
 from api.schemas.common import StrictSchema
-from api.schemas.fields import Choice, Items, Judged, Whole, invalid
+from api.schemas.fields import Choice, Items, Judged, Told, Whole, invalid
 from service.model.content import parse_platform, validate_type
 from service.model.digest import Digest
 from service.model.glob import compile_glob
@@ -59,6 +59,9 @@ class FilterSchema(StrictSchema):
 class NewestSchema(StrictSchema):
     """Only the newest tags of a repository, over what the other conditions of the entry left."""
 
+    error_messages = {  # noqa: RUF012 - marshmallow declares it so
+        "type": Told("must be an object", "write newest: {count: 3, by: semver}")
+    }
     count = Whole(least=1, most=MOST_NEWEST, required=True)
     by = Choice("semver", "created")
 

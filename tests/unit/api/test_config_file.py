@@ -229,3 +229,30 @@ def test_mistakes_of_syntax_are_told_in_plain_words(text: str, line: int, words:
     assert words in said
     assert found == line
     assert said.split(" | ")[1]
+
+
+def test_unknown_names_are_told_together_with_all_other_errors() -> None:
+    text = """
+version: 1
+registries:
+  - {name: east, url: "https://east.example"}
+  - {name: broken, url: "https://broken.example", groupz: [x]}
+rules:
+  - {name: one, source: east, select: [{repositories: ["**"]}], destinations: [{registry: wset}]}
+  - {name: two, source: broken, select: [{repositories: ["**"]}], destinations: [{registry: east}]}
+  - name: three
+    source: east
+    select: [{repositories: ["**"], tags: {newest: 3}}]
+    destinations: [{registry: broken}]
+"""
+
+    with pytest.raises(InvalidFields) as caught:
+        load_text(text)
+
+    told = {problem.path: problem for problem in caught.value.problems}
+    assert set(told) == {
+        "registries[1].groupz",
+        "rules[0].destinations[0].registry",
+        "rules[2].select[0].tags.newest",
+    }
+    assert "{count: 3, by: semver}" in told["rules[2].select[0].tags.newest"].hint
