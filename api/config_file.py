@@ -234,8 +234,8 @@ class _Reading:
         found = self.attempt(path, lambda: read(item))
         if found is None:
             name = item.get("name") if isinstance(item, dict) else None
-            known = isinstance(name, str) and _NAME.fullmatch(name)
-            self.whole.unread[kind].add(name if known else "")
+            known = _NAME.fullmatch(name) if isinstance(name, str) else None
+            self.whole.unread[kind].add(known[0] if known else "")
             return
         key = (kind, found.name)
         if key in self.whole.where:
