@@ -26,6 +26,7 @@ from service.model.work import (
 from service.store import outbox
 from service.store.clock import now_epoch
 from service.store.database import upsert
+from service.store.precedence import let_go_before
 from service.store.tables import (
     copies,
     copy_blobs,
@@ -191,7 +192,7 @@ def _platforms(connection: Connection, work: CopyWork, digest: str, outcome: Cop
 
 def _postponed(connection: Connection, outcome: CopyPostponed) -> None:
     added = _count(connection, outcome.work, outcome.counters)
-    connection.execute(
+    changed = connection.execute(
         update(copies)
         .where(is_at(outcome.work.ref), copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]))
         .values(
@@ -209,6 +210,8 @@ def _postponed(connection: Connection, outcome: CopyPostponed) -> None:
             **added,
         )
     )
+    if changed.rowcount == 1:
+        let_go_before(connection, outcome.work.ref.id)
 
 
 def _waits(connection: Connection, outcome: CopyWaits) -> None:

@@ -16,6 +16,7 @@ from service.store.access import deny_open_copies, project_of
 from service.store.clock import now_epoch
 from service.store.creation import insert_carrying_out, insert_plan
 from service.store.database import Database
+from service.store.precedence import take_turns
 from service.store.tables import copies, digest_tags, executions, selections
 
 ROWS_AT_ONCE = 500
@@ -92,7 +93,7 @@ class SavedPlanStore:
 
         def work(connection: Connection) -> None:
             running = connection.execute(
-                select(executions.c.id)
+                select(executions.c.rule)
                 .where(executions.c.id == execution, executions.c.state == ExecutionState.RUNNING)
                 .with_for_update(read=True)
             ).first()
@@ -111,6 +112,7 @@ class SavedPlanStore:
             )
             project = project_of(connection, execution)
             deny_open_copies(connection, project, copies.c.execution_id == execution)
+            take_turns(connection, execution, running.rule)
             for table in (selections, digest_tags):
                 columns = [column for column in table.c if column.name != "execution_id"]
                 connection.execute(

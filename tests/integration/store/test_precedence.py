@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from service.model.states import CopyState
-from service.model.work import CopyEnded, Counters
+from service.model.work import CopyEnded, CopyPostponed, Counters
 from service.store.pauses import PauseStore
 from service.store.registries import RegistryStore
 from service.store.retention import RetentionStore
 from service.store.rules import RuleStore
-from service.store.tables import executions, rules
+from service.store.saved_plans import SavedPlanStore
+from service.store.tables import copies, executions, rules
 from tests.integration.store.builders import BOOT, Plot, a_rule, an_endpoint, selected
 
 
@@ -211,3 +212,64 @@ def test_the_time_for_which_a_rule_is_paused_does_not_count_against_deadlines(pl
     assert plot.executions.overdue() == []
     plot.ago(executions, "deadline_at", 601)
     assert plot.executions.overdue() == [begun]
+
+
+def test_an_event_passes_a_backfill_s_copy_that_was_put_off_meanwhile(plot: Plot) -> None:
+    (running,) = plot.running("v1")
+    event = tags(plot, "v1")
+    assert eligible(plot) == []
+
+    plot.state.post([CopyPostponed(running, Counters(), 3600.0, failure_class="network")])
+
+    assert eligible(plot) == [event]
+    plot.set(copies, not_before=0.0)  # the back-off is over: one runs, the other waits behind it
+    assert eligible(plot) == [event]
+    (work,) = plot.state.begin(
+        plot.dispatching.dispatch(plot.dispatching.eligible("local", 9)), BOOT
+    )
+    plot.state.post([CopyEnded(work, CopyState.COPIED, Counters(), digest=work.digest)])
+    assert eligible(plot) == [running.execution]
+
+
+def test_an_event_s_copy_that_was_put_off_is_left_to_a_newer_event(plot: Plot) -> None:
+    first = tags(plot, "v1")
+    (running,) = plot.state.begin(
+        plot.dispatching.dispatch(plot.dispatching.eligible("local", 9)), BOOT
+    )
+    second = tags(plot, "v1")
+
+    plot.state.post([CopyPostponed(running, Counters(), 3600.0, failure_class="network")])
+
+    assert states(plot, first) == ["skipped"]
+    assert eligible(plot) == [second]
+
+
+def test_what_is_taken_over_from_plans_stands_in_line_with_the_rest_of_its_rule(plot: Plot) -> None:
+    saved = SavedPlanStore(plot.database)
+    carries = []
+    for _ in range(2):
+        plan = saved.create(a_rule(), trigger="api")
+        assert plot.plans.begin(plan, "planner")
+        plot.plans.add_repositories(plan, ["team/app"], cursor="", done=True)
+        plot.page(plan, [selected("v1", destination_reference="fleet-v1")])
+        plot.plans.finish(plan)
+        plot.dispatching.end_executions()
+        carries.append((plan, saved.carry_out(plan, trigger="api")))
+    (running,) = plot.running("v1")
+
+    for plan, carry in carries:
+        assert plot.plans.begin(carry, "planner")
+        saved.adopt(plan, carry)
+        plot.plans.finish(carry)
+
+    order = []
+    assert eligible(plot) == []
+    while True:
+        plot.state.post([CopyEnded(running, CopyState.COPIED, Counters(), digest=running.digest)])
+        order.append(running.execution)
+        due = plot.dispatching.eligible("local", 9)
+        assert len(due) <= 1
+        if not due:
+            break
+        (running,) = plot.state.begin(plot.dispatching.dispatch(due), BOOT)
+    assert order[1:] == [carry for _, carry in carries]
