@@ -140,7 +140,7 @@ class Skopeo(Contestant):
             path = job.scratch / f"skopeo-{number}.yaml"
             path.write_text(json.dumps(document))  # JSON is YAML
             lines += [f"{path} {host(to)}/{PREFIX.rstrip('/')}" for to in job.destinations]
-        flags = ["--all", "--preserve-digests", "--src", "yaml", "--dest", "docker"]
+        flags = ["--all", "--src", "yaml", "--dest", "docker"]
         if job.ca is None:
             flags += ["--dest-tls-verify=false", "--src-tls-verify=false"]
         command = _xargs(job, lines, side_by_side, [str(self.path()), "sync", *flags])

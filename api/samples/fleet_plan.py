@@ -126,7 +126,8 @@ def plan_fleet(spec: FleetSpec) -> list[FleetRepository]:
 
 
 def _noise(name: str, size: int) -> bytes:
-    return hashlib.shake_128(name.encode()).digest(size)
+    # begins as gzip does: a tool that looks would otherwise compress the layer, and change it
+    return (b"\x1f\x8b\x08\x00" + hashlib.shake_128(name.encode()).digest(size))[:size]
 
 
 def _sha256(data: bytes) -> str:
