@@ -106,7 +106,7 @@ def let_go_before(connection: Connection, copy: int) -> None:
 
 def _line(connection: Connection, own: Row[Any]) -> list[Row[Any]]:
     """Return the other open copies of a copy's rule and name: what has begun, then who waits behind whom."""
-    found = connection.execute(
+    found: Sequence[Row[Any]] = connection.execute(
         select(
             copies.c.id,
             copies.c.state,
