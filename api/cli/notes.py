@@ -36,7 +36,7 @@ _GROUPS = {"rule": "rules", "registry": "registries"}
 def _reason(one: dict[str, Any]) -> str:
     """Return a reason, which names its side by itself unless it is the engine's own."""
     reason = str(one["reason"])
-    named = reason.startswith(("source ", "destination "))
+    named = reason.startswith(("source ", "destination ", f"{one['destination']}: "))
     return reason if named else f"to {one['destination']}: {reason}"
 
 
@@ -48,4 +48,4 @@ def _next(moment: str | None) -> str:
     if moment is None:
         return ", trying now"
     left = datetime.fromisoformat(moment).timestamp() - time.time()
-    return f", next in {max(0, round(left))} s"
+    return f", next in {round(left)} s" if left >= 1 else ", trying now"

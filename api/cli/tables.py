@@ -52,12 +52,15 @@ def _draw(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*titles, box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in titles:  # what is typed into the next command is never cut
+        table.add_column(title, no_wrap=title in _WHOLE, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     Console().print(table if rows else "nothing")
 
 
+_WHOLE = frozenset({"ID", "NAME"})
 _STYLES = {
     **dict.fromkeys(("succeeded", "delivered", "copied", "whole"), "green"),
     **dict.fromkeys(("failed", "superseded", "revoked", "expired"), "red"),
