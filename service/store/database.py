@@ -24,6 +24,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
+    DisconnectionError,
     IntegrityError,
     OperationalError,
     ProgrammingError,
@@ -35,6 +36,7 @@ from service.telemetry import get_logger
 T = TypeVar("T")
 MAX_GROUP = 500
 WRITE_TRIES = 6
+PING_IDLE_SECONDS = 1.0
 COUNT_ROWS = {"preserve_rowcount": True}
 """Without it an INSERT … ON CONFLICT on PostgreSQL does not tell whether it wrote a row."""
 
@@ -67,15 +69,16 @@ class Database:
             # READ COMMITTED sees each statement's own snapshot: a reader needs no BEGIN and ROLLBACK,
             # which are a round trip each.
             level = {} if immediate else {"isolation_level": "AUTOCOMMIT"}
-            return create_engine(
+            remote = create_engine(
                 self.url,
                 **level,
-                pool_pre_ping=True,
                 execution_options=COUNT_ROWS,
                 pool_size=2 if immediate else 8,
                 max_overflow=0 if immediate else 24,
                 connect_args={"connect_timeout": 5},
             )
+            _ping_the_idle(remote)
+            return remote
         engine = create_engine(
             self.url,
             execution_options=COUNT_ROWS,
@@ -247,6 +250,26 @@ def upsert(connection: Connection, table: Any) -> Any:
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
+
+
+def _ping_the_idle(engine: Engine) -> None:
+    """Ask a connection that has lain idle whether it lives, before it is used.
+
+    SQLAlchemy's pool_pre_ping asks each time: a tenth of the work of a short read.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def _checkin(_connection: Any, record: Any) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _checkout(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("idle_since", time.monotonic()) < PING_IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error  # the pool takes another one
 
 
 def _write_ahead(cursor: Any, patience_seconds: float) -> None:
