@@ -106,7 +106,7 @@ def let_go_before(connection: Connection, copy: int) -> None:
 
 def _line(connection: Connection, own: Row[Any]) -> list[Row[Any]]:
     """Return the other open copies of a copy's rule and name: what has begun, then who waits behind whom."""
-    found: Sequence[Row[Any]] = connection.execute(
+    found: Any = connection.execute(
         select(
             copies.c.id,
             copies.c.state,
@@ -127,7 +127,7 @@ def _line(connection: Connection, own: Row[Any]) -> list[Row[Any]]:
         )
         .order_by(copies.c.id)
     ).all()
-    line = [one for one in found if one.state != CopyState.PENDING]
+    line: list[Row[Any]] = [one for one in found if one.state != CopyState.PENDING]
     left = [one for one in found if one.state == CopyState.PENDING]
     while left:
         names = {one.id for one in left}
