@@ -81,7 +81,7 @@ class Sampler(threading.Thread):
         self.ended = threading.Event()
         self.peak = 0
         self.peaks = {}  # name -> highest of one process
-        self.series = []  # seconds, bytes in all
+        self.series = []  # seconds, bytes in all, and of the largest process of each kind
         self.began = time.monotonic()
 
     def run(self):
@@ -92,7 +92,7 @@ class Sampler(threading.Thread):
             if rounds % 4 == 0:
                 pids = descendants(os.getpid())
             rounds += 1
-            total = 0
+            total, kinds = 0, {}
             for pid in pids:
                 size = resident(pid)
                 total += size
@@ -101,8 +101,9 @@ class Sampler(threading.Thread):
                     if not name or rounds < 40:  # a fork shows its parent's name until exec
                         name = names[pid] = name_of(pid)
                     self.peaks[name] = max(self.peaks.get(name, 0), size)
+                    kinds[name] = max(kinds.get(name, 0), size)
             self.peak = max(self.peak, total)
-            self.series.append((round(time.monotonic() - self.began, 2), total))
+            self.series.append((round(time.monotonic() - self.began, 2), total, kinds))
 
 
 def main():

@@ -30,6 +30,7 @@ class Measured:
     stdout: str
     stderr: str
     servers: Mapping[str, float] = field(default_factory=dict)  # name -> CPU seconds meanwhile
+    series: Sequence[tuple[float, int, Mapping[str, int]]] = ()  # seconds, all, of each kind
 
     @property
     def cpu(self) -> float:
@@ -92,5 +93,6 @@ def run(
         peak_rss_of=report["peak_rss_of"],
         stdout=stdout,
         stderr=stderr,
+        series=[tuple(one) for one in report["series"]],
         servers={name: after[name] - before[name] for name in servers},
     )
