@@ -10,13 +10,13 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Double, bindparam, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from service.errors import Conflict
 from service.model.rule import SyncRule
 from service.model.states import ENDED_EXECUTIONS, ExecutionState
 from service.store import codec, keys
 from service.store.clock import now_epoch
+from service.store.database import insert_of
 from service.store.tables import executions
 
 PRIORITIES = {"urgent": 0, "normal": 1, "bulk": 2}
@@ -169,9 +169,8 @@ def _insert(
 @cache
 def _statement(dialect: str) -> Any:
     """Return the one INSERT of all kinds: built once, since building it costs more than running it."""
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     return (
-        insert(executions)
+        insert_of(dialect, executions)
         .values(
             created_at=now_epoch(),
             deadline_at=now_epoch() + bindparam("deadline_seconds", type_=Double),

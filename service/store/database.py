@@ -247,9 +247,12 @@ def _carry_out(connection: Connection, statements: list[Callable[[Connection], A
 
 def upsert(connection: Connection, table: Any) -> Any:
     """Return the dialect's INSERT that knows ON CONFLICT."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    return insert_of(connection.dialect.name, table)
+
+
+def insert_of(dialect: str, table: Any) -> Any:
+    """Return the INSERT that knows ON CONFLICT, of a dialect by name: for statements built once."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def _ping_the_idle(engine: Engine) -> None:

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Select,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.model.states import (
@@ -121,47 +134,7 @@ class DispatchStore(RecoveryStore, EndingStore):
         The turn is taken by numbering each execution's copies and sorting by that number, so that
         a small rule does not stand behind a large one.
         """
-        paused_registries = select(registries.c.name).where(registries.c.paused_at.is_not(None))
-        turn = (
-            func.row_number()
-            .over(
-                partition_by=copies.c.execution_id, order_by=(copies.c.started.desc(), copies.c.id)
-            )
-            .label("turn")
-        )
-        inner = (
-            select(
-                copies.c.id,
-                copies.c.fence,
-                copies.c.execution_id,
-                copies.c.region,
-                copies.c.priority,
-                copies.c.suspect,
-                copies.c.started,
-                copies.c.source_registry,
-                copies.c.source_repository,
-                copies.c.source_reference,
-                copies.c.destination_registry,
-                turn,
-            )
-            .where(
-                copies.c.state == CopyState.PENDING,
-                copies.c.not_before <= now_epoch(),
-                copies.c.region == region,
-                copies.c.suspect.is_(suspect),
-                *([] if urgent is None else [_is_urgent() if urgent else ~_is_urgent()]),
-                first_in_line(),
-                ~rule_is_paused(copies.c.rule),
-                copies.c.source_registry.not_in(paused_registries),
-                copies.c.destination_registry.not_in(paused_registries),
-            )
-            .subquery()
-        )
-        query = (
-            select(inner)
-            .order_by(inner.c.priority, inner.c.started.desc(), inner.c.turn, inner.c.id)
-            .limit(limit)
-        )
+        query = _eligible(urgent, suspect)
         with self._database.read() as connection:
             return [
                 Eligible(
@@ -173,7 +146,7 @@ class DispatchStore(RecoveryStore, EndingStore):
                     bool(r.suspect),
                     label(r),
                 )
-                for r in connection.execute(query)
+                for r in connection.execute(query, {"region": region, "most": limit})
             ]
 
     def suspects_out(self) -> int:
@@ -194,23 +167,18 @@ class DispatchStore(RecoveryStore, EndingStore):
         """Mark copies as sent under a new fence, durably, before anything is published."""
 
         def work(connection: Connection) -> list[CopyRef]:
-            sent = []
-            for item in chosen:
-                changed = connection.execute(
-                    update(copies)
-                    .where(
-                        copies.c.id == item.id,
-                        copies.c.fence == item.fence,
-                        copies.c.state == CopyState.PENDING,
-                    )
-                    .values(
-                        state=CopyState.DISPATCHED, fence=item.fence + 1, updated_at=now_epoch()
-                    )
-                )
-                if changed.rowcount == 1:
-                    sent.append(CopyRef(item.id, item.fence + 1, item.label))
-            return sent
+            marked = connection.execute(
+                _DISPATCHING, {"b_refs": [(item.id, item.fence) for item in chosen]}
+            )
+            fences = {row.id: row.fence for row in marked}
+            return [
+                CopyRef(item.id, fences[item.id], item.label)
+                for item in chosen
+                if item.id in fences
+            ]
 
+        if not chosen:
+            return []
         return self._database.write(work)
 
     def take_back(self, refs: Sequence[CopyRef]) -> None:
@@ -307,6 +275,61 @@ class DispatchStore(RecoveryStore, EndingStore):
         )
         with self._database.read() as connection:
             return set(connection.execute(query).scalars())
+
+
+_DISPATCHING = (
+    update(copies)
+    .where(
+        tuple_(copies.c.id, copies.c.fence).in_(bindparam("b_refs", expanding=True)),
+        copies.c.state == CopyState.PENDING,
+    )
+    .values(state=CopyState.DISPATCHED, fence=copies.c.fence + 1, updated_at=now_epoch())
+    .returning(copies.c.id, copies.c.fence)
+)
+
+
+@cache
+def _eligible(urgent: bool | None, suspect: bool) -> Select[Any]:
+    """Return the query for eligible copies of a `region`, at `most` so many."""
+    paused_registries = select(registries.c.name).where(registries.c.paused_at.is_not(None))
+    turn = (
+        func.row_number()
+        .over(partition_by=copies.c.execution_id, order_by=(copies.c.started.desc(), copies.c.id))
+        .label("turn")
+    )
+    inner = (
+        select(
+            copies.c.id,
+            copies.c.fence,
+            copies.c.execution_id,
+            copies.c.region,
+            copies.c.priority,
+            copies.c.suspect,
+            copies.c.started,
+            copies.c.source_registry,
+            copies.c.source_repository,
+            copies.c.source_reference,
+            copies.c.destination_registry,
+            turn,
+        )
+        .where(
+            copies.c.state == CopyState.PENDING,
+            copies.c.not_before <= now_epoch(),
+            copies.c.region == bindparam("region"),
+            copies.c.suspect.is_(suspect),
+            *([] if urgent is None else [_is_urgent() if urgent else ~_is_urgent()]),
+            first_in_line(),
+            ~rule_is_paused(copies.c.rule),
+            copies.c.source_registry.not_in(paused_registries),
+            copies.c.destination_registry.not_in(paused_registries),
+        )
+        .subquery()
+    )
+    return (
+        select(inner)
+        .order_by(inner.c.priority, inner.c.started.desc(), inner.c.turn, inner.c.id)
+        .limit(bindparam("most", type_=Integer))
+    )
 
 
 def _is_urgent() -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, Select, insert, select
 
 from service.model.rule import SyncRule
 from service.model.subscription import Subscription, cloud_event
@@ -49,7 +49,7 @@ def execution_ended(connection: Connection, execution: Row[Any], state: str, rea
 
 def copy_ended(connection: Connection, copy: int) -> None:
     """Tell the webhooks that want single copies how one ended. In the transaction that ends it."""
-    wanted = _subscriptions(connection, webhooks.c.copies)
+    wanted = _subscriptions(connection, _OF_COPIES)
     if not wanted:
         return
     row = connection.execute(
@@ -108,8 +108,11 @@ def _place(row: Row[Any], side: str) -> str:
     return f"{registry}/{repository}{separator}{reference}"
 
 
-def _subscriptions(connection: Connection, *conditions: Any) -> list[Subscription]:
-    query = select(webhooks.c.spec).where(*conditions).order_by(webhooks.c.name)
+_ALL = select(webhooks.c.spec).order_by(webhooks.c.name)
+_OF_COPIES = _ALL.where(webhooks.c.copies)
+
+
+def _subscriptions(connection: Connection, query: Select[Any] = _ALL) -> list[Subscription]:
     return [codec.load(Subscription, json.loads(text)) for (text,) in connection.execute(query)]
 
 

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, and_, case, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Double,
+    Integer,
+    and_,
+    bindparam,
+    case,
+    func,
+    select,
+    update,
+)
 
 from service.model.content import spell_platforms
 from service.model.states import BlobState, CopyState
@@ -25,7 +39,7 @@ from service.model.work import (
 )
 from service.store import outbox
 from service.store.clock import now_epoch
-from service.store.database import upsert
+from service.store.database import before_commit, insert_of, upsert
 from service.store.precedence import let_go_before
 from service.store.tables import (
     copies,
@@ -43,131 +57,142 @@ def is_at(ref: CopyRef) -> Any:
 
 
 def prove(connection: Connection, execution: str, proofs: Sequence[Proof]) -> None:
-    """Write proofs: one statement for each registry, with the epoch that stands in this transaction.
+    """Write proofs under the epoch that stands in this transaction.
 
     In one order whoever writes: PostgreSQL would find deadlocks between processes otherwise.
     """
-    by_ledger: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for proof in sorted(proofs, key=lambda proof: (proof.registry, proof.scope, proof.digest)):
-        by_ledger.setdefault((proof.registry, proof.scope), []).append(
-            {
-                "registry": proof.registry,
-                "scope": proof.scope,
-                "digest": proof.digest,
-                "repository": proof.repository,
-                "size": proof.size,
-                "execution_id": execution,
-            }
-        )
-    for (registry, scope), rows in sorted(by_ledger.items()):
-        rows.sort(key=lambda row: (row["digest"], row["repository"]))  # one order: no deadlocks
-        epoch = connection.execute(
-            select(ledgers.c.epoch).where(ledgers.c.registry == registry, ledgers.c.scope == scope)
-        ).scalar_one_or_none()
-        now = connection.execute(select(now_epoch())).scalar_one()
-        statement = upsert(connection, presence)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["registry", "scope", "digest", "repository"],
-                set_={
-                    name: statement.excluded[name]
-                    for name in ("size", "epoch", "execution_id", "proved_at")
-                },
-            ),
-            [{**row, "epoch": epoch or 0, "proved_at": now} for row in rows],
-        )
+    rows = [
+        {
+            "registry": proof.registry,
+            "scope": proof.scope,
+            "b_registry": proof.registry,
+            "b_scope": proof.scope,
+            "digest": proof.digest,
+            "repository": proof.repository,
+            "size": proof.size,
+            "execution_id": execution,
+        }
+        for proof in sorted(proofs, key=lambda p: (p.registry, p.scope, p.digest, p.repository))
+    ]
+    connection.execute(_proving(connection.dialect.name), rows)
 
 
-def _count(connection: Connection, work: CopyWork, counters: Counters) -> dict[str, Any]:
-    """Add requests to the execution's, and return the columns that add up on the copy."""
+@cache
+def _proving(dialect: str) -> Any:
+    epoch = select(ledgers.c.epoch).where(
+        ledgers.c.registry == bindparam("b_registry"), ledgers.c.scope == bindparam("b_scope")
+    )
+    statement = insert_of(dialect, presence).values(
+        epoch=func.coalesce(epoch.scalar_subquery(), 0), proved_at=now_epoch()
+    )
+    return statement.on_conflict_do_update(
+        index_elements=["registry", "scope", "digest", "repository"],
+        set_={
+            name: statement.excluded[name]
+            for name in ("size", "epoch", "execution_id", "proved_at")
+        },
+    )
+
+
+def _count(connection: Connection, work: CopyWork, counters: Counters) -> dict[str, int]:
+    """Add requests to the execution's; return the parameters that add up on the copy (`_ADDED`)."""
     add_requests(connection, work.execution, counters.requests)
-    return {
-        name: copies.c[name] + getattr(counters, name)
-        for name in (
-            "blobs_copied",
-            "blobs_mounted",
-            "blobs_present",
-            "bytes_copied",
-            "bytes_saved",
-        )
-    }
+    return {f"b_{name}": getattr(counters, name) for name in _COUNTED}
 
 
-def add_requests(connection: Connection, execution: str, requests: dict[str, int]) -> None:
-    """Add to the execution's count of requests by registry."""
-    for registry, count in sorted(requests.items()):  # in one order: two writers must not deadlock
-        statement = upsert(connection, execution_requests).values(
-            execution_id=execution, registry=registry, requests=count
-        )
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["execution_id", "registry"],
-                set_={"requests": execution_requests.c.requests + statement.excluded.requests},
-            )
-        )
+def add_requests(connection: Connection, execution: str, requests: Mapping[str, int]) -> None:
+    """Add to the execution's count of requests by registry, at the end of this write transaction.
+
+    One statement for all that is counted in it, in one order: two writers must not deadlock.
+    """
+    transaction = connection.get_transaction()
+    sums = _requests.get(transaction)
+    if sums is None:
+        sums = _requests[transaction] = Counter()
+        before_commit(connection, partial(_write_requests, sums))
+    for registry, count in requests.items():
+        sums[execution, registry] += count
+
+
+def _write_requests(sums: Counter[tuple[str, str]], connection: Connection) -> None:
+    rows = [
+        {"execution_id": execution, "registry": registry, "requests": count}
+        for (execution, registry), count in sorted(sums.items())
+    ]
+    if rows:
+        connection.execute(_adding_requests(connection.dialect.name), rows)
+
+
+_requests: WeakKeyDictionary[Any, Counter[tuple[str, str]]] = WeakKeyDictionary()
+
+
+@cache
+def _adding_requests(dialect: str) -> Any:
+    statement = insert_of(dialect, execution_requests)
+    return statement.on_conflict_do_update(
+        index_elements=["execution_id", "registry"],
+        set_={"requests": execution_requests.c.requests + statement.excluded.requests},
+    )
 
 
 def _ended(connection: Connection, outcome: CopyEnded) -> None:
     work = outcome.work
-    added = _count(connection, work, outcome.counters)
     changed = connection.execute(
-        update(copies)
-        .where(is_at(work.ref), copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]))
-        .values(
-            state=outcome.state,
-            digest=outcome.digest or work.digest,
-            owner="",
-            waiting_on="",
-            failure_class=outcome.failure_class,
-            reason=outcome.reason,
-            hint=outcome.hint,
-            updated_at=now_epoch(),
-            **added,
-        )
+        _ENDING,
+        {
+            **_at(work.ref),
+            **_count(connection, work, outcome.counters),
+            "b_state": outcome.state,
+            "b_digest": outcome.digest or work.digest,
+            "b_class": outcome.failure_class,
+            "b_reason": outcome.reason,
+            "b_hint": outcome.hint,
+        },
     )
-    if changed.rowcount == 1:
-        outbox.copy_ended(connection, work.ref.id)
-    if changed.rowcount == 1 and outcome.state in (CopyState.COPIED, CopyState.UNCHANGED):
+    if changed.rowcount != 1:
+        return
+    outbox.copy_ended(connection, work.ref.id)
+    if outcome.state in (CopyState.COPIED, CopyState.UNCHANGED):
         digest = outcome.digest or work.digest
-        statement = upsert(connection, written_tags).values(
-            registry=work.destination_registry,
-            repository=work.destination_repository,
-            tag=work.destination_reference,
-            digest=digest,
-            rule=work.rule,
-            platforms=_platforms(connection, work, digest, outcome),
-            source_registry=work.source_registry,
-            source_repository=work.source_repository,
-            source_reference=work.source_reference,
-            seen_in=work.execution,
-            written_at=now_epoch(),
-        )
         connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["registry", "repository", "tag"],
-                set_={
-                    "seen_in": case(  # a younger execution may have seen it since this one began
-                        (
-                            written_tags.c.seen_in > statement.excluded.seen_in,
-                            written_tags.c.seen_in,
-                        ),
-                        else_=statement.excluded.seen_in,
-                    ),
-                    **{
-                        key: statement.excluded[key]
-                        for key in (
-                            "digest",
-                            "rule",
-                            "platforms",
-                            "source_registry",
-                            "source_repository",
-                            "source_reference",
-                            "written_at",
-                        )
-                    },
-                },
-            )
+            _writing_tag(connection.dialect.name),
+            {
+                "registry": work.destination_registry,
+                "repository": work.destination_repository,
+                "tag": work.destination_reference,
+                "digest": digest,
+                "rule": work.rule,
+                "platforms": _platforms(connection, work, digest, outcome),
+                "source_registry": work.source_registry,
+                "source_repository": work.source_repository,
+                "source_reference": work.source_reference,
+                "seen_in": work.execution,
+            },
         )
+
+
+@cache
+def _writing_tag(dialect: str) -> Any:
+    statement = insert_of(dialect, written_tags).values(written_at=now_epoch())
+    new = statement.excluded
+    overwritten = (
+        "digest",
+        "rule",
+        "platforms",
+        "source_registry",
+        "source_repository",
+        "source_reference",
+        "written_at",
+    )
+    return statement.on_conflict_do_update(
+        index_elements=["registry", "repository", "tag"],
+        set_={
+            "seen_in": case(  # a younger execution may have seen it since this one began
+                (written_tags.c.seen_in > new.seen_in, written_tags.c.seen_in), else_=new.seen_in
+            ),
+            **{key: new[key] for key in overwritten},
+        },
+    )
 
 
 def _platforms(connection: Connection, work: CopyWork, digest: str, outcome: CopyEnded) -> str:
@@ -191,51 +216,39 @@ def _platforms(connection: Connection, work: CopyWork, digest: str, outcome: Cop
 
 
 def _postponed(connection: Connection, outcome: CopyPostponed) -> None:
-    added = _count(connection, outcome.work, outcome.counters)
     changed = connection.execute(
-        update(copies)
-        .where(is_at(outcome.work.ref), copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]))
-        .values(
-            state=CopyState.PENDING,
-            owner="",
-            fence=copies.c.fence + 1,
-            digest=outcome.digest or outcome.work.digest,
-            not_before=now_epoch() + outcome.pause_seconds,
-            failures=copies.c.failures + int(outcome.failed),
-            replans=copies.c.replans + int(outcome.replanned),
-            throttles=copies.c.throttles + int(outcome.failure_class == "throttled"),
-            failure_class=outcome.failure_class,
-            reason=outcome.reason,
-            updated_at=now_epoch(),
-            **added,
-        )
+        _POSTPONING,
+        {
+            **_at(outcome.work.ref),
+            **_count(connection, outcome.work, outcome.counters),
+            "b_digest": outcome.digest or outcome.work.digest,
+            "b_pause": outcome.pause_seconds,
+            "b_failures": int(outcome.failed),
+            "b_replans": int(outcome.replanned),
+            "b_throttles": int(outcome.failure_class == "throttled"),
+            "b_class": outcome.failure_class,
+            "b_reason": outcome.reason,
+        },
     )
     if changed.rowcount == 1:
         let_go_before(connection, outcome.work.ref.id)
 
 
 def _waits(connection: Connection, outcome: CopyWaits) -> None:
-    added = _count(connection, outcome.work, outcome.counters)
     connection.execute(
-        update(copies)
-        .where(is_at(outcome.work.ref), copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]))
-        .values(
-            state=CopyState.WAITING,
-            owner="",
-            waiting_on=outcome.digest,
-            updated_at=now_epoch(),
-            **added,
-        )
+        _WAITING,
+        {
+            **_at(outcome.work.ref),
+            **_count(connection, outcome.work, outcome.counters),
+            "b_waiting_on": outcome.digest,
+        },
     )
 
 
 def _fans_out(connection: Connection, outcome: CopyFansOut) -> None:
-    added = _count(connection, outcome.work, outcome.counters)
     ref = outcome.work.ref
     changed = connection.execute(
-        update(copies)
-        .where(is_at(ref), copies.c.state == CopyState.RUNNING)
-        .values(state=CopyState.COPYING, owner="", updated_at=now_epoch(), **added)
+        _FANNING_OUT, {**_at(ref), **_count(connection, outcome.work, outcome.counters)}
     )
     if changed.rowcount == 0:
         return
@@ -264,9 +277,8 @@ def _fans_out(connection: Connection, outcome: CopyFansOut) -> None:
 
 def _part_ended(connection: Connection, outcome: PartEnded) -> None:
     work = outcome.part.copy
-    added = _count(connection, work, outcome.counters)
     connection.execute(
-        update(copies).where(copies.c.id == work.ref.id).values(updated_at=now_epoch(), **added)
+        _PART_ENDING, {"b_id": work.ref.id, **_count(connection, work, outcome.counters)}
     )
     for blob in outcome.blobs:
         connection.execute(
@@ -322,6 +334,77 @@ def _wake(connection: Connection, outcome: Wake) -> None:
             updated_at=now_epoch(),
         )
     )
+
+
+# ---- statements, built once: building one costs more than running it -----------------------------
+
+_COUNTED = ("blobs_copied", "blobs_mounted", "blobs_present", "bytes_copied", "bytes_saved")
+_ADDED = {name: copies.c[name] + bindparam(f"b_{name}", type_=BigInteger) for name in _COUNTED}
+_OWNED = and_(
+    copies.c.id == bindparam("b_id"),
+    copies.c.fence == bindparam("b_fence"),
+    copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]),
+)
+_ENDING = (
+    update(copies)
+    .where(_OWNED)
+    .values(
+        state=bindparam("b_state"),
+        digest=bindparam("b_digest"),
+        owner="",
+        waiting_on="",
+        failure_class=bindparam("b_class"),
+        reason=bindparam("b_reason"),
+        hint=bindparam("b_hint"),
+        updated_at=now_epoch(),
+        **_ADDED,
+    )
+)
+_POSTPONING = (
+    update(copies)
+    .where(_OWNED)
+    .values(
+        state=CopyState.PENDING,
+        owner="",
+        fence=copies.c.fence + 1,
+        digest=bindparam("b_digest"),
+        not_before=now_epoch() + bindparam("b_pause", type_=Double),
+        failures=copies.c.failures + bindparam("b_failures", type_=Integer),
+        replans=copies.c.replans + bindparam("b_replans", type_=Integer),
+        throttles=copies.c.throttles + bindparam("b_throttles", type_=Integer),
+        failure_class=bindparam("b_class"),
+        reason=bindparam("b_reason"),
+        updated_at=now_epoch(),
+        **_ADDED,
+    )
+)
+_WAITING = (
+    update(copies)
+    .where(_OWNED)
+    .values(
+        state=CopyState.WAITING,
+        owner="",
+        waiting_on=bindparam("b_waiting_on"),
+        updated_at=now_epoch(),
+        **_ADDED,
+    )
+)
+_FANNING_OUT = (
+    update(copies)
+    .where(
+        copies.c.id == bindparam("b_id"),
+        copies.c.fence == bindparam("b_fence"),
+        copies.c.state == CopyState.RUNNING,
+    )
+    .values(state=CopyState.COPYING, owner="", updated_at=now_epoch(), **_ADDED)
+)
+_PART_ENDING = (
+    update(copies).where(copies.c.id == bindparam("b_id")).values(updated_at=now_epoch(), **_ADDED)
+)
+
+
+def _at(ref: CopyRef) -> dict[str, int]:
+    return {"b_id": ref.id, "b_fence": ref.fence}
 
 
 _APPLY: dict[type, Callable[[Connection, Any], None]] = {

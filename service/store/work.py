@@ -6,7 +6,19 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from service.model.rule import Selection, SyncRule
 from service.model.states import BlobState, CopyState
@@ -74,23 +86,12 @@ class SqlState:
         """Own dispatched copies and count an attempt for each, durably, before any work."""
 
         def work(connection: Connection) -> list[CopyWork]:
-            found = []
-            for ref in refs:
-                row = connection.execute(
-                    update(copies)
-                    .where(rows.is_at(ref), copies.c.state == CopyState.DISPATCHED)
-                    .values(
-                        state=CopyState.RUNNING,
-                        owner=boot,
-                        started=True,
-                        attempts=copies.c.attempts + 1,
-                        updated_at=now_epoch(),
-                    )
-                    .returning(*copies.c)
-                ).first()
-                if row is not None:
-                    found.append(row)
-            return [copy_work(row, *self._rule(connection, row.execution_id)) for row in found]
+            begun = connection.execute(
+                _BEGINNING, {"b_refs": [(ref.id, ref.fence) for ref in refs], "b_boot": boot}
+            ).all()
+            turn = {ref.id: number for number, ref in enumerate(refs)}
+            begun = sorted(begun, key=lambda row: turn[row.id])
+            return [copy_work(row, *self._rule(connection, row.execution_id)) for row in begun]
 
         return self._database.write(work)
 
@@ -145,9 +146,9 @@ class SqlState:
 
     def holds(self, ref: CopyRef) -> bool:
         """Whether the fence is still the copy's, and its rule is not paused."""
-        query = select(copies.c.id).where(rows.is_at(ref), ~rule_is_paused(copies.c.rule))
         with self._database.read() as connection:
-            return connection.execute(query).first() is not None
+            found = connection.execute(_HOLDING, {"b_id": ref.id, "b_fence": ref.fence})
+            return found.first() is not None
 
     def presence(
         self, registry: str, scope: str, digests: Iterable[str], execution: str
@@ -330,6 +331,28 @@ class SqlState:
             connection.execute(delete(processes).where(processes.c.boot == boot, ~holds))
 
         self._database.write(work)
+
+
+_BEGINNING = (
+    update(copies)
+    .where(
+        tuple_(copies.c.id, copies.c.fence).in_(bindparam("b_refs", expanding=True)),
+        copies.c.state == CopyState.DISPATCHED,
+    )
+    .values(
+        state=CopyState.RUNNING,
+        owner=bindparam("b_boot"),
+        started=True,
+        attempts=copies.c.attempts + 1,
+        updated_at=now_epoch(),
+    )
+    .returning(*copies.c)
+)
+_HOLDING = select(copies.c.id).where(
+    copies.c.id == bindparam("b_id"),
+    copies.c.fence == bindparam("b_fence"),
+    ~rule_is_paused(copies.c.rule),
+)
 
 
 def _has_pending_part(ref: CopyRef) -> Any:
