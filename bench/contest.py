@@ -109,7 +109,10 @@ def _record(
         exit_code=measured.exit_code,
         faults=faults[:20],
         engine_seconds=told.get("seconds"),
-        report={k: told[k] for k in ("copies", "blobs", "bytes", "requests") if k in told},
+        report={
+            **{k: told[k] for k in ("copies", "blobs", "bytes", "requests") if k in told},
+            "failures": list(told.get("failures", ()))[:3],
+        },
     )
 
 

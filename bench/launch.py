@@ -106,12 +106,28 @@ class Sampler(threading.Thread):
             self.series.append((round(time.monotonic() - self.began, 2), total, kinds))
 
 
+def kill_descendants():
+    """SIGKILL everything below this process."""
+    for pid in descendants(os.getpid()):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+
+
+def end_all(*_):
+    """End with the bench, and everything with it."""
+    kill_descendants()
+    os._exit(1)
+
+
 def main():
     report, interval, timeout = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
     command = sys.argv[4:]
     libc = ctypes.CDLL(None)
     libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-    libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+    signal.signal(signal.SIGTERM, end_all)
+    libc.prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG: nothing outlives the bench
     sampler = Sampler(interval)
     began = time.monotonic()
     child = os.posix_spawnp(command[0], command, os.environ)
@@ -120,11 +136,7 @@ def main():
 
     def strike():
         timed_out.set()
-        for pid in descendants(os.getpid()):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                pass
+        kill_descendants()
 
     timer = threading.Timer(timeout, strike)
     timer.daemon = True
