@@ -154,7 +154,7 @@ def retry_execution(identity: str) -> Response:
     record = executions.retry(services().executions, identity, idempotency_key=idempotency_key())
     announce(record)
     return answer(
-        render.execution_detail(record, services()),
+        render.new_execution(record, services()),
         202,
         Location=f"/api/v1/executions/{record.id}",
     )

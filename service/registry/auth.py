@@ -21,6 +21,7 @@ from service.registry.access import Access
 from service.registry.challenge import parse_challenges
 from service.registry.origin import Origin, resolve_url
 from service.registry.pool import Pool
+from service.registry.wire_errors import credentials_refused
 
 if TYPE_CHECKING:
     from service.registry.tokens import Token, TokenService
@@ -56,6 +57,7 @@ class Authenticator:
         self._credential = credential
         self._user_agent = user_agent
         self._counted = counted
+        self.anonymous = False  # whether the credential that was last read is none
         self._basic = ""
         self._realm = ""
         self._service = ""
@@ -94,17 +96,12 @@ class Authenticator:
         if "basic" in challenges:
             credential = self._read_credential()
             if credential.anonymous:
-                raise AuthenticationFailed(
-                    f"{self._registry} asks for credentials and none are configured",
-                    registry=self._registry,
-                    status=401,
-                    hint="give the registry's credentials",
-                )
+                raise credentials_refused(self._registry, anonymous=True)
             from service.registry.tokens import basic_value
 
             line = f"Authorization: {basic_value(credential)}\r\n"
             if line == sent:
-                raise self._refused()
+                raise credentials_refused(self._registry)
             self._basic = line
             return line, True
         named = ", ".join(sorted(challenges)) or "nothing"
@@ -112,11 +109,6 @@ class Authenticator:
             f"{self._registry} asks for {named[:60]}: only Basic and Bearer are spoken",
             registry=self._registry,
             status=401,
-        )
-
-    def _refused(self) -> AuthenticationFailed:
-        return AuthenticationFailed(
-            f"{self._registry} does not accept the credentials", registry=self._registry, status=401
         )
 
     def _read_credential(self) -> Credential:
@@ -127,6 +119,7 @@ class Authenticator:
                     f"the credential of {self._registry} holds control characters",
                     field="credentials",
                 )
+        self.anonymous = credential.anonymous
         return credential
 
     def _set_realm(self, realm: str, service: str) -> None:

@@ -238,6 +238,7 @@ class Http:
             registry=self.name,
             action=f"{method} {path}",
             kind=kind,
+            anonymous=self.auth.anonymous,
         )
 
     def close(self) -> None:

@@ -62,7 +62,8 @@ class TokenService:
             response = self._post(realm, service, scopes, credential)
             if response is not None:
                 return self._read(*response)
-        return self._read(*self._get(realm, service, scopes, credential))
+        answer = self._get(realm, service, scopes, credential)
+        return self._read(*answer, anonymous=credential.anonymous)
 
     def _get(
         self, realm: str, service: str, scopes: tuple[str, ...], credential: Credential
@@ -110,11 +111,18 @@ class TokenService:
                 raise error.__cause__ from None
             raise NetworkError(f"{self._registry}: the token service: {error}") from None
 
-    def _read(self, status: int, headers: httpx.Headers, body: bytes) -> Token:
+    def _read(
+        self, status: int, headers: httpx.Headers, body: bytes, *, anonymous: bool = False
+    ) -> Token:
         received = time.monotonic()
         if status != 200:
             raise error_from(
-                status, headers, body, registry=self._registry, action="asking for a token"
+                status,
+                headers,
+                body,
+                registry=self._registry,
+                action="asking for a token",
+                anonymous=anonymous,
             )
         try:
             answer = json.loads(body)

@@ -45,8 +45,9 @@ def error_from(
     registry: str,
     action: str,
     kind: str = "",
+    anonymous: bool = False,
 ) -> errors.RegistryError:
-    """Return the error that an unexpected answer means.
+    """Return the error that an unexpected answer means; `anonymous`: no credentials were given.
 
     `action` says what was asked for, `kind` what of (manifest, blob, upload, tags, ...). The
     message holds the registry's own words, escaped, cut, and without anything secret.
@@ -54,12 +55,36 @@ def error_from(
     code, message = _read_body(body)
     error_class = _classify(status, code, message, kind, headers)
     words = " ".join(part for part in (str(status), code, message) if part)
+    if error_class is errors.AuthenticationFailed:
+        return credentials_refused(registry, f"{action}: {words}", code, anonymous=anonymous)
     return error_class(
         f"{registry}: {action}: {words}",
         registry=registry,
         status=status,
         oci_code=code,
         retry_after_seconds=retry_after(headers),
+    )
+
+
+def credentials_refused(
+    registry: str, said: str = "", oci_code: str = "", *, anonymous: bool = False
+) -> errors.AuthenticationFailed:
+    """Return the one wording of a 401, whoever answered it: the registry or its token service.
+
+    `said` is what was asked and answered, `anonymous` that there was no credential to refuse.
+    """
+    if anonymous:
+        message = f"{registry} asks for credentials and none are configured"
+        hint = f"give the credentials of {registry}: a user name and a password or token"
+    else:
+        message = f"{registry} does not accept the credentials"
+        hint = f"check the user name and the password or token of {registry}, and that they have not ended"
+    return errors.AuthenticationFailed(
+        f"{message} ({said})" if said else message,
+        registry=registry,
+        status=401,
+        oci_code=oci_code,
+        hint=hint,
     )
 
 

@@ -38,6 +38,34 @@ def test_wrong_credentials_fail_once_and_are_not_shown() -> None:
         made.close()
 
 
+def test_wrong_credentials_are_told_in_one_wording_whoever_refuses_them() -> None:
+    """The registry itself at the first and at a later request, and its token service."""
+    told = []
+    for auth in (BasicAuth(USERS), BearerAuth(TokenService(users=USERS))):
+        with SampleRegistry(auth=auth) as registry:
+            made = client(registry.url, credential=Credential("u", "wrongpassword"))
+            for _ in range(2):
+                with pytest.raises(errors.AuthenticationFailed) as caught:
+                    made.ping()
+                told.append(caught.value)
+            made.close()
+
+    assert len(told) == 4
+    for one in told:
+        assert one.message.partition(" (")[0] == "east does not accept the credentials"
+        assert one.hint.startswith("check the user name and the password or token of east,")
+
+
+@pytest.mark.parametrize("bearer", [False, True])
+def test_missing_credentials_are_told_in_one_wording(bearer: bool) -> None:
+    auth = BearerAuth(TokenService(users=USERS)) if bearer else BasicAuth(USERS)
+    with SampleRegistry(auth=auth) as registry:
+        made = client(registry.url)
+        with pytest.raises(errors.AuthenticationFailed, match="asks for credentials and none are"):
+            made.head_manifest("a/b", "v1")
+        made.close()
+
+
 def test_none_where_some_are_asked_for_says_so() -> None:
     with SampleRegistry(auth=BasicAuth(USERS)) as registry:
         made = client(registry.url)

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, Engine, event, insert, update
 
 from service.bootstrap import Services
 from service.model.states import CopyState, ExecutionState
@@ -15,6 +15,8 @@ from service.store.tables import copies, executions
 from tests.unit.api.conftest import FLEET, Api
 
 DIGEST = "sha256:" + "ab" * 32
+
+ENDED = ExecutionState.SUCCEEDED
 
 
 def run(api: Api) -> str:
@@ -255,6 +257,34 @@ def test_a_group_s_paused_member_holds_a_rule_of_the_group(fleet: Api, services:
     held = fleet.post("/api/v1/rules/fleet/executions").get_json()["held_by"]
 
     assert [hold["name"] for hold in held] == ["west"]
+
+
+def test_an_accepted_run_costs_one_look_for_pauses(fleet: Api, services: Services) -> None:
+    """Accepting is a promise in executions a second (bench/accept.py): counted, not timed."""
+
+    def looks(path: str) -> list[str]:
+        statements: list[str] = []
+
+        def note(_c: Any, _u: Any, statement: str, *_more: Any) -> None:
+            statements.append(statement)
+
+        event.listen(Engine, "before_cursor_execute", note)
+        try:
+            assert fleet.post(path).status_code == 202
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
+        words = [one.split(maxsplit=1)[0] for one in statements]
+        saved = max(at for at, word in enumerate(words) if word in ("INSERT", "UPDATE"))
+        return [one for one in statements[saved + 1 :] if one.lstrip().startswith("SELECT")]
+
+    path = "/api/v1/rules/fleet/executions"
+    [only] = looks(path)
+    set_state(services, fleet.get("/api/v1/executions").get_json()["items"][0]["id"], ENDED)
+    services.pauses.pause_registry("west")
+    while_paused = looks(path)
+
+    assert "paused_at" in only
+    assert len(while_paused) == 3
 
 
 def test_why_copies_are_tried_again_is_told_by_destination(fleet: Api, services: Services) -> None:
