@@ -82,13 +82,15 @@ class Children:
     def stop(self, grace_seconds: float) -> None:
         """End all: the last started first, each by SIGTERM, and SIGKILL when the grace is over.
 
+        Without a grace all are killed at once.
+
         The monitor outlives them: the kernel kills a child when the thread that started it ends.
         """
         self._stop.set()
         deadline = time.monotonic() + grace_seconds
         with self._lock:
             for child in reversed(self._children):
-                _end(child, deadline)
+                _end(child, deadline, at_once=grace_seconds == 0)
         self._ended.set()
         if self._monitor is not None:
             self._monitor.join()
@@ -136,9 +138,13 @@ def _launch(child: Child) -> None:
     child.started_at = time.monotonic()
 
 
-def _end(child: Child, deadline: float) -> None:
+def _end(child: Child, deadline: float, *, at_once: bool) -> None:
     process = child.process
     if process is None or process.poll() is not None:
+        return
+    if at_once:
+        process.kill()
+        process.wait()
         return
     process.terminate()
     try:

@@ -24,6 +24,8 @@ from service.telemetry import get_logger
 from workers.signatures import QueuePublisher
 
 LOOK_SECONDS = 0.1
+"""How often the end of executions is looked for: here somebody waits for the prompt."""
+
 PLAN_SECONDS = 0.05
 
 DELETES_NOTHING = "a command without a server deletes nothing; `transship up` and a fleet do"
@@ -61,6 +63,7 @@ def run(
     began = time.monotonic()
     machine = Machine(data, command=purpose.command)
     stop = threading.Event()
+    finished = False
     try:
         machine.start(workers)
         services = machine.services
@@ -75,7 +78,7 @@ def run(
             if rule.delete.enabled:
                 services.plans.warn(identity, f"rule {rule.name}: {DELETES_NOTHING}")
         publisher = QueuePublisher(services.redis, services.settings.region)
-        drive = services.drive(publisher, plans=False)
+        drive = services.drive(publisher, plans=False, look_seconds=LOOK_SECONDS)
         driving = threading.Thread(target=drive.run, args=(stop,), name="drive")
         driving.start()
         try:
@@ -87,9 +90,10 @@ def run(
             stop.set()
             driving.join()
             heartbeat.stop()
+        finished = True
         return purpose.sum_up(services, begun, followed, time.monotonic() - began)
     finally:
-        machine.stop()
+        machine.stop(finished=finished)
 
 
 def _to_the_end(

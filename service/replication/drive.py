@@ -32,6 +32,7 @@ from service.telemetry import get_logger
 LEASE = "scheduler"
 TICK_SECONDS = 0.05
 IDLE_TICK_SECONDS = 0.25
+LOOK_SECONDS = 0.25
 SWEEP_SECONDS = 30.0
 JUDGE_SECONDS = 2.0
 
@@ -67,11 +68,14 @@ class Drive:
         events: EventIntake | None = None,
         plans: bool = True,
         on_end: Callable[[Ended], None] | None = None,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         """`plans`: send executions to be planned, and start those of due rules and events.
 
-        A one-shot command plans for itself and starts no others.
+        A one-shot command plans for itself and starts no others. `look_seconds`: how often the end of
+        executions and the like is looked for.
         """
+        self._look_seconds = look_seconds
         self._settings = settings
         self._holder = holder
         self._rules = rules
@@ -104,7 +108,7 @@ class Drive:
                 log.exception("drive_failed")
                 busy = False
                 stop.wait(0.5)
-            stop.wait(TICK_SECONDS if busy else IDLE_TICK_SECONDS)
+            stop.wait(TICK_SECONDS if busy else min(IDLE_TICK_SECONDS, self._look_seconds))
         if self._leading:
             try:
                 self._store.resign(LEASE, self._holder)
@@ -168,7 +172,7 @@ class Drive:
         sent = self._dispatcher.fill_windows()
         if now < self._next_reconcile:
             return True
-        self._next_reconcile = now + min(self._settings.reconcile_seconds, 0.25)
+        self._next_reconcile = now + min(self._settings.reconcile_seconds, self._look_seconds)
         if self._plans:
             self._start_due_rules()
             self._start_for_events()
