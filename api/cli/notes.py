@@ -10,8 +10,8 @@ from typing import Any
 def held(seen: dict[str, Any]) -> list[str]:
     """Return a line for each pause that an execution waits behind, with the command that ends it."""
     return [
-        f"paused: {one['kind']} {one['name']} paused since {one['paused_at'][:19]}Z - transship "
-        f"{_GROUPS[one['kind']]} resume {one['name']}"
+        f"{one['kind']} {one['name']} is paused since {one['paused_at'][:19]}Z: `transship "
+        f"{_GROUPS[one['kind']]} resume {one['name']}` lets it go on"
         for one in seen.get("held_by", ())
     ]
 

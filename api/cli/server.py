@@ -182,7 +182,8 @@ def _way(rule: dict[str, Any]) -> str:
 
 def _trigger(rule: dict[str, Any]) -> str:
     trigger = rule["effective"]["trigger"]
-    told = [f"every {trigger['every']}"] if trigger.get("every") else []
+    written = rule.get("trigger", {}).get("every")  # effective is in seconds
+    told = [f"every {written or trigger['every']}"] if trigger.get("every") else []
     if trigger.get("schedule"):
         told.append(f"{trigger['schedule']} {trigger.get('timezone', 'UTC')}")
     told += ["events"] if trigger.get("event") else []

@@ -215,7 +215,7 @@ def test_changes_that_print_nothing_else_say_what_was_done_to_what(
     ]
 
     assert "transship rules resume fleet" in paused.err
-    assert "paused: rule fleet paused since" in asked.err
+    assert "rule fleet is paused since" in asked.err
     assert asked.out.strip() == asked.out.split()[0], "stdout is the id"
     assert "paused: rule fleet" in listed.out
     for one, words in zip(

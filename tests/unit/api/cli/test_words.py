@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import click
 import pytest
 
 from api.cli.alike import alike
 from api.cli.notes import notes
 from api.cli.summary import print_failures
+from api.cli.tables import drawn, show
 
 
 def failure(repository: str, tag: str, reason: str, registry: str = "west") -> dict[str, object]:
@@ -66,7 +68,8 @@ def test_a_pause_is_told_with_the_command_that_ends_it() -> None:
     [said] = notes({"held_by": [hold]})
 
     assert said == (
-        "paused: registry west paused since 2026-01-31T12:00:00Z - transship registries resume west"
+        "registry west is paused since 2026-01-31T12:00:00Z: `transship registries resume west` "
+        "lets it go on"
     )
 
 
@@ -83,3 +86,34 @@ def test_retries_are_told_with_their_reason_and_count() -> None:
     assert notes({"retrying": [one]}) == [
         "destination west: cannot connect: 4 tags, 3 tries, trying now"
     ]
+
+
+RUNS = (
+    ("ID", "CREATED", "STATE", "SECONDS", "RULE", "TRIGGER", "REASON"),
+    [
+        ("0" * 24, "2026-01-31T12:00:00Z", "failed", "3.5", "fleet", "schedule", "r " * 60),
+        ("1" * 24, "2026-01-31T12:00:00Z", "succeeded", "3.5", "fleet-of-all-places", "api", ""),
+    ],
+)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_a_table_fits_its_terminal_and_breaks_only_prose(width: int) -> None:
+    titles, rows = RUNS
+    lines = [click.unstyle(line) for line in drawn(titles, rows, width)]
+    text = "\n".join(lines)
+
+    assert max(map(len, lines)) <= width
+    for row in rows:
+        assert any(line.startswith(row[0]) for line in lines)
+        assert f"  {row[2]}" in text
+    heading = titles if "REASON" in lines[0] else titles[:-1]
+    assert lines[0].split() == list(heading)
+    assert text.count("r ") + text.count("r\n") >= 60
+    assert ("2026-01-31T12:00:00Z" in text) == (width >= 100)
+
+
+def test_times_of_a_table_end_at_the_second(capsys: pytest.CaptureFixture[str]) -> None:
+    show([{"at": "2026-01-31T12:00:00.123Z"}], False, [("AT", lambda item: item["at"])])
+
+    assert capsys.readouterr().out.split() == ["AT", "2026-01-31T12:00:00Z"]
