@@ -17,6 +17,7 @@ from service.model.descriptor import Descriptor
 from service.model.digest import Digest
 from service.model.rule import SyncRule
 from service.model.work import CopyWork, Presence
+from service.replication.brought import Brought, BroughtBlobs
 from service.replication.clients import Clients, Meter
 from service.replication.compare import told
 from service.replication.copy_blob import HEAD_ALWAYS_FROM_BYTES, HEAD_FROM_BYTES
@@ -46,21 +47,39 @@ class Figures:
         self.requests[registry] = self.requests.get(registry, 0) + requests
 
 
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """One copy of the plan, as far as its source tells."""
+
+    work: CopyWork
+    manifests: int
+    blobs: list[tuple[Descriptor, Brought]]
+
+
 class Estimator:
     """Adds up the copies of one plan, in their order."""
 
     def __init__(
-        self, rule: SyncRule, reads: Reads, meter: Meter, pool: ThreadPoolExecutor
+        self,
+        rule: SyncRule,
+        reads: Reads,
+        meter: Meter,
+        pool: ThreadPoolExecutor,
+        brought: BroughtBlobs,
     ) -> None:
         self._rule = rule
         self._reads = reads
         self._meter = meter
         self._pool = pool
-        self._obtained: dict[tuple[str, str], set[str]] = {}  # repositories by registry and blob
+        self._brought = brought
         self.figures = Figures()
 
     def add(self, rows: Iterable[Any], requests: dict[str, int]) -> None:
-        """Add a page of planned copies; what cannot be read of one is a problem of the plan."""
+        """Add a page of planned copies; what cannot be read of one is a problem of the plan.
+
+        Trees are read side by side; which copy is the first to bring a blob is decided in their order;
+        then the destinations are asked side by side for what nobody brought before.
+        """
 
         def read(row: Any) -> tuple[Any, CopyWork, Tree | None, str]:
             work = copy_work(row, self._rule, "plan")
@@ -70,12 +89,18 @@ class Estimator:
                 except (RegistryError, InvalidInput) as error:
                     return row, work, None, told(error, row.source_registry)
 
+        def ask(planned: _Planned) -> set[Digest]:
+            with self._meter.collect(requests):
+                return self._there(planned)
+
+        page = []
         for row, work, tree, problem in self._pool.map(read, rows):
             if tree is None:
                 self._problem(row, problem)
-                continue
-            with self._meter.collect(requests):
-                self._account(work, tree)
+            else:
+                page.append(self._planned(work, tree))
+        for planned, there in zip(page, self._pool.map(ask, page), strict=True):
+            self._account(planned, there)
 
     def _tree(self, work: CopyWork) -> Tree:
         digest = work.digest
@@ -88,25 +113,40 @@ class Estimator:
             digest = str(head.digest)
         return TreeReader(self._reads, work).read(Digest.parse(digest))
 
-    def _account(self, work: CopyWork, tree: Tree) -> None:
-        figures = self.figures
+    def _planned(self, work: CopyWork, tree: Tree) -> _Planned:
+        registry, repository = work.destination_registry, work.destination_repository
+        blobs = [
+            (blob, self._brought.bring(registry, repository, str(blob.digest)))
+            for blob in tree.blobs()
+        ]
+        return _Planned(work, len(tree.manifests()), blobs)
+
+    def _there(self, planned: _Planned) -> set[Digest]:
+        """Return what the destination has of the blobs that this copy is the first to bring."""
+        first = [blob for blob, brought in planned.blobs if brought is Brought.NOWHERE]
+        if not first:
+            return set()
+        known = self._known(planned.work, first)
+        return {
+            blob.digest
+            for blob in first
+            if self._is_there(planned.work, blob, known.get(str(blob.digest), []))
+        }
+
+    def _account(self, planned: _Planned, at_destination: set[Digest]) -> None:
+        figures, work = self.figures, planned.work
         registry = work.destination_registry
         there = figures.by_destination.setdefault(
             registry, {"copies": 0, "unique": 0, "saved": 0, "blobs": 0}
         )
         figures.copies += 1
         there["copies"] += 1
-        manifests = len(tree.manifests())
-        figures.ask(work.source_registry, manifests + 1)
-        figures.ask(registry, manifests + 1)
-        blobs = tree.blobs()
-        known = self._known(work, blobs)
-        for blob in blobs:
-            digest = str(blob.digest)
-            obtained = self._obtained.setdefault((registry, digest), set())
-            if work.destination_repository in obtained:
+        figures.ask(work.source_registry, planned.manifests + 1)
+        figures.ask(registry, planned.manifests + 1)
+        for blob, brought in planned.blobs:
+            if brought is Brought.HERE:
                 continue  # an earlier copy of the plan brings it there
-            if obtained or self._is_there(work, blob, known.get(digest, [])):
+            if brought is Brought.NEARBY or blob.digest in at_destination:
                 figures.saved += blob.size
                 there["saved"] += blob.size
                 figures.ask(registry, REQUESTS_A_MOUNTED_BLOB)
@@ -116,7 +156,6 @@ class Estimator:
                 there["blobs"] += 1
                 figures.ask(work.source_registry, 1)
                 figures.ask(registry, REQUESTS_A_MOVED_BLOB)
-            obtained.add(work.destination_repository)
 
     def _known(self, work: CopyWork, blobs: list[Descriptor]) -> dict[str, list[Presence]]:
         found: dict[str, list[Presence]] = {}

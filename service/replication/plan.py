@@ -22,6 +22,7 @@ from service.model.content import PlatformFilter
 from service.model.manifest import Manifest
 from service.model.rule import SyncRule
 from service.model.selection import destination_registries, members_of_groups
+from service.replication.brought import BroughtBlobs
 from service.replication.clients import Clients, Meter
 from service.replication.compare import Comparer, told
 from service.replication.content import ContentReader
@@ -250,10 +251,12 @@ class Planner:
     def _estimate(self, execution: str, rule: SyncRule, pool: ThreadPoolExecutor) -> None:
         """Say what the copies of a plan come to."""
         saved = self._plans.saved()
-        estimator = Estimator(rule, Reads(self._clients, self._state), self._meter, pool)
+        reads = Reads(self._clients, self._state)
         requests: dict[str, int] = {}
-        for rows in saved.rows(execution):
-            estimator.add(rows, requests)
+        with BroughtBlobs() as brought:
+            estimator = Estimator(rule, reads, self._meter, pool, brought)
+            for rows in saved.rows(execution):
+                estimator.add(rows, requests)
         self._state.add_requests(execution, requests)
         saved.keep_figures(execution, sum_up(estimator.figures, rule, self._clients))
 
