@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from redis.exceptions import RedisError
 
-from service.errors import BlobNotFound, Cancelled, Corrupt
+from service.errors import BlobNotFound, Cancelled, Corrupt, RegistryError
 from service.model.descriptor import Descriptor
 from service.model.ports import ClaimState
 from service.model.work import CopyWork, Counters, LedgerDistrusted, Presence, Proof, Wake
@@ -20,6 +20,7 @@ from service.registry.blob_copy import copy_blob as stream
 from service.registry.results import MOUNTED, UploadSession
 from service.replication.engine import Engine
 from service.replication.rule_pace import pace_of
+from service.telemetry import get_logger
 
 HEAD_FROM_BYTES = 32 << 10
 """Below this an upload costs the destination no more than the question whether it is needed."""
@@ -28,6 +29,8 @@ HEAD_ALWAYS_FROM_BYTES = 1 << 20
 """From here on a question is cheap beside the bytes, whatever is known of the destination."""
 
 MOUNT_TRIES = 2
+
+log = get_logger("copy_blob")
 
 
 class BlobPlacer:
@@ -46,6 +49,7 @@ class BlobPlacer:
         self._pace = pace_of(engine.limiters, work)
         self._fresh_proofs: list[Proof] = []
         self._uploaded: list[str] = []
+        self._near: dict[str, str] = {}
         self.proved: set[str] = set()
 
     # ---- without moving bytes --------------------------------------------------------------------
@@ -104,8 +108,8 @@ class BlobPlacer:
         )
         if isinstance(result, UploadSession):
             self._destination.cancel_upload(result)
-            return False
         if result is not MOUNTED:
+            self._near.setdefault(str(blob.digest), repository)
             return False
         if not self._probe(blob):
             if proved_at is not None:
@@ -203,6 +207,33 @@ class BlobPlacer:
         return size is not None and self._probe(blob)
 
     def _stream(self, blob: Descriptor) -> None:
+        near = self._near.pop(str(blob.digest), None)
+        if near is None or not self._stream_from_near(blob, near):
+            self._stream_from_source(blob)
+        self._counters.blobs_copied += 1
+
+    def _stream_from_near(self, blob: Descriptor, repository: str) -> bool:
+        """Copy from another repository of the destination, which would not mount it.
+
+        No byte crosses the source's link a second time (issue 4). What it is said to have and has not
+        comes from the source.
+        """
+        try:
+            stream(
+                self._destination,
+                repository,
+                self._destination,
+                self._work.destination_repository,
+                blob,
+                cancelled=self._cancelled,
+            )
+        except RegistryError as error:
+            log.info("not_near", digest=str(blob.digest), repository=repository, error=str(error))
+            return False
+        self._counters.bytes_saved += blob.size
+        return True
+
+    def _stream_from_source(self, blob: Descriptor) -> None:
         self._counters.bytes_copied += stream(
             self._source,
             self._work.source_repository,
@@ -212,7 +243,6 @@ class BlobPlacer:
             cancelled=self._cancelled,
             pace=self._pace.current if self._pace is not None else None,
         )
-        self._counters.blobs_copied += 1
 
     def _give_up(self, digest: str, error: BaseException) -> None:
         """Let the claim go; a blob that is bad at its source is remembered for a while."""

@@ -36,6 +36,43 @@ def test_a_blob_shared_by_ten_images_crosses_once(world: World) -> None:
     assert totals.blobs_mounted >= 9
 
 
+def test_a_registry_that_mounts_nothing_is_read_from_itself(world: World) -> None:
+    images = _images(world, 4)
+    refused = world.west.fault("mount=", method="POST", refuse_mount=True, times=99)
+    execution = world.plan("team/*")
+    party = world.party()
+    for ref in world.dispatch():
+        party.replicate(ref)
+    world.run_to_end(execution, party)
+
+    assert world.states(execution) == [CopyState.COPIED] * 4
+    assert all(world.is_whole(image) for image in images)
+    assert refused.fired
+    assert world.reads(images[0].layers[0]) == 1, "the source's link was crossed again"
+    totals = world.services.executions.totals(execution)
+    assert totals.blobs_mounted == 0
+    assert totals.bytes_saved >= 3 * len(SHARED)
+
+
+def test_what_is_not_near_after_all_comes_from_the_source(world: World) -> None:
+    images = _images(world, 2)
+    refused = world.west.fault("mount=", method="POST", refuse_mount=True, times=99)
+    lost = world.west.fault(
+        f"/v2/mirror/team/app0/blobs/{images[0].layers[0]}", method="GET", status=404, times=99
+    )
+    execution = world.plan("team/*")
+    party = world.party()
+    for ref in world.dispatch():
+        party.replicate(ref)
+    world.run_to_end(execution, party)
+
+    assert world.states(execution) == [CopyState.COPIED] * 2
+    assert refused.fired
+    assert lost.fired
+    assert world.reads(images[0].layers[0]) == 2
+    assert all(world.is_whole(image) for image in images)
+
+
 def test_a_waiter_whose_row_does_not_say_so_yet_is_woken(world: World) -> None:
     """The leader finishes after the waiter has registered and before its row says `waiting`."""
     images = _images(world, 2)
