@@ -107,7 +107,7 @@ def execution_detail(
     total = by_destination.pop("", Totals())
     return {
         **execution(record, standing.holds([record]).get(record.id, ())),
-        "retrying": [_retry(one) for one in standing.retries(record.id)] if goes_on else [],
+        "retrying": [retry(one) for one in standing.retries(record.id)] if goes_on else [],
         "copies": report.copies(total),
         "blobs": report.blobs(total),
         "bytes": report.transferred(total),
@@ -119,7 +119,8 @@ def execution_detail(
     }
 
 
-def _retry(found: Retry) -> dict[str, Any]:
+def retry(found: Retry) -> dict[str, Any]:
+    """Return copies of one destination that are tried again for one class of reasons."""
     return {
         "destination": found.destination,
         "class": found.failure_class,

@@ -9,16 +9,22 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from api.cli import exits
+from api.cli.notes import retried
 from api.cli.options import FILES, MAYBE_FILES
-from api.cli.progress import show
+from api.cli.progress import Shown, show
 from api.cli.summary import print_summary
 from service.errors import InvalidConfiguration
+
+if TYPE_CHECKING:
+    from api.engine.oneshot import Watch
+    from service.store.executions import ExecutionRecord, Totals
+    from service.store.standing import Retry
 
 DATA = click.option(
     "--data",
@@ -252,7 +258,7 @@ def run_job(
             purpose,
             data=data,
             workers=workers,
-            watch=progress,
+            watch=_watching(progress),
             interrupted=interrupted,
         )
     if as_json:
@@ -260,6 +266,20 @@ def run_job(
     else:
         show_report(report)
     sys.exit(exits.INTERRUPTED if interrupted.is_set() else code(report))
+
+
+def _watching(progress: Shown) -> Watch:
+    """Return what shows how far a job is, and why copies of it are tried again."""
+
+    def watch(records: Sequence[ExecutionRecord], totals: Totals, retries: Sequence[Retry]) -> None:
+        if not retries:
+            progress(records, totals)
+            return
+        from api import render
+
+        progress(records, totals, retried({"retrying": [render.retry(one) for one in retries]}))
+
+    return watch
 
 
 def _there(command: str, job: Any) -> str:

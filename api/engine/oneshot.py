@@ -20,13 +20,18 @@ from service.replication.heartbeat import Heartbeat
 from service.replication.plan import Planner
 from service.store.executions import ExecutionRecord, ExecutionStore, Totals
 from service.store.planning import PlanStore
+from service.store.standing import Retry
 from service.telemetry import get_logger
 from workers.signatures import QueuePublisher
 
 LOOK_SECONDS = 0.1
 """How often the end of executions is looked for: here somebody waits for the prompt."""
 
+WATCH_SECONDS = 0.25
 PLAN_SECONDS = 0.05
+
+RETRIES_SECONDS = 1.0
+"""How often copies that are tried again are looked for."""
 
 DELETES_NOTHING = "a command without a server deletes nothing; `transship up` and a fleet do"
 log = get_logger("oneshot")
@@ -43,7 +48,8 @@ class Job:
     projects: Sequence[Project] = ()
 
 
-Watch = Callable[[list[ExecutionRecord], Totals], None]
+Watch = Callable[[list[ExecutionRecord], Totals, Sequence[Retry]], None]
+"""Is told how far executions are, and of copies that are tried again."""
 
 
 def run(
@@ -78,14 +84,17 @@ def run(
             if rule.delete.enabled:
                 services.plans.warn(identity, f"rule {rule.name}: {DELETES_NOTHING}")
         publisher = QueuePublisher(services.redis, services.settings.region)
-        drive = services.drive(publisher, plans=False, look_seconds=LOOK_SECONDS)
+        ended = threading.Event()
+        drive = services.drive(
+            publisher, plans=False, look_seconds=LOOK_SECONDS, on_end=lambda _: ended.set()
+        )
         driving = threading.Thread(target=drive.run, args=(stop,), name="drive")
         driving.start()
         try:
-            _to_the_end(machine, begun, stop, watch, interrupted)
+            _to_the_end(machine, begun, stop, ended, watch, interrupted)
             followed = purpose.follow(services, begun)
             if followed and not (interrupted is not None and interrupted.is_set()):
-                _to_the_end(machine, followed, stop, watch, interrupted)
+                _to_the_end(machine, followed, stop, ended, watch, interrupted)
         finally:
             stop.set()
             driving.join()
@@ -100,10 +109,11 @@ def _to_the_end(
     machine: Machine,
     identities: Sequence[str],
     stop: threading.Event,
+    ended: threading.Event,
     watch: Watch | None,
     interrupted: threading.Event | None,
 ) -> None:
-    """Plan executions here and wait for their end."""
+    """Plan executions here and wait for their end; `ended` is set when one has ended."""
     services = machine.services
     planning = threading.Thread(
         target=plan_here,
@@ -119,7 +129,7 @@ def _to_the_end(
     )
     planning.start()
     try:
-        _watch(machine, identities, watch, interrupted, planning)
+        _watch(machine, identities, ended, watch, interrupted, planning)
     except BaseException:
         stop.set()
         raise
@@ -192,16 +202,23 @@ def unplanned(records: Iterable[ExecutionRecord]) -> bool:
 def _watch(
     machine: Machine,
     identities: Sequence[str],
+    ended: threading.Event,
     watch: Watch | None,
     interrupted: threading.Event | None,
     planning: threading.Thread,
 ) -> None:
     executions = machine.services.executions
     stopped = False
+    retries: list[Retry] = []
+    look_at = time.monotonic() + RETRIES_SECONDS
     while True:
         records = [executions.get(identity) for identity in identities]
         if watch is not None:
-            watch(records, executions.totals_by_destination(identities).get("", Totals()))
+            if time.monotonic() >= look_at:
+                open_ones = [one.id for one in records if one.state not in ENDED_EXECUTIONS]
+                retries = [r for one in open_ones for r in machine.services.standing.retries(one)]
+                look_at = time.monotonic() + RETRIES_SECONDS
+            watch(records, executions.totals_by_destination(identities).get("", Totals()), retries)
         if all(record.state in ENDED_EXECUTIONS for record in records):
             return
         if not planning.is_alive() and unplanned(executions.get(one) for one in identities):
@@ -216,4 +233,5 @@ def _watch(
             stopped = True
             for identity in identities:
                 executions.request_stop(identity)
-        time.sleep(LOOK_SECONDS)
+        ended.wait(WATCH_SECONDS)
+        ended.clear()

@@ -148,7 +148,10 @@ class _Doctor:
             self.found[name] = Finding(name, NO, error.message, absent)
         except RegistryError as error:
             known = name in {"ping", "push"} or not error.retryable
-            self.found[name] = Finding(name, NO if known else UNKNOWN, error.message, absent)
+            said = (
+                f"{error.message}; {error.hint}" if name == "ping" and error.hint else error.message
+            )
+            self.found[name] = Finding(name, NO if known else UNKNOWN, said, absent)
         else:
             self.found[name] = Finding(name, YES, detail, there)
         return self.found[name].result == YES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api.samples.registry import SampleRegistry
+from api.samples.registry import BasicAuth, SampleRegistry
 from service.registry.doctor import MEANINGS
 from tests.support.api_process import ApiProcess
 from tests.support.processes import free_port
@@ -82,6 +82,23 @@ def test_unreachable_registry_is_exit_code_3(server: ApiProcess, tmp_path: Path)
 
     assert done.returncode == 3
     assert "nothing can be copied from or to it" in done.stdout
+
+
+def test_a_wrong_password_ends_the_examination(tmp_path: Path) -> None:
+    with SampleRegistry(auth=BasicAuth({"source": "right"})) as guarded:
+        rules = write_rules(tmp_path / "t.yaml", guarded.url, "http://127.0.0.1:1")
+        document = json.loads(rules.read_text())
+        variable = {"username": "source", "password_env": "TRANSSHIP_SECRET_SOURCE"}
+        document["registries"][0]["credentials"] = variable
+        rules.write_text(json.dumps(document))
+
+        done = transship("doctor", "source", "-f", str(rules), TRANSSHIP_SECRET_SOURCE="wrong")
+
+        assert done.returncode == 3, done.stderr
+        assert "source does not accept the credentials" in done.stdout
+        assert "check the user name and the password" in done.stdout
+        assert "mount" not in done.stdout, "what was not tried is not told of"
+        assert {line.path for line in guarded.log} == {"/v2/"}
 
 
 @pytest.mark.parametrize(

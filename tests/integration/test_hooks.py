@@ -354,6 +354,8 @@ def test_command_makes_shows_rotates_and_removes_the_hook(server: ApiProcess) ->
     [secret] = set(re.findall(r"tsh_\S+", made.partition("(")[0].partition("secret ")[2]))
     assert f"/hooks/quay/cli/{secret}" in made
     assert "Push to Repository" in made
+    assert "A sender of your own signs instead of sending the secret" in made
+    assert "X-Transship-Timestamp and X-Transship-Signature" in made
     assert secret not in run()
     rotated = json.loads(run("--rotate", "--json", "--provider", "harbor"))
     assert (rotated["provider"], rotated["previous"]) == ("harbor", True)

@@ -217,7 +217,7 @@ def test_changes_that_print_nothing_else_say_what_was_done_to_what(
     assert "transship rules resume fleet" in paused.err
     assert "rule fleet is paused since" in asked.err
     assert asked.out.strip() == asked.out.split()[0], "stdout is the id"
-    assert "paused: rule fleet" in listed.out
+    assert "rule fleet is paused" in listed.out
     for one, words in zip(
         said, ("rule fleet", "source is paused", "source goes", "passing"), strict=True
     ):
@@ -243,3 +243,13 @@ def test_tables_have_headings_in_a_pipe_and_schedules_their_zone(
         "STANDING",
     ]
     assert "0 3 * * * Europe/Berlin" in listed
+
+
+def test_waiting_at_a_rule_s_source_says_that_nothing_brings_images_there(
+    run: Run, fleet: Path
+) -> None:
+    done = run("wait", "team/app:v1", "--in", "source", "--timeout", "1s")
+
+    assert done.code == 1
+    assert "source: not wanted: it is the source of rule fleet" in done.err
+    assert "add --source source to wait for it there" in done.err

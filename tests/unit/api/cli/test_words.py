@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 import pytest
 
 from api.cli.alike import alike
+from api.cli.jobs import _watching
+from api.cli.looking import _show_findings, _show_plans
 from api.cli.notes import notes
 from api.cli.summary import print_failures
 from api.cli.tables import drawn, show
+from service.store.executions import Totals
+from service.store.standing import Retry
 
 
 def failure(repository: str, tag: str, reason: str, registry: str = "west") -> dict[str, object]:
@@ -117,3 +123,37 @@ def test_times_of_a_table_end_at_the_second(capsys: pytest.CaptureFixture[str]) 
     show([{"at": "2026-01-31T12:00:00.123Z"}], False, [("AT", lambda item: item["at"])])
 
     assert capsys.readouterr().out.split() == ["AT", "2026-01-31T12:00:00Z"]
+
+
+@pytest.mark.parametrize(("state", "word"), [("stopped", "interrupted"), ("failed", "failed")])
+def test_a_plan_that_has_no_figures_shows_none(
+    state: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = {"rule": "fleet", "state": state, "seconds_needed": None, "copies": 0}
+
+    _show_plans({"plans": [plan], "problems": []}, carry_out="")
+
+    assert capsys.readouterr().out == f"fleet: {word}: nothing is known of what it would copy\n"
+
+
+def test_a_verification_that_was_interrupted_says_what_is_not_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    counts = dict.fromkeys(("checked", "whole", "holes", "repaired", "unreachable"), 0)
+
+    _show_findings({**counts, "state": "stopped", "failures": []})
+    interrupted = capsys.readouterr().err
+    _show_findings({**counts, "state": "succeeded", "failures": []})
+
+    assert interrupted == "interrupted: nothing is known of what was not checked\n"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_job_on_this_machine_tells_of_its_retries_too() -> None:
+    told: list[Sequence[str]] = []
+    watch = _watching(lambda _records, _totals, notes=(): told.append(notes))
+
+    watch([], Totals(), [])
+    watch([], Totals(), [Retry("west", "network", "destination west: gone", 2, 3, None)])
+
+    assert told == [(), ["destination west: gone: 2 tags, 3 tries, trying now"]]
