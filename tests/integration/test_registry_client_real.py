@@ -138,9 +138,12 @@ def test_basic_credentials(tmp_path: Path) -> None:
         assert made.get_manifest("auth/a", "v1") == manifest
         assert told.count(401) == 1
         made.close()
-        for wrong in (Credential("u", "U*V"), Credential()):
+        for wrong, said in (
+            (Credential("u", "U*V"), "does not accept the credentials"),
+            (Credential(), "asks for credentials and none are configured"),
+        ):
             refused = client(server.url, credential=wrong)
-            with pytest.raises(errors.AuthenticationFailed):
+            with pytest.raises(errors.AuthenticationFailed, match=said):
                 refused.ping()
             refused.close()
 
