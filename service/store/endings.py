@@ -16,6 +16,7 @@ from service.model.states import (
 from service.store import outbox
 from service.store.clock import now_epoch
 from service.store.database import Database
+from service.store.precedence import OVERTAKEN
 from service.store.tables import (
     FAR,
     copies,
@@ -41,18 +42,8 @@ class EndingStore:
 
     def end_executions(self) -> list[Ended]:
         """End each execution whose selection is complete and that has no open copy left."""
-        open_copy = exists().where(
-            copies.c.execution_id == executions.c.id,
-            copies.c.state.in_(OPEN_COPIES),
-            copies.c.not_before < FAR,
-        )
-        query = select(executions).where(
-            executions.c.state.not_in(ENDED_EXECUTIONS),
-            or_(executions.c.planned.is_(True), executions.c.state == ExecutionState.STOPPING),
-            ~open_copy,
-        )
         with self._database.read() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(_COMPLETE).all()
         return [ended for row in rows if (ended := self._end(row)) is not None]
 
     def _end(self, row: Any) -> Ended | None:
@@ -82,6 +73,8 @@ class EndingStore:
                 or 0
             )
             state, reason = _verdict(row, counts, matched, unchanged)
+            if state is ExecutionState.SUCCEEDED and counts.get(CopyState.SKIPPED, 0):
+                state, reason = _unless_overtaken(connection, row.id, counts, unchanged)
             changed = connection.execute(
                 update(executions)
                 .where(executions.c.id == row.id, executions.c.state == row.state)
@@ -93,6 +86,34 @@ class EndingStore:
             return Ended(row.id, row.rule, state)
 
         return self._database.write(work)
+
+
+def _unless_overtaken(
+    connection: Connection, execution: str, counts: dict[str, int], unchanged: int
+) -> tuple[ExecutionState, str]:
+    """Return stopped, and who goes on, when newer executions took over all that there was to prove."""
+    newer = connection.execute(
+        select(func.max(copies.c.reason)).where(
+            copies.c.execution_id == execution,
+            copies.c.state == CopyState.SKIPPED,
+            copies.c.failure_class == OVERTAKEN,
+        )
+    ).scalar_one()
+    proved = counts.get(CopyState.COPIED, 0) + counts.get(CopyState.UNCHANGED, 0) + unchanged
+    if newer is None or proved:
+        return ExecutionState.SUCCEEDED, ""
+    return ExecutionState.STOPPED, str(newer)
+
+
+_COMPLETE = select(executions).where(
+    executions.c.state.not_in(ENDED_EXECUTIONS),
+    or_(executions.c.planned.is_(True), executions.c.state == ExecutionState.STOPPING),
+    ~exists().where(
+        copies.c.execution_id == executions.c.id,
+        copies.c.state.in_(OPEN_COPIES),
+        copies.c.not_before < FAR,
+    ),
+)
 
 
 def _verdict(

@@ -18,6 +18,9 @@ from service.store import outbox
 from service.store.clock import now_epoch
 from service.store.tables import FAR, copies, executions
 
+OVERTAKEN = "overtaken"
+"""The class of a copy that was skipped since a newer execution was asked for the same tag."""
+
 
 def has_rivals(connection: Connection, execution: str, rule: str) -> bool:
     """Whether another execution of the rule is open."""
@@ -157,7 +160,7 @@ def _skip(connection: Connection, copy: int, execution: str) -> None:
         .where(copies.c.id == copy, copies.c.state == CopyState.PENDING)
         .values(
             state=CopyState.SKIPPED,
-            failure_class="",
+            failure_class=OVERTAKEN,
             reason=f"execution {execution} was asked for the same tag later",
             updated_at=now_epoch(),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.model.states import CopyState
+from service.model.states import CopyState, ExecutionState
 from service.model.work import CopyEnded, CopyPostponed, Counters
 from service.store.pauses import PauseStore
 from service.store.registries import RegistryStore
@@ -81,6 +81,41 @@ def test_an_event_stands_behind_what_is_under_way_and_the_newest_event_only(plot
     assert eligible(plot) == []
     plot.state.post([CopyEnded(running, CopyState.COPIED, Counters(), digest=running.digest)])
     assert eligible(plot) == [second]
+
+
+def test_an_execution_that_left_every_copy_to_newer_ones_is_stopped_and_names_the_newest(
+    plot: Plot,
+) -> None:
+    first = tags(plot, "v1")
+    second = tags(plot, "v1", "v2")
+    third = tags(plot, "v1")
+    assert states(plot, second) == ["skipped", "pending"]
+    for work in plot.state.begin(
+        plot.dispatching.dispatch(plot.dispatching.eligible("local", 9)), BOOT
+    ):
+        plot.state.post([CopyEnded(work, CopyState.COPIED, Counters(), digest=work.digest)])
+
+    plot.dispatching.end_executions()
+
+    ended = plot.executions.get(first)
+    assert (ended.state, ended.failure_class) == (ExecutionState.STOPPED, "")
+    assert ended.reason == f"execution {second} was asked for the same tag later"
+    assert plot.executions.get(second).state is ExecutionState.SUCCEEDED  # v2 is its proof
+    assert plot.executions.get(third).state is ExecutionState.SUCCEEDED
+
+
+def test_an_event_whose_tag_was_kept_for_another_reason_has_done_what_it_was_asked(
+    plot: Plot,
+) -> None:
+    event = tags(plot, "v1")
+    (work,) = plot.state.begin(
+        plot.dispatching.dispatch(plot.dispatching.eligible("local", 9)), BOOT
+    )
+    plot.state.post([CopyEnded(work, CopyState.SKIPPED, Counters(), reason="the tag is gone")])
+
+    plot.dispatching.end_executions()
+
+    assert plot.executions.get(event).state is ExecutionState.SUCCEEDED
 
 
 def test_other_names_and_other_rules_do_not_wait(plot: Plot) -> None:
