@@ -19,6 +19,7 @@ COPY_EVENTS = (
     "copy.skipped",
     "copy.superseded",
     "copy.failed",
+    "copy.stopped",
 )
 RULE_EVENTS = ("rule.late", "rule.fresh")
 EVENT_TYPES = (*EXECUTION_EVENTS, *COPY_EVENTS, *RULE_EVENTS)

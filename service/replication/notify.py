@@ -30,6 +30,7 @@ LEASE_SECONDS = 6 * SECONDS
 MAX_PAUSE_SECONDS = 600.0
 KEPT_SECONDS = 7 * 86400.0
 FORGET_EVERY_SECONDS = 60.0
+EXPAND_EVERY_SECONDS = 0.25
 
 log = get_logger("notify")
 
@@ -52,6 +53,7 @@ class Notifier:
         self._lock = threading.Lock()
         self._under_way: Counter[str] = Counter()
         self._next_forget = 0.0
+        self._next_expand = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Send until `stop` is set; losing SQL pauses it, nothing ends it."""
@@ -73,6 +75,9 @@ class Notifier:
         if now >= self._next_forget:
             self._next_forget = now + FORGET_EVERY_SECONDS
             self._store.forget_ended(KEPT_SECONDS)
+        if now >= self._next_expand:
+            self._next_expand = now + EXPAND_EVERY_SECONDS
+            self._store.expand()
         with self._lock:
             busy = [name for name, count in self._under_way.items() if count >= AT_ONCE]
             free = THREADS - self._under_way.total()

@@ -1,4 +1,8 @@
-"""The outbox of webhooks: an event is saved by the transaction that it tells of, or not at all."""
+"""The outbox of webhooks: an event is saved by the transaction that it tells of, or not at all.
+
+Copies that are stopped in bulk are one row a webhook, so that a stop stays quick; the notifier makes
+events of it bit by bit (`expand`).
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
 from service.model.rule import SyncRule
+from service.model.states import CopyState
 from service.model.subscription import Subscription, cloud_event
 from service.store import codec
 from service.store.clock import now_epoch
@@ -18,6 +23,11 @@ from service.store.tables import copies, executions
 from service.store.tables_governance import webhook_deliveries, webhooks
 
 SOURCE = "/transship"
+PENDING, EXPANDING = "pending", "expanding"
+STOPPED = "copy.stopped"
+COPIES_AT_ONCE = 500
+FEW_PENDING = 500
+"""So many deliveries may wait at a webhook when more events are made of copies stopped in bulk."""
 
 
 def execution_ended(connection: Connection, execution: Row[Any], state: str, reason: str) -> None:
@@ -52,11 +62,7 @@ def copy_ended(connection: Connection, copy: int) -> None:
     wanted = _subscriptions(connection, _OF_COPIES)
     if not wanted:
         return
-    row = connection.execute(
-        select(copies, executions.c.project)
-        .join(executions, executions.c.id == copies.c.execution_id)
-        .where(copies.c.id == copy)
-    ).first()
+    row = connection.execute(_COPY.where(copies.c.id == copy)).first()
     if row is None:
         return
     _save(
@@ -65,22 +71,91 @@ def copy_ended(connection: Connection, copy: int) -> None:
         f"copy.{row.state}",
         rule=row.rule,
         project=row.project,
-        subject=f"executions/{row.execution_id}/copies/{row.id}",
-        data={
-            "execution": row.execution_id,
-            "copy": row.id,
-            "rule": row.rule,
-            "project": row.project,
-            "source": _place(row, "source"),
-            "destination": _place(row, "destination"),
-            "digest": row.digest,
-            "state": row.state,
-            "class": row.failure_class,
-            "reason": row.reason,
-            "attempts": row.attempts,
-            "bytes": row.bytes_copied,
-        },
+        subject=_copy_subject(row),
+        data=_copy_data(row, row.reason),
     )
+
+
+def copies_stopped(connection: Connection, execution: str) -> None:
+    """Tell of all copies that a stop has just ended: one row a webhook. In the stopping transaction.
+
+    A plan's are not told of: they would not have moved anything.
+    """
+    wanted = _subscriptions(connection, _OF_COPIES)
+    if not wanted:
+        return
+    row = connection.execute(select(executions).where(executions.c.id == execution)).one()
+    if row.kind == "plan":
+        return
+    for receiver in wanted:
+        if receiver.wants(STOPPED, rule=row.rule, project=row.project):
+            connection.execute(
+                insert(webhook_deliveries).values(
+                    id=_identity(),
+                    webhook=receiver.name,
+                    event=STOPPED,
+                    body=json.dumps({"execution": execution, "after": 0}),
+                    state=EXPANDING,
+                    created_at=now_epoch(),
+                )
+            )
+
+
+def to_expand(connection: Connection, few_pending: int) -> list[str]:
+    """Return the rows that stand for copies stopped in bulk, of webhooks with few deliveries waiting."""
+    waiting = webhook_deliveries.alias("waiting")
+    few = (
+        select(waiting.c.id)
+        .where(waiting.c.webhook == webhook_deliveries.c.webhook, waiting.c.state == PENDING)
+        .offset(few_pending)
+        .limit(1)
+        .correlate(webhook_deliveries)
+    )
+    query = select(webhook_deliveries.c.id).where(webhook_deliveries.c.state == EXPANDING)
+    return list(
+        connection.execute(query.where(~few.exists()).order_by(webhook_deliveries.c.id)).scalars()
+    )
+
+
+def expand(connection: Connection, identity: str, at_once: int) -> int:
+    """Make events of the next copies that a row stands for; returns how many. At the end it is gone."""
+    row = connection.execute(
+        select(webhook_deliveries.c.body, webhooks.c.spec)
+        .join(webhooks, webhooks.c.name == webhook_deliveries.c.webhook)
+        .where(webhook_deliveries.c.id == identity, webhook_deliveries.c.state == EXPANDING)
+        .with_for_update(of=webhook_deliveries)
+    ).first()
+    if row is None:
+        return 0
+    cursor, receiver = json.loads(row.body), codec.load(Subscription, json.loads(row.spec))
+    page = connection.execute(
+        _COPY.add_columns(executions.c.reason.label("why"))
+        .where(
+            copies.c.execution_id == cursor["execution"],
+            copies.c.state == CopyState.STOPPED,
+            copies.c.id > cursor["after"],
+        )
+        .order_by(copies.c.id)
+        .limit(at_once)
+    ).all()
+    for copy in page:
+        _save(
+            connection,
+            [receiver],
+            STOPPED,
+            rule=copy.rule,
+            project=copy.project,
+            subject=_copy_subject(copy),
+            data=_copy_data(copy, copy.why or copy.reason),
+            at=copy.updated_at,
+        )
+    own = webhook_deliveries.c.id == identity
+    if len(page) < at_once:
+        connection.execute(delete(webhook_deliveries).where(own))
+    else:
+        body = json.dumps({**cursor, "after": page[-1].id})
+        connection.execute(update(webhook_deliveries).where(own).values(body=body))
+    return len(page)
 
 
 def rule_told(connection: Connection, rule: SyncRule, *, late: bool, lag_seconds: float) -> None:
@@ -99,6 +174,36 @@ def rule_told(connection: Connection, rule: SyncRule, *, late: bool, lag_seconds
             "lag_seconds": round(lag_seconds, 3),
         },
     )
+
+
+_COPY = select(copies, executions.c.project).join(
+    executions, executions.c.id == copies.c.execution_id
+)
+
+
+def _copy_subject(row: Row[Any]) -> str:
+    return f"executions/{row.execution_id}/copies/{row.id}"
+
+
+def _copy_data(row: Row[Any], reason: str) -> dict[str, Any]:
+    return {
+        "execution": row.execution_id,
+        "copy": row.id,
+        "rule": row.rule,
+        "project": row.project,
+        "source": _place(row, "source"),
+        "destination": _place(row, "destination"),
+        "digest": row.digest,
+        "state": row.state,
+        "class": row.failure_class,
+        "reason": reason,
+        "attempts": row.attempts,
+        "bytes": row.bytes_copied,
+    }
+
+
+def _identity() -> str:
+    return f"{int(time.time() * 1000):012x}{os.urandom(6).hex()}"
 
 
 def _place(row: Row[Any], side: str) -> str:
@@ -125,13 +230,15 @@ def _save(
     project: str,
     subject: str,
     data: Mapping[str, Any],
+    at: float | None = None,
 ) -> None:
     receivers = [one for one in subscriptions if one.wants(event, rule=rule, project=project)]
     if not receivers:
         return
-    at = float(connection.execute(select(now_epoch())).scalar_one())
+    if at is None:
+        at = float(connection.execute(select(now_epoch())).scalar_one())
     for receiver in receivers:
-        identity = f"{int(time.time() * 1000):012x}{os.urandom(6).hex()}"
+        identity = _identity()
         document = cloud_event(identity, event, source=SOURCE, subject=subject, at=at, data=data)
         connection.execute(
             insert(webhook_deliveries).values(
@@ -139,7 +246,7 @@ def _save(
                 webhook=receiver.name,
                 event=event,
                 body=json.dumps(document, separators=(",", ":")),
-                state="pending",
-                created_at=at,
+                state=PENDING,
+                created_at=now_epoch(),
             )
         )

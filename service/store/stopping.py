@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from service.model.states import OPEN_COPIES, CopyState, ExecutionState
+from service.store import outbox
 from service.store.clock import now_epoch
 from service.store.tables import copies, executions
 
@@ -24,7 +25,7 @@ def begin_stop(connection: Connection, identity: str, reason: str = "") -> None:
         .values(**values)
     )
     if changed.rowcount:
-        connection.execute(
+        stopped = connection.execute(
             update(copies)
             .where(copies.c.execution_id == identity, copies.c.state.in_(OPEN_COPIES))
             .values(
@@ -34,6 +35,8 @@ def begin_stop(connection: Connection, identity: str, reason: str = "") -> None:
                 updated_at=now_epoch(),
             )
         )
+        if stopped.rowcount:
+            outbox.copies_stopped(connection, identity)
 
 
 def begin_stop_of_rule(connection: Connection, rule: str, reason: str) -> None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
 from service.errors import NotFoundInStore
 from service.model.subscription import Subscription
-from service.store import codec
+from service.store import codec, outbox
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.keyring import KeyRing
+from service.store.outbox import EXPANDING
 from service.store.tables_governance import webhook_deliveries, webhooks
 from service.store.versions import check_created, check_version, is_unchanged
 
-PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
+PENDING, DELIVERED, FAILED = outbox.PENDING, "delivered", "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,11 @@ class WebhookStore:
     ) -> Deliveries:
         """Return what was, or is to be, sent to a webhook, the newest first."""
         table = webhook_deliveries
-        query = select(table).where(table.c.webhook == name).order_by(table.c.id.desc())
+        query = (
+            select(table)
+            .where(table.c.webhook == name, table.c.state != EXPANDING)
+            .order_by(table.c.id.desc())
+        )
         if state is not None:
             query = query.where(table.c.state == state)
         if before is not None:
@@ -228,6 +234,20 @@ class WebhookStore:
             return taken
 
         return self._database.write(work)
+
+    def expand(
+        self, at_once: int = outbox.COPIES_AT_ONCE, few_pending: int = outbox.FEW_PENDING
+    ) -> int:
+        """Make events of the next `at_once` copies of each stop in bulk; returns of how many.
+
+        A webhook with more than `few_pending` deliveries waiting has its turn later.
+        """
+        with self._database.read() as connection:
+            rows = outbox.to_expand(connection, few_pending)
+        return sum(
+            self._database.write(partial(outbox.expand, identity=row, at_once=at_once))
+            for row in rows
+        )
 
     def secret(self, name: str) -> str | None:
         """Return a webhook's secret in the clear; only the sender may ask."""

@@ -120,6 +120,76 @@ def test_effect_webhooks_events(world: World) -> None:
     assert data["destination"] == "west/mirror/team/app:v1"
 
 
+def test_copies_that_are_stopped_in_bulk_are_told_one_by_one_as_the_receiver_takes_them(
+    world: World,
+) -> None:
+    repositories = [good(world, f"team/app{number}") for number in range(7)]
+    with Receiver() as copies, Receiver() as stops, Receiver() as executions:
+        subscribe(world, copies.url, "copies", events=("copy.*",))
+        subscribe(world, stops.url, "stops", events=("copy.stopped",), rules=("fleet",))
+        subscribe(world, executions.url, "executions", events=("execution.*",))
+        subscribe(world, stops.url, "others", events=("copy.stopped",), rules=("other",))
+        saved = world.services.saved_plans.create(a_rule("team/*"), trigger="test")
+        assert world.services.planner.plan(saved, world.services.boot)
+        execution = world.plan("team/*")
+        world.services.executions.request_stop(execution, reason="enough")
+        assert deliveries(world, "copies") == []  # the stop itself has written one row a webhook
+        world.services.executions.request_stop(execution)  # and once only
+        world.services.dispatching.end_executions()
+        with sending(world):
+            wait_until(lambda: len(copies.received) == len(stops.received) == 7, 10)
+            wait_until(lambda: all_ended(world, "copies") and all_ended(world, "stops"), 10)
+
+    assert set(copies.types) == set(stops.types) == {"transship.copy.stopped"}
+    told = [one.event["data"] for one in copies.received]
+    assert {data["destination"] for data in told} == {f"west/mirror/{r}:v1" for r in repositories}
+    assert {(data["execution"], data["state"], data["reason"]) for data in told} == {
+        (execution, "stopped", "enough")
+    }
+    assert len({one.event["id"] for one in copies.received}) == 7
+    assert executions.types == ["transship.execution.stopped"]
+    assert deliveries(world, "others") == []
+
+
+def test_stopped_copies_wait_for_a_receiver_that_has_much_to_take_and_come_in_pages(
+    world: World,
+) -> None:
+    for number in range(7):
+        good(world, f"team/app{number}")
+    subscribe(world, "http://127.0.0.1:9/", events=("copy.*",))
+    execution = world.plan("team/*")
+    world.services.executions.request_stop(execution)
+    store = world.services.webhooks
+
+    assert [store.expand(3), len(deliveries(world))] == [3, 3]
+    assert [store.expand(3, few_pending=2), len(deliveries(world))] == [0, 3]
+    assert [store.expand(3) for _ in range(3)] == [3, 1, 0]
+    assert len(deliveries(world)) == 7
+
+
+def test_a_skipped_copy_is_told_with_who_goes_on(world: World) -> None:
+    repository = good(world)
+    with Receiver() as receiver:
+        subscribe(world, receiver.url, events=("copy.skipped", "execution.stopped"))
+        rule = a_rule(repository)
+        first, second = (
+            world.services.executions.create_tags(rule, [(repository, "v1")]).id for _ in range(2)
+        )
+        for execution in (first, second):
+            assert world.services.planner.plan(execution, world.services.boot)
+        world.run_to_end(second, world.party())
+        world.services.dispatching.end_executions()
+        with sending(world):
+            wait_until(lambda: len(receiver.received) == 2, 10)
+
+    told = {one.event["type"]: one.event["data"] for one in receiver.received}
+    assert {data["execution"] for data in told.values()} == {first}
+    assert {data["reason"] for data in told.values()} == {
+        f"execution {second} was asked for the same tag later"
+    }
+    assert told["transship.copy.skipped"]["class"] == "overtaken"
+
+
 def test_effect_webhooks_only(world: World) -> None:
     with Receiver() as failures, Receiver() as everything:
         subscribe(world, failures.url, "failures", events=("*",), only_failures=True)
