@@ -65,19 +65,46 @@ const when = (text) => (text ? new Date(text).toLocaleString() : "");
 const number = (value) => Number(value).toLocaleString();
 
 function size(bytes) {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const units = ["B", "kB", "MB", "GB", "TB"]; // decimal, as on the command line
   let unit = 0;
-  while (bytes >= 1024 && unit < units.length - 1) {
-    bytes /= 1024;
+  while (bytes >= 1000 && unit < units.length - 1) {
+    bytes /= 1000;
     unit += 1;
   }
   return (unit ? bytes.toFixed(1) : bytes) + " " + units[unit];
 }
 
+const KINDS = {
+  full: { name: "copy", failed: "Failed" },
+  tags: { name: "copy of single tags", failed: "Failed" },
+  plan: { name: "plan: nothing is written", failed: "Cannot be done", copied: null, unchanged: "in place", pending: "to copy" },
+  verify: { name: "verification", failed: "Not whole", copied: null, unchanged: "whole", pending: "not checked yet" },
+};
+const kindOf = (execution) => KINDS[execution.kind] || { name: execution.kind, failed: "Failed" };
+
+// Why an execution does not move: pauses that it waits behind, copies that are tried again.
+function notesOf(execution) {
+  const held = (execution.held_by || []).map((one) =>
+    one.kind + " " + one.name + " is paused since " + when(one.paused_at) + ": `transship " +
+    (one.kind === "rule" ? "rules" : "registries") + " resume " + one.name + "` lets it go on");
+  const retried = (execution.retrying || []).map((one) =>
+    "to " + one.destination + ": " + one.reason + ": " + number(one.copies) + " to try again, tries so far " +
+    number(one.tries) + (one.next_at ? ", next at " + when(one.next_at) : ", trying now"));
+  return [...held, ...retried];
+}
+
+function pausedOr(execution) {
+  const made = document.createElement("span");
+  made.append(stateOf(execution.state));
+  if (execution.held_by && execution.held_by.length) made.append(" ", stateOf("paused"));
+  return made;
+}
+
 function executionRow(execution) {
   const made = row(
     execution.rule,
-    stateOf(execution.state),
+    kindOf(execution).name.split(":")[0],
+    pausedOr(execution),
     when(execution.started_at || execution.created_at),
     execution.seconds.toFixed(1),
     execution.trigger,
@@ -100,6 +127,30 @@ async function loadExecutions(older) {
   byId("more").hidden = !cursor;
 }
 
+async function loadDeletions() {
+  const page = await fetchJson("/api/v1/deletions?state=waiting&limit=200");
+  byId("waiting").hidden = !page.items.length;
+  byId("deletions").replaceChildren(...page.items.map((one) => row(
+    one.rule,
+    one.registry,
+    number(one.tags) + " of " + number(one.of_tags),
+    one.reason,
+    element("code", "transship deletions approve " + one.id),
+  )));
+}
+
+function triggerOf(rule) {
+  const { every, schedule, timezone, event } = rule.effective.trigger;
+  const written = (rule.trigger || {}).every; // effective is in seconds
+  const told = [every && "every " + (written || every), schedule && schedule + " " + (timezone || "UTC"), event && "events"];
+  return told.filter(Boolean).join(" + ") || "by hand";
+}
+
+function standingOf(rule) {
+  if (rule.paused_at) return stateOf("paused");
+  return rule.effective.enabled ? "" : "disabled";
+}
+
 async function loadRules() {
   const rows = [];
   let next = null;
@@ -114,7 +165,7 @@ async function loadRules() {
         await watch(execution.id);
       }));
       const to = rule.effective.destinations.map((one) => one.registry || "group " + one.group).join(", ");
-      rows.push(row(rule.name, rule.source, to, rule.effective.trigger.every || "", run));
+      rows.push(row(rule.name, rule.source, to, triggerOf(rule), standingOf(rule), run));
     }
     next = page.next;
   } while (next);
@@ -124,7 +175,8 @@ async function loadRules() {
 function show(execution) {
   byId("detail").hidden = false;
   byId("detail-rule").textContent = execution.rule;
-  byId("detail-state").replaceWith(Object.assign(stateOf(execution.state), { id: "detail-state" }));
+  byId("detail-state").replaceWith(Object.assign(pausedOr(execution), { id: "detail-state" }));
+  byId("detail-kind").textContent = kindOf(execution).name;
   byId("detail-id").textContent = execution.id;
   byId("detail-time").textContent = execution.seconds.toFixed(1) + " s";
   byId("detail-reason").textContent = execution.reason;
@@ -133,12 +185,13 @@ function show(execution) {
   for (const part of ["copied", "unchanged", "failed"]) {
     byId("bar").querySelector("." + part).style.width = (100 * copies[part]) / all + "%";
   }
-  const figures = [
-    ["copied", number(copies.copied)],
-    ["unchanged", number(copies.unchanged)],
-    ["skipped", number(copies.skipped)],
-    ["failed", number(copies.failed)],
-    ["pending", number(copies.pending)],
+  const kind = kindOf(execution);
+  byId("failures-title").textContent = kind.failed;
+  const tags = ["copied", "unchanged", "skipped", "failed", "pending"]
+    .filter((name) => kind[name] !== null)
+    .map((name) => [name === "failed" ? kind.failed.toLowerCase() : kind[name] || name, number(copies[name])]);
+  const figures = kind.copied === null ? tags : [
+    ...tags,
     ["blobs copied", number(execution.blobs.copied)],
     ["blobs mounted", number(execution.blobs.mounted)],
     ["read from the source", size(execution.bytes.copied)],
@@ -149,12 +202,14 @@ function show(execution) {
     pair.append(element("dt", name), element("dd", value));
     return pair;
   }));
-  byId("warnings").replaceChildren(...execution.warnings.map((text) => element("li", text)));
+  const notes = [...notesOf(execution), ...execution.warnings];
+  byId("warnings").replaceChildren(...notes.map((text) => element("li", text)));
   byId("stop").hidden = !["pending", "running"].includes(execution.state);
 }
 
 async function showFailures(id) {
   const page = await fetchJson("/api/v1/executions/" + id + "/copies?state=failed&state=superseded&limit=200");
+  byId("failed").hidden = !page.items.length;
   byId("failures").replaceChildren(
     ...page.items.map((copy) => row(copy.source, copy.destination, copy.class, copy.reason, copy.hint)),
   );
@@ -170,6 +225,7 @@ async function watch(id) {
   leaveDetail();
   const mine = (watching = new AbortController());
   byId("failures").replaceChildren();
+  byId("failed").hidden = true;
   byId("stop").onclick = guarded(() => ask("/api/v1/executions/" + id + "/stop", { method: "POST" }));
   show(await fetchJson("/api/v1/executions/" + id));
   await showFailures(id);
@@ -206,10 +262,16 @@ function signOut() {
   sessionStorage.removeItem(KEY);
   leaveDetail();
   clearInterval(timer);
-  for (const id of ["executions", "rules", "failures", "totals"]) byId(id).replaceChildren();
+  for (const id of ["executions", "rules", "failures", "totals", "deletions"]) byId(id).replaceChildren();
   byId("signed-in").hidden = true;
   byId("leave").hidden = true;
   byId("sign-in").hidden = false;
+}
+
+async function loadAll() {
+  await loadExecutions(false);
+  if (!byId("rules").contains(document.activeElement)) await loadRules();
+  await loadDeletions();
 }
 
 const signIn = guarded(async () => {
@@ -217,8 +279,9 @@ const signIn = guarded(async () => {
   byId("sign-in").hidden = true;
   byId("signed-in").hidden = false;
   byId("leave").hidden = false;
-  timer = setInterval(guarded(() => document.hidden || watching ? null : loadExecutions(false)), 5000);
+  timer = setInterval(guarded(() => document.hidden || watching ? null : loadAll()), 5000);
   await loadRules();
+  await loadDeletions();
 });
 
 byId("sign-in").addEventListener("submit", (event) => {
