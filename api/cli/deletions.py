@@ -35,7 +35,7 @@ def list_deletions(rule: str | None, state: str | None, data: Path | None, as_js
                 ("TAGS", _tags),
                 ("RULE", lambda d: d["rule"]),
                 ("REGISTRY", lambda d: d["registry"]),
-                ("DUE", lambda d: d["due_at"]),
+                ("DUE", lambda d: d["due_at"] if d["state"] == "pending" else None),
                 ("REASON", lambda d: d["reason"]),
             ),
         )
@@ -101,5 +101,15 @@ def _decide(verb: str, identity: str, data: Path | None, *, as_json: bool) -> No
     if as_json:
         exits.print_json(found)
     else:
-        due = f", due {found['due_at']}" if found["due_at"] and verb == "approve" else ""
-        click.echo(f"{found['id']} is {found['state']}{due}", err=True)
+        click.echo(f"{found['id']} is {found['state']}{_what_follows(found)}", err=True)
+
+
+def _what_follows(found: dict[str, Any]) -> str:
+    if found["state"] == "pending":
+        return (
+            f": its {found['tags']} tags go at {found['due_at'][:19]}Z; until then `transship "
+            f"deletions cancel {found['id']}` keeps them"
+        )
+    if found["state"] == "cancelled":
+        return ": what is not deleted yet stays, and no later run deletes it"
+    return ""

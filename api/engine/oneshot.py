@@ -221,7 +221,11 @@ def _watch(
             watch(records, executions.totals_by_destination(identities).get("", Totals()), retries)
         if all(record.state in ENDED_EXECUTIONS for record in records):
             return
-        if not planning.is_alive() and unplanned(executions.get(one) for one in identities):
+        if (
+            unplanned(records)
+            and not planning.is_alive()
+            and unplanned(executions.get(one) for one in identities)
+        ):
             raise EngineError("planning ended before everything was planned")
         failing = machine.children.failing()
         if failing is not None:

@@ -50,6 +50,7 @@ def test_a_deletion_is_listed_shown_approved_and_undone(server: ApiProcess, run:
     assert "2 of" in people.out
     assert [one["tag"] for one in shown["items"]] == ["team/app:v1", "team/app:v2"]
     assert (approved.code, "is pending" in approved.err) == (0, True)
+    assert f"`transship deletions cancel {identity}` keeps them" in approved.err
     assert twice.code != 0
     assert "pending" in twice.err
     assert undone["state"] == "cancelled"
