@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from service.model.ports import Publisher
 from service.model.work import CopyRef
 from service.settings import Settings
-from service.store.dispatching import URGENT, DispatchStore, Eligible
+from service.store.dispatching import URGENT, DispatchStore, Eligible, Pending
 
 WINDOW = 3
 """How many tasks stand in the queue for each live slot."""
@@ -35,25 +35,25 @@ class Dispatcher:
 
     def fill_windows(self) -> int:
         """Send what fits into the window of each region; returns how many copies."""
-        regions = self._store.pending_regions()
-        if not regions:
+        pending = self._store.pending()
+        if not pending:
             return 0
         slots = self._store.slots()
         standing = self._store.standing()
         return sum(
-            self._fill(region, slots.get(region, 0), standing.get((region, urgent), 0), urgent)
-            for region in regions
-            for urgent in (True, False)
+            self._fill(one, slots.get(one.region, 0), standing.get((one.region, one.urgent), 0))
+            for one in pending
         )
 
-    def _fill(self, region: str, slots: int, standing: int, urgent: bool) -> int:
+    def _fill(self, pending: Pending, slots: int, standing: int) -> int:
         if slots == 0:
             return 0
         room = WINDOW * slots * self._settings.tags_per_task - standing
         if room <= 0:
             return 0
+        region, urgent = pending.region, pending.urgent
         chosen = self._store.eligible(region, room, urgent=urgent)
-        if not urgent:
+        if pending.suspects and not urgent:
             chosen = [*self._one_suspect(region), *chosen]
         by_key = {item.id: item for item in chosen}
         sent = self._store.dispatch(chosen)

@@ -92,6 +92,7 @@ class Drive:
         self._plans = plans
         self._on_end = on_end
         self._next_lease = 0.0
+        self._next_look = 0.0
         self._next_reconcile = 0.0
         self._leading = False
 
@@ -170,15 +171,17 @@ class Drive:
         if not self._leading:
             return False
         sent = self._dispatcher.fill_windows()
-        if now < self._next_reconcile:
+        if now < self._next_look:
             return True
-        self._next_reconcile = now + min(self._settings.reconcile_seconds, self._look_seconds)
+        self._next_look = now + self._look_seconds
         if self._plans:
             self._start_due_rules()
             self._start_for_events()
             self._dispatcher.send_plans()
-        self._keep_house()
-        self._reconciler.reconcile()
+        if now >= self._next_reconcile:
+            self._next_reconcile = now + self._settings.reconcile_seconds
+            self._keep_house()
+            self._reconciler.reconcile()
         self._verifications.start_repairs()
         for ended in self._store.end_executions():
             log.info("execution_ended", execution=ended.execution, state=ended.state.value)

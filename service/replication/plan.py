@@ -26,7 +26,7 @@ from service.replication.brought import BroughtBlobs
 from service.replication.clients import Clients, Meter
 from service.replication.compare import Comparer, told
 from service.replication.content import ContentReader
-from service.replication.engine import Reads
+from service.replication.engine import ManifestCache, Reads
 from service.replication.estimate import Estimator, moved_since, sum_up
 from service.replication.preflight import refusals, refused_copy
 from service.replication.select import ALL_TAGS, Selector
@@ -47,6 +47,9 @@ FIRST_PAUSE_SECONDS = 0.05
 MAX_PAUSE_SECONDS = 5.0
 MAX_TOLD_SECONDS = 900.0
 PAUSED_SECONDS = 1.0
+ESTIMATE_CACHE_BYTES = 4 << 20
+"""Of raw manifests; as read they take some times as much, and tags that share one are neighbours."""
+
 ASKED = frozenset({"event", RETRY, REPAIR})
 """Triggers whose references may have gone meanwhile without that being a failure."""
 
@@ -251,7 +254,7 @@ class Planner:
     def _estimate(self, execution: str, rule: SyncRule, pool: ThreadPoolExecutor) -> None:
         """Say what the copies of a plan come to."""
         saved = self._plans.saved()
-        reads = Reads(self._clients, self._state)
+        reads = Reads(self._clients, self._state, ManifestCache(ESTIMATE_CACHE_BYTES))
         requests: dict[str, int] = {}
         with BroughtBlobs() as brought:
             estimator = Estimator(rule, reads, self._meter, pool, brought)

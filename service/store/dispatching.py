@@ -63,6 +63,15 @@ class Eligible:
     label: str
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """That copies of a region wait to be sent; `suspects`: some of them one at a time."""
+
+    region: str
+    urgent: bool
+    suspects: bool
+
+
 class DispatchStore(RecoveryStore, EndingStore):
     """Queries of the loops that keep work moving; one holder of the lease at a time."""
 
@@ -100,24 +109,15 @@ class DispatchStore(RecoveryStore, EndingStore):
 
     def slots(self) -> dict[str, int]:
         """Return the live slots of workers by region."""
-        query = (
-            select(processes.c.region, func.sum(processes.c.slots))
-            .where(processes.c.kind == "worker", self._alive())
-            .group_by(processes.c.region)
-        )
+        query = _SLOTS.where(self._alive())
         with self._database.read() as connection:
             return {region: int(slots) for region, slots in connection.execute(query)}
 
     def standing(self) -> dict[tuple[str, bool], int]:
         """Return how many copies stand in the queues, not yet taken: by region and whether urgent."""
-        query = (
-            select(copies.c.region, copies.c.priority, func.count())
-            .where(copies.c.state == CopyState.DISPATCHED)
-            .group_by(copies.c.region, copies.c.priority)
-        )
         found: dict[tuple[str, bool], int] = {}
         with self._database.read() as connection:
-            for region, priority, count in connection.execute(query):
+            for region, priority, count in connection.execute(_STANDING):
                 key = (region, priority == URGENT)
                 found[key] = found.get(key, 0) + int(count)
         return found
@@ -199,28 +199,25 @@ class DispatchStore(RecoveryStore, EndingStore):
         if refs:
             self._database.write(work)
 
-    def pending_regions(self) -> list[str]:
-        """Return the regions that have pending copies."""
+    def pending(self) -> list[Pending]:
+        """Return where copies wait to be sent, urgent ones apart, and whether suspects are there.
+
+        Suspects go out with what is not urgent, whatever their own priority.
+        """
+        found: dict[tuple[str, bool], bool] = {}
         with self._database.read() as connection:
-            return list(
-                connection.execute(
-                    select(copies.c.region)
-                    .where(copies.c.state == CopyState.PENDING, copies.c.not_before < FAR)
-                    .distinct()
-                ).scalars()
-            )
+            for region, priority, suspect in connection.execute(_PENDING):
+                key = (region, priority == URGENT and not suspect)
+                found[key] = found.get(key, False) or bool(suspect)
+        return [
+            Pending(region, urgent, suspects)
+            for (region, urgent), suspects in sorted(found.items(), key=lambda one: not one[0][1])
+        ]
 
     def busy(self) -> bool:
         """Whether any execution has not ended."""
         with self._database.read() as connection:
-            return (
-                connection.execute(
-                    select(executions.c.id)
-                    .where(executions.c.state.not_in(ENDED_EXECUTIONS))
-                    .limit(1)
-                ).first()
-                is not None
-            )
+            return connection.execute(_OPEN).first() is not None
 
     def unplanned(self, resend_after_seconds: float) -> list[str]:
         """Return executions whose planning nobody holds and was not sent lately; they count as sent."""
@@ -277,6 +274,22 @@ class DispatchStore(RecoveryStore, EndingStore):
             return set(connection.execute(query).scalars())
 
 
+_PENDING = (
+    select(copies.c.region, copies.c.priority, copies.c.suspect)
+    .where(copies.c.state == CopyState.PENDING, copies.c.not_before < FAR)
+    .distinct()
+)
+_SLOTS = (
+    select(processes.c.region, func.sum(processes.c.slots))
+    .where(processes.c.kind == "worker")
+    .group_by(processes.c.region)
+)
+_STANDING = (
+    select(copies.c.region, copies.c.priority, func.count())
+    .where(copies.c.state == CopyState.DISPATCHED)
+    .group_by(copies.c.region, copies.c.priority)
+)
+_OPEN = select(executions.c.id).where(executions.c.state.not_in(ENDED_EXECUTIONS)).limit(1)
 _DISPATCHING = (
     update(copies)
     .where(

@@ -128,7 +128,7 @@ def test_copies_of_a_plan_are_never_sent_and_stand_in_nobody_s_way(world: World)
     world.push("team/a", "v1", [some_bytes("a", 5000)])
     plan(world, "team/a")
     assert world.dispatch() == []
-    assert world.services.dispatching.pending_regions() == []
+    assert world.services.dispatching.pending() == []
 
     party = world.party()
     execution = world.plan("team/a")

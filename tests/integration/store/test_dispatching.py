@@ -6,7 +6,7 @@ import pytest
 
 from service.model.states import BlobState, CopyState, ExecutionState
 from service.model.work import BlobPlaced, CopyEnded, CopyWaits, Counters, PartEnded
-from service.store.dispatching import MAX_PLANNINGS, DispatchStore
+from service.store.dispatching import MAX_PLANNINGS, DispatchStore, Pending
 from service.store.tables import copies, executions, leases, processes
 from tests.integration.store.builders import BOOT, Plot, a_digest, a_rule, in_threads, selected
 from tests.integration.store.conftest import OpenDatabase
@@ -66,7 +66,7 @@ def test_eligible_copies_come_by_priority_then_started_then_in_turn(
     assert order[3:] == [large, large, bulk, bulk, bulk]
     assert len(dispatching.eligible("local", 2)) == 2
     assert dispatching.eligible("elsewhere", 9) == []
-    assert dispatching.pending_regions() == ["local"]
+    assert dispatching.pending() == [Pending("local", urgent=False, suspects=False)]
 
 
 def test_a_copy_is_sent_once(
@@ -82,7 +82,7 @@ def test_a_copy_is_sent_once(
     assert sorted(ref.id for ref in refs) == sorted(item.id for item in chosen)
     assert {ref.fence for ref in refs} == {1}
     assert dispatching.standing() == {("local", False): 3}
-    assert dispatching.pending_regions() == []
+    assert dispatching.pending() == []
 
 
 def test_a_plan_is_sent_once_in_a_while(dispatching: DispatchStore, plot: Plot) -> None:
