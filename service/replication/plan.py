@@ -266,26 +266,27 @@ class Planner:
     def _carry_out_plan(self, execution: str) -> None:
         """Take the copies of a plan over, unless the world has moved since.
 
-        Raises InvalidConfiguration, before anything is dispatched, when it has.
+        Raises WorldMoved, before anything is dispatched, at the first page of copies that has. Begun
+        again, it goes on behind the last page that had not.
         """
         saved = self._plans.saved()
         plan = saved.plan_of(execution)
         self._executions.get(plan)  # retention may have taken it
         if saved.is_adopted(execution):
             return
-        requests: dict[str, int] = {}
         with ThreadPoolExecutor(self._settings.compare_threads, "compare") as pool:
-            moved = [
-                sentence
-                for rows in saved.rows(plan)
-                for sentence in moved_since(rows, self._clients, self._meter, pool, requests)
-            ]
-        self._state.add_requests(execution, requests)
-        if moved:
-            raise WorldMoved(
-                f"the world has moved since plan {plan}: {'; '.join(moved[:3])}"
-                + (f", and {len(moved) - 3} more" if len(moved) > 3 else "")
-            )
+            for rows in saved.rows(plan, saved.looked_at(execution)):
+                requests: dict[str, int] = {}
+                try:
+                    moved = moved_since(rows, self._clients, self._meter, pool, requests)
+                finally:
+                    self._state.add_requests(execution, requests)
+                if moved:
+                    raise WorldMoved(
+                        f"the world has moved since plan {plan}: {'; '.join(moved[:3])}"
+                        + (f", and {len(moved) - 3} more at least" if len(moved) > 3 else "")
+                    )
+                saved.keep_looked_at(execution, rows[-1].id)
         saved.adopt(plan, execution)
 
     def _failed(self, execution: str, boot: str, source: str, error: TransshipError) -> None:

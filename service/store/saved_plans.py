@@ -59,9 +59,11 @@ class SavedPlanStore:
             ).scalar_one()
         return str(json.loads(text))
 
-    def rows(self, plan: str) -> Iterator[list[Any]]:
-        """Yield the copies that a plan names, some hundreds at a time, in their order."""
-        after = 0
+    def rows(self, plan: str, after: int = 0) -> Iterator[list[Any]]:
+        """Yield the copies that a plan names, some hundreds at a time, in their order.
+
+        From the first one after the id `after`.
+        """
         while True:
             query = (
                 select(copies)
@@ -79,6 +81,24 @@ class SavedPlanStore:
                 return
             yield page
             after = page[-1].id
+
+    def looked_at(self, execution: str) -> int:
+        """Return the last copy of its plan that an execution has found as it was; 0 for none."""
+        with self._database.read() as connection:
+            cursor = connection.execute(
+                select(executions.c.catalog_cursor).where(executions.c.id == execution)
+            ).scalar_one()
+        return int(cursor or 0)
+
+    def keep_looked_at(self, execution: str, copy: int) -> None:
+        """Save how far an execution has found its plan as it was, where a restart goes on."""
+        self._database.write(
+            lambda connection: connection.execute(
+                update(executions)
+                .where(executions.c.id == execution)
+                .values(catalog_cursor=str(copy))
+            )
+        )
 
     def is_adopted(self, execution: str) -> bool:
         """Whether an execution has taken its plan's copies over already."""

@@ -180,3 +180,25 @@ def test_a_carrying_out_whose_planner_died_after_taking_over_goes_on(world: Worl
     world.services.dispatching.end_executions()
     record = world.services.executions.get(execution)
     assert (record.state, record.reason) == (ExecutionState.SUCCEEDED, "")
+
+
+def test_a_carrying_out_that_begins_again_looks_at_what_it_has_not_looked_at_yet(
+    world: World,
+) -> None:
+    for repository in ("team/a", "team/b"):
+        world.push(repository, "v1", [some_bytes(repository, 5000)])
+    saved = plan(world, "team/a", "team/b")
+    first, last = world.copies(saved)
+    store = world.services.saved_plans
+    execution = store.carry_out(saved, trigger="test")
+    assert store.looked_at(execution) == 0
+    store.keep_looked_at(execution, first.id)
+    world.east.log.clear()
+
+    assert world.services.planner.plan(execution, world.services.boot)
+
+    assert {line.path for line in world.east.log if line.method == "HEAD"} == {
+        f"/v2/{last.source_repository}/manifests/v1"
+    }
+    assert store.looked_at(execution) == last.id
+    assert len(world.copies(execution)) == 2
