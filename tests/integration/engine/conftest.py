@@ -1,3 +1,5 @@
+"""A world for each test: on SQLite, and on PostgreSQL too where a test is marked `on_both_databases`."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -5,10 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.servers import PostgresServer
 from tests.support.world import World, open_world
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with open_world(tmp_path) as opened:
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    url = ""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        url = server.fresh_database()
+    with open_world(tmp_path, url) as opened:
         yield opened

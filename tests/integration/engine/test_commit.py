@@ -9,8 +9,11 @@ from service.model.states import CopyState, ExecutionState
 from service.model.work import CopyRef
 from service.replication.reconcile import Reconciler
 from service.store.tables import copies, processes
+from tests.integration.engine.databases import on_both_databases
 from tests.support.processes import wait_until
 from tests.support.world import Party, World, some_bytes
+
+pytestmark = on_both_databases
 
 LAYERS = [some_bytes("one", 50_000), some_bytes("two", 60_000)]
 

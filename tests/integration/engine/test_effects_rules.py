@@ -16,6 +16,7 @@ from service.model.states import CopyState, ExecutionState
 from service.replication import executions as use_cases
 from service.store import tables
 from service.store.clock import now_epoch
+from tests.integration.engine.databases import on_both_databases
 from tests.support.effects import arrived, effect_rule, run, standing
 from tests.support.processes import wait_until
 from tests.support.world import Party, World, some_bytes
@@ -338,6 +339,7 @@ def test_effect_trigger_missed(world: World, missed: str, arrives: set[str]) -> 
 # ---- what operators do -------------------------------------------------------------------------------
 
 
+@on_both_databases
 def test_only_what_failed_is_tried_again(world: World) -> None:
     from api.samples.faults import FaultRule
 
@@ -363,6 +365,7 @@ def test_only_what_failed_is_tried_again(world: World) -> None:
     assert not any("/a/" in line.path for line in world.east.log)
 
 
+@on_both_databases
 def test_a_paused_registry_gets_no_request_and_its_work_is_kept(world: World) -> None:
     push(world, "app:v1")
     services = world.services

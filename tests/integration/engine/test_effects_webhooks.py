@@ -22,6 +22,7 @@ from service.store import tables
 from service.store.freshness import FreshnessStore
 from service.store.keyring import write_new_key
 from service.store.webhooks import Delivery
+from tests.integration.engine.databases import on_both_databases
 from tests.support.processes import wait_until
 from tests.support.receiver import Receiver
 from tests.support.world import ROOT, World, a_rule, some_bytes
@@ -120,6 +121,7 @@ def test_effect_webhooks_events(world: World) -> None:
     assert data["destination"] == "west/mirror/team/app:v1"
 
 
+@on_both_databases
 def test_copies_that_are_stopped_in_bulk_are_told_one_by_one_as_the_receiver_takes_them(
     world: World,
 ) -> None:
@@ -151,6 +153,7 @@ def test_copies_that_are_stopped_in_bulk_are_told_one_by_one_as_the_receiver_tak
     assert deliveries(world, "others") == []
 
 
+@on_both_databases
 def test_stopped_copies_wait_for_a_receiver_that_has_much_to_take_and_come_in_pages(
     world: World,
 ) -> None:
@@ -167,6 +170,7 @@ def test_stopped_copies_wait_for_a_receiver_that_has_much_to_take_and_come_in_pa
     assert len(deliveries(world)) == 7
 
 
+@on_both_databases
 def test_a_skipped_copy_is_told_with_who_goes_on(world: World) -> None:
     repository = good(world)
     with Receiver() as receiver:
@@ -414,6 +418,7 @@ def test_event_is_saved_by_the_transaction_that_it_tells_of(world: World) -> Non
     assert world.states(execution) == [CopyState.COPIED]
 
 
+@on_both_databases
 def test_two_senders_send_each_event_once(world: World) -> None:
     with Receiver() as receiver:
         subscribe(world, receiver.url, events=("*",))

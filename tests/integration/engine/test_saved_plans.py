@@ -8,6 +8,7 @@ import pytest
 
 from service.errors import Cancelled
 from service.model.states import CopyState, ExecutionState
+from tests.integration.engine.databases import on_both_databases
 from tests.support.world import Party, World, a_rule, some_bytes
 
 SIZES = (900, 20_000, 40_000, 120_000, 1 << 20, (1 << 20) + 5)
@@ -88,6 +89,7 @@ def test_tags_and_unique_bytes_of_a_plan_are_what_its_run_moves(world: World, se
     assert world.services.saved_plans.carry_out(saved, trigger="test") == execution
 
 
+@on_both_databases
 def test_a_plan_that_the_world_has_left_behind_is_refused_before_anything_is_written(
     world: World,
 ) -> None:
@@ -108,6 +110,7 @@ def test_a_plan_that_the_world_has_left_behind_is_refused_before_anything_is_wri
     assert f"since plan {saved}: east/team/b:v1 is sha256:" in record.reason
 
 
+@on_both_databases
 def test_what_a_plan_could_not_read_is_its_problem(world: World) -> None:
     image = world.push("team/a", "v1", [some_bytes("a", 5000)])
     world.push("team/b", "v1", [some_bytes("b", 5000)])
@@ -124,6 +127,7 @@ def test_what_a_plan_could_not_read_is_its_problem(world: World) -> None:
     assert problem["source"] == "east/team/a:v1"
 
 
+@on_both_databases
 def test_copies_of_a_plan_are_never_sent_and_stand_in_nobody_s_way(world: World) -> None:
     world.push("team/a", "v1", [some_bytes("a", 5000)])
     plan(world, "team/a")
@@ -137,6 +141,7 @@ def test_copies_of_a_plan_are_never_sent_and_stand_in_nobody_s_way(world: World)
     assert world.states(execution) == [CopyState.COPIED]
 
 
+@on_both_databases
 def test_a_destination_that_somebody_else_changed_is_the_world_moving(world: World) -> None:
     world.push("team/a", "v1", [some_bytes("a", 5000)])
     saved = plan(world, "team/a")
@@ -153,6 +158,7 @@ def test_a_destination_that_somebody_else_changed_is_the_world_moving(world: Wor
     assert "another digest at west now" in world.services.executions.get(execution).reason
 
 
+@on_both_databases
 def test_a_carrying_out_that_is_stopped_meanwhile_takes_nothing_over(world: World) -> None:
     world.push("team/a", "v1", [some_bytes("a", 5000)])
     saved = plan(world, "team/a")
@@ -165,6 +171,7 @@ def test_a_carrying_out_that_is_stopped_meanwhile_takes_nothing_over(world: Worl
     assert world.copies(execution) == []
 
 
+@on_both_databases
 def test_a_carrying_out_whose_planner_died_after_taking_over_goes_on(world: World) -> None:
     world.push("team/a", "v1", [some_bytes("a", 5000)])
     saved = plan(world, "team/a")
@@ -182,6 +189,7 @@ def test_a_carrying_out_whose_planner_died_after_taking_over_goes_on(world: Worl
     assert (record.state, record.reason) == (ExecutionState.SUCCEEDED, "")
 
 
+@on_both_databases
 def test_a_carrying_out_that_begins_again_looks_at_what_it_has_not_looked_at_yet(
     world: World,
 ) -> None:

@@ -11,7 +11,10 @@ from service.errors import Conflict
 from service.model.states import CopyState, ExecutionState
 from service.replication.executions import retry
 from service.store.verifications import Findings
+from tests.integration.engine.databases import on_both_databases
 from tests.support.world import Party, World, a_rule, some_bytes
+
+pytestmark = on_both_databases
 
 SHARED = some_bytes("shared", 100_000)
 REPOSITORIES = ("team/app", "team/other", "team/third")
