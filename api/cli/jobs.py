@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from api.cli import exits
-from api.cli.notes import retried
+from api.cli.notes import counted, retried
 from api.cli.options import FILES, MAYBE_FILES
 from api.cli.progress import Shown, show
 from api.cli.summary import print_summary
@@ -135,7 +135,9 @@ def validate(files: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         exits.print_json({"schema": 1, "valid": True, **counts, "warnings": warnings})
         return
-    click.echo(f"valid: {counts['registries']} registries, {counts['rules']} rules")
+    click.echo(
+        f"valid: {counted(counts['registries'], 'registry')}, {counted(counts['rules'], 'rule')}"
+    )
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
 

@@ -11,6 +11,7 @@ import click
 from api.cli import exits
 from api.cli.alike import alike
 from api.cli.jobs import DATA_OR_UP, LOCAL, TIMEOUT, WORKERS, asks_server, job_of, run_job
+from api.cli.notes import counted
 from api.cli.options import JSON, MAYBE_FILES
 from api.cli.progress import size
 
@@ -74,13 +75,13 @@ def _show_plans(report: dict[str, Any], *, carry_out: str) -> None:
             continue
         took = one["seconds_needed"]
         click.echo(
-            f"{one['rule']}: {one['copies']} tags to copy, {size(one['bytes']['unique'])} to move, "
-            f"{size(one['bytes']['saved'])} saved by what is there"
+            f"{one['rule']}: {counted(one['copies'], 'tag')} to copy, {size(one['bytes']['unique'])} to move, "
+            f"{size(one['bytes']['saved'])} mounted or found there"
             + ("" if took is None else f", at least {took:g} s by the limits")
         )
         for name, there in sorted(one["destinations"].items()):
             click.echo(
-                f"  to {name}: {there['copies']} tags, {there['blobs']} blobs, "
+                f"  to {name}: {counted(there['copies'], 'tag')}, {counted(there['blobs'], 'blob')}, "
                 f"{size(there['unique'])}"
             )
         for name, count in sorted(one["requests"].items()):
@@ -129,8 +130,9 @@ def verify(
     """Read a byte of every blob behind every selected tag at its destinations.
 
     Finds tags that are missing or stale, and holes behind equal digests, which no comparison of tags
-    can see. Exit code 1 while something is not whole. `-f FILE` looks from this machine; without a
-    file, `--rule NAME` has a server verify a rule of its own.
+    can see. The figures count signatures and what else refers to an image, too. Exit code 1 while
+    something is not whole. `-f FILE` looks from this machine; without a file, `--rule NAME` has a
+    server verify a rule of its own.
     """
     if asks_server(files, only, timeout):
         from api.cli import asking

@@ -19,8 +19,8 @@ def held(seen: dict[str, Any]) -> list[str]:
 def retried(seen: dict[str, Any]) -> list[str]:
     """Return a line for each destination and class of reasons that copies are tried again for."""
     return [
-        f"{_reason(one)}: {one['copies']} {_plural('tag', one['copies'])}, "
-        f"{one['tries']} {_plural('try', one['tries'])}{_next(one['next_at'])}"
+        f"{_reason(one)}: {counted(one['copies'], 'tag')}, {counted(one['tries'], 'try')}"
+        f"{_next(one['next_at'])}"
         for one in seen.get("retrying", ())
     ]
 
@@ -40,8 +40,10 @@ def _reason(one: dict[str, Any]) -> str:
     return reason if named else f"to {one['destination']}: {reason}"
 
 
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+def counted(count: int, word: str) -> str:
+    """Return a count with its word: 1 tag, 2 tags, 2 registries."""
+    plural = f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+    return f"{count} {word if count == 1 else plural}"
 
 
 def _next(moment: str | None) -> str:

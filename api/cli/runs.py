@@ -55,10 +55,19 @@ def list_executions(
                 ("STATE", lambda e: e["state"]),
                 ("SECONDS", lambda e: f"{e['seconds'] or 0:.1f}"),
                 ("RULE", lambda e: e["rule"]),
-                ("TRIGGER", lambda e: e["trigger"]),
+                ("WHAT", _what),
                 ("REASON", lambda e: "; ".join([*filter(None, [e["reason"]]), *held(e)])),
             ),
         )
+
+
+def _what(execution: dict[str, Any]) -> str:
+    """Return what an execution does, and what began it: plans and verifications are no copies."""
+    kind = execution["kind"]
+    return f"{_KINDS.get(kind, kind)} by {execution['trigger']}"
+
+
+_KINDS = {"full": "copy", "tags": "single tags"}
 
 
 def _first(items: Iterator[dict[str, Any]], limit: int) -> Iterator[dict[str, Any]]:

@@ -75,7 +75,7 @@ def drawn(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> l
         below = widths.pop()
         _narrow(widths, titles[:-1], width, _FOLDED, ROOM // 2)
     _narrow(widths, titles, width, _TIMES, len("2026-01-31"))
-    _narrow(widths, titles, width, _FOLDED | _LAST, ROOM // 2)
+    _narrow(widths, titles, width, _FOLDED | _LAST, ROOM // 3)
     shown = titles[: len(widths)]
     lines = [click.style(line, bold=True) for line in _line([[title] for title in shown], widths)]
     lines.append("-" * min(width, _total(widths)))
@@ -139,7 +139,7 @@ def _length(text: str) -> int:
 ROOM = 24  # columns that prose gets at least beside the others; with fewer it goes beneath
 _PROSE = frozenset({"REASON", "HINT", "WHY"})
 _FOLDED = _PROSE | {"URL", "WAY", "READS", "WRITES", "HOSTS", "EVENTS", "GROUPS", "ONLY", "OBJECT"}
-_LAST = frozenset({"RULE", "TRIGGER", "PROJECT", "EVENT", "NAME THERE"})
+_LAST = frozenset({"RULE", "WHAT", "TRIGGER", "PROJECT", "EVENT", "NAME THERE"})
 _TIMES = frozenset({"CREATED", "AT", "UPDATED", "DUE", "EXPIRES", "NEXT RUN"})
 _FRACTION = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+Z")
 _STYLES = {

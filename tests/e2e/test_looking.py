@@ -197,7 +197,7 @@ def test_a_server_plans_and_verifies_its_own_rules_and_carries_a_plan_out(up: Up
         assert (plan["state"], plan["copies"], plan["problems"]) == ("succeeded", 1, [])
         assert not [line for line in west.log if line.method in WRITING]
         words = said(0, "plan", "--rule", "there")
-        assert "there: 1 tags to copy" in words.stdout
+        assert "there: 1 tag to copy" in words.stdout
         assert "transship sync --plan" in words.stdout
         assert up.url in words.stderr
         report = json.loads(said(0, "sync", "--plan", plan["plan"], "--json").stdout)

@@ -83,6 +83,6 @@ def test_every_step_does_what_the_page_says(tmp_path: Path) -> None:
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             outputs.append(done.stdout)
 
-    assert "valid: 2 registries, 1 rules" in outputs[1]
+    assert "valid: 2 registries, 1 rule" in outputs[1]
     assert "26 copied" in outputs[2]
     assert "succeeded" in outputs[-1]
