@@ -80,7 +80,7 @@ def credentials_refused(
         message = f"{registry} does not accept the credentials"
         hint = f"check the user name and the password or token of {registry}, and that they have not ended"
     return errors.AuthenticationFailed(
-        f"{message} ({said})" if said else message,
+        f"{message}: {said}" if said else message,
         registry=registry,
         status=401,
         oci_code=oci_code,

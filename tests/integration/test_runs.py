@@ -230,5 +230,6 @@ def test_run_of_one_reference_copies_that_one(world: World, server: ApiProcess, 
     assert world.tag_at_west("team/good", "v2")
     assert world.tag_at_west("team/bad", "v1") is None
     assert run("executions", "show", identity).json["kind"] == "tags"
+    assert "single tags by api" in run("executions", "ls").out
     assert run("rules", "run", "fleet", "--only", "team/good").code == 2
     assert run("rules", "run", "fleet", "--only", "TEAM/good:v1").code == 2

@@ -111,6 +111,13 @@ def test_console_finds_every_place_that_it_names() -> None:
     assert {name for name in named if f'id="{name}"' not in page} == set()
 
 
+def test_console_tells_kinds_apart_and_say_what_is_waited_for() -> None:
+    for kind in ("full", "tags", "plan", "verify"):
+        assert f"  {kind}: {{ name: " in SCRIPT, kind
+    for field in ("held_by", "retrying", "paused_at", "/deletions?state=waiting"):
+        assert field in SCRIPT, field
+
+
 def test_console_answers_its_own_files_only(api: Api) -> None:
     for name in ("../app.py", "%2e%2e/app.py", "nothing.js", "__init__.py"):
         assert api.get(f"/console/{name}", role=None).status_code == 404
