@@ -9,10 +9,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from service.errors import Cancelled, Corrupt, ManifestBlobUnknown, ServerError, SparseIndexRefused
+from service.errors import (
+    Cancelled,
+    Corrupt,
+    ManifestBlobUnknown,
+    ManifestNotFound,
+    ServerError,
+    SparseIndexRefused,
+)
 from service.model.content import spell_platforms
 from service.model.digest import Digest
 from service.model.manifest import Manifest, parse_manifest
@@ -60,14 +67,18 @@ class Committer:
         """
         work = self._work
         try:
+            listed = _listed(tree)
             for child in tree.children:
-                self._put(child, str(child.digest))
+                self._put_once(child, listed)
             if tree.referrers or tree.tagged:
-                self._put(tree.root, str(tree.root.digest))
+                self._put_once(tree.root, listed)
             for referrer in tree.referrers:
-                self._put(referrer, str(referrer.digest))
+                self._put_once(referrer, listed)
             for tag, manifest in tree.tagged:
-                self._put_digest_tag(tag, manifest)
+                name = f"{tag}@{manifest.digest}"
+                if not self._was_put(name):
+                    self._put_digest_tag(tag, manifest)
+                    self._engine.put.add(self._work, name)
             moved = self._moved(tree.source_digest)
             if moved is not None:
                 return moved
@@ -84,6 +95,7 @@ class Committer:
                 self._undo_late_write(tree.source_digest)
                 raise Cancelled
         except ManifestBlobUnknown as error:
+            self._engine.put.distrust(work)
             lost = self._look_for_losses(tree)
             if tree.sparse and not lost and self._has_children(tree):
                 raise SparseIndexRefused(
@@ -130,13 +142,34 @@ class Committer:
 
     # ---- manifests by digest ---------------------------------------------------------------------
 
-    def _put(self, manifest: Manifest, reference: str) -> None:
+    def _put_once(self, manifest: Manifest, listed: Collection[tuple[str, Digest]]) -> None:
+        """Put a manifest by its digest, unless this execution has: indexes share their children."""
+        digest = str(manifest.digest)
+        if not self._was_put(digest):
+            self._put(manifest, digest, listed)
+            self._engine.put.add(self._work, digest)
+
+    def _was_put(self, what: str) -> bool:
+        return self._engine.put.knows(self._work, what, self._engine.settings.proof_seconds)
+
+    def _put(
+        self,
+        manifest: Manifest,
+        reference: str,
+        listed: Collection[tuple[str, Digest]] = (),
+    ) -> None:
+        """Put a manifest, and list it as a referrer where the registry does not do that itself.
+
+        `listed`: what the fallback tags list that are put afterwards.
+        """
         if self._cancelled():
             raise Cancelled
         result = self._destination.put_manifest(
             self._work.destination_repository, reference, manifest
         )
-        if manifest.subject is not None and not result.subject_stored:
+        if manifest.subject is None or result.subject_stored:
+            return
+        if (digest_tag(manifest.subject.digest), manifest.digest) not in listed:
             self._list_as_referrer(manifest)
 
     def _list_as_referrer(self, manifest: Manifest) -> None:
@@ -189,9 +222,10 @@ class Committer:
     def _fallback(self, tag: str) -> list[dict[str, object]]:
         """Return the entries of a fallback tag at the destination; none when there is no such tag."""
         repository = self._work.destination_repository
-        if self._destination.head_manifest(repository, tag) is None:
+        try:
+            manifest = self._destination.get_manifest(repository, tag)
+        except ManifestNotFound:
             return []
-        manifest = self._destination.get_manifest(repository, tag)
         document = json.loads(manifest.raw)
         entries: list[dict[str, object]] = document.get("manifests", [])
         return entries
@@ -295,3 +329,13 @@ class Committer:
             f"not as {root.digest}",
             registry=work.destination_registry,
         )
+
+
+def _listed(tree: Tree) -> frozenset[tuple[str, Digest]]:
+    """Return the fallback tags that come with an image, each with the digests that it lists."""
+    return frozenset(
+        (tag, entry.digest)
+        for tag, manifest in tree.tagged
+        if manifest.kind == "index"
+        for entry in manifest.children()
+    )

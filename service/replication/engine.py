@@ -21,6 +21,7 @@ from service.settings import Settings
 from service.telemetry import get_logger
 
 MANIFEST_CACHE_BYTES = 32 << 20
+MANIFESTS_KNOWN = 50_000
 POST_PAUSE_SECONDS = 0.1
 MAX_POST_PAUSE_SECONDS = 2.0
 
@@ -59,6 +60,44 @@ class ManifestCache:
             dropped = self._kept.pop(digest, None)
             if dropped is not None:
                 self._size -= len(dropped.raw)
+
+
+class ManifestsPut:
+    """What this process has put by digest, so that an execution sends it to a repository once.
+
+    An acceptance counts as a blob's proof does: in its own execution, for as long (promise 2).
+    """
+
+    def __init__(self, limit: int = MANIFESTS_KNOWN) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._at: OrderedDict[tuple[str, str, str, str], float] = OrderedDict()
+
+    def knows(self, work: CopyWork, what: str, seconds: float) -> bool:
+        """Whether the copy's execution has had it accepted there within so many seconds.
+
+        `what` is a digest, or a fallback tag with the digest that it was put with: `TAG@DIGEST`.
+        """
+        with self._lock:
+            at = self._at.get(self._key(work, what))
+        return at is not None and time.monotonic() - at < seconds
+
+    def add(self, work: CopyWork, what: str) -> None:
+        """Note that the destination has accepted it, with all that belongs to it."""
+        with self._lock:
+            self._at[self._key(work, what)] = time.monotonic()
+            while len(self._at) > self._limit:
+                self._at.popitem(last=False)
+
+    def distrust(self, work: CopyWork) -> None:
+        """Forget what the copy's destination has accepted: it has lost something."""
+        with self._lock:
+            for key in [key for key in self._at if key[1] == work.destination_registry]:
+                del self._at[key]
+
+    @staticmethod
+    def _key(work: CopyWork, what: str) -> tuple[str, str, str, str]:
+        return work.execution, work.destination_registry, work.destination_repository, what
 
 
 class Holding:
@@ -109,6 +148,7 @@ class Engine:
     meter: Meter
     metrics: Metrics = field(default_factory=Metrics)
     manifests: ManifestCache = field(default_factory=ManifestCache)
+    put: ManifestsPut = field(default_factory=ManifestsPut)
     draining: threading.Event = field(default_factory=threading.Event)
     holding: Holding = field(default_factory=Holding)
     limiters: Limiters | None = None

@@ -40,7 +40,9 @@ LIMITS = {
         "signatures and referrers: their share a tag in this fleet",
     ),
     "requests of manifests at the destination, per tag": Limit(
-        4.5, "a HEAD, a PUT and a read-back of the tag, a PUT for each child and by digest"
+        4.0,
+        "a HEAD, a PUT and a read-back of the tag; each child, and each referrer with its tag, is put "
+        "once an execution",
     ),
     "requests of blobs at the destination, per repository and blob": Limit(
         2.8, "POST and PUT or one mount, and a ranged read that proves what was not uploaded"
