@@ -69,11 +69,10 @@ def drawn(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> l
     widths = [
         max(_length(title), *(_length(row[at]) for row in rows)) for at, title in enumerate(titles)
     ]
-    below = None
     _narrow(widths, titles, width, _FOLDED, ROOM)
-    if _total(widths) > width and titles[-1] in _PROSE:
-        below = widths.pop()
-        _narrow(widths, titles[:-1], width, _FOLDED, ROOM // 2)
+    while _total(widths) > width and titles[len(widths) - 1] in _PROSE:
+        widths.pop()
+        _narrow(widths, titles, width, _FOLDED, ROOM // 2)
     _narrow(widths, titles, width, _TIMES, len("2026-01-31"))
     _narrow(widths, titles, width, _FOLDED | _LAST, ROOM // 3)
     shown = titles[: len(widths)]
@@ -85,8 +84,8 @@ def drawn(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> l
             for cell, room, title in zip(row, widths, shown, strict=False)
         ]
         lines += _line(cells, widths)
-        if below is not None and row[-1]:
-            lines += [f"  {part}" for part in _folded(row[-1], max(ROOM, width - 2), False)]
+        for beneath in filter(None, row[len(widths) :]):
+            lines += [f"  {part}" for part in _folded(beneath, max(ROOM, width - 2), False)]
     return lines
 
 
@@ -139,7 +138,7 @@ def _length(text: str) -> int:
 ROOM = 24  # columns that prose gets at least beside the others; with fewer it goes beneath
 _PROSE = frozenset({"REASON", "HINT", "WHY"})
 _FOLDED = _PROSE | {"URL", "WAY", "READS", "WRITES", "HOSTS", "EVENTS", "GROUPS", "ONLY", "OBJECT"}
-_LAST = frozenset({"RULE", "WHAT", "TRIGGER", "PROJECT", "EVENT", "NAME THERE"})
+_LAST = frozenset({"RULE", "WHAT", "TRIGGER", "PROJECT", "EVENT", "NAME THERE", "SOURCE"})
 _TIMES = frozenset({"CREATED", "AT", "UPDATED", "DUE", "EXPIRES", "NEXT RUN"})
 _FRACTION = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+Z")
 _STYLES = {
