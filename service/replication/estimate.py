@@ -26,6 +26,7 @@ from service.replication.tree import Tree, TreeReader
 from service.store.work import copy_work
 
 MAX_PROBLEMS = 1000
+DIGESTS_AT_ONCE = 500
 REQUESTS_A_TAG = 2  # the source's tag read once more, the destination's read back
 REQUESTS_A_MOVED_BLOB = 2  # POST and PUT
 REQUESTS_A_MOUNTED_BLOB = 2  # mount and the ranged read that proves it
@@ -54,6 +55,14 @@ class _Planned:
     work: CopyWork
     manifests: int
     blobs: list[tuple[Descriptor, Brought]]
+
+    def first(self) -> list[Descriptor]:
+        """Return the blobs that no copy before it brings to the registry."""
+        return [blob for blob, brought in self.blobs if brought is Brought.NOWHERE]
+
+
+_Known = dict[tuple[str, str], list[Presence]]
+"""Rows of the ledger by registry and digest."""
 
 
 class Estimator:
@@ -91,14 +100,15 @@ class Estimator:
 
         def ask(planned: _Planned) -> set[Digest]:
             with self._meter.collect(requests):
-                return self._there(planned)
+                return self._there(planned, known)
 
-        page = []
+        page: list[_Planned] = []
         for row, work, tree, problem in self._pool.map(read, rows):
             if tree is None:
                 self._problem(row, problem)
             else:
                 page.append(self._planned(work, tree))
+        known = self._known(page)
         for planned, there in zip(page, self._pool.map(ask, page), strict=True):
             self._account(planned, there)
 
@@ -121,16 +131,13 @@ class Estimator:
         ]
         return _Planned(work, len(tree.manifests()), blobs)
 
-    def _there(self, planned: _Planned) -> set[Digest]:
+    def _there(self, planned: _Planned, known: _Known) -> set[Digest]:
         """Return what the destination has of the blobs that this copy is the first to bring."""
-        first = [blob for blob, brought in planned.blobs if brought is Brought.NOWHERE]
-        if not first:
-            return set()
-        known = self._known(planned.work, first)
+        registry = planned.work.destination_registry
         return {
             blob.digest
-            for blob in first
-            if self._is_there(planned.work, blob, known.get(str(blob.digest), []))
+            for blob in planned.first()
+            if self._is_there(planned.work, blob, known.get((registry, str(blob.digest)), []))
         }
 
     def _account(self, planned: _Planned, at_destination: set[Digest]) -> None:
@@ -157,15 +164,19 @@ class Estimator:
                 figures.ask(work.source_registry, 1)
                 figures.ask(registry, REQUESTS_A_MOVED_BLOB)
 
-    def _known(self, work: CopyWork, blobs: list[Descriptor]) -> dict[str, list[Presence]]:
-        found: dict[str, list[Presence]] = {}
-        for row in self._reads.state.presence(
-            work.destination_registry,
-            self._reads.clients.scope(work.destination_registry),
-            [str(blob.digest) for blob in blobs],
-            work.execution,
-        ):
-            found.setdefault(row.digest, []).append(row)
+    def _known(self, page: Iterable[_Planned]) -> _Known:
+        """Return what the ledger believes of the blobs that a page of copies is the first to bring."""
+        wanted: dict[tuple[str, str], list[str]] = {}
+        for planned in page:
+            place = (planned.work.destination_registry, planned.work.execution)
+            wanted.setdefault(place, []).extend(str(blob.digest) for blob in planned.first())
+        found: _Known = {}
+        for (registry, execution), digests in wanted.items():
+            scope = self._reads.clients.scope(registry)
+            for start in range(0, len(digests), DIGESTS_AT_ONCE):
+                group = digests[start : start + DIGESTS_AT_ONCE]
+                for row in self._reads.state.presence(registry, scope, group, execution):
+                    found.setdefault((registry, row.digest), []).append(row)
         return found
 
     def _is_there(self, work: CopyWork, blob: Descriptor, rows: list[Presence]) -> bool:
