@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from service.model.rule import SyncRule
 from service.store.tables import written_tags
@@ -81,17 +81,26 @@ def mark_seen(
     connection: Connection, execution: str, names: Iterable[tuple[str, str, str]]
 ) -> None:
     """Note that the sources of these names at destinations are there; never takes a later note back."""
-    for registry, repository, tag in sorted(names):  # in one order: two writers must not deadlock
-        connection.execute(
-            update(written_tags)
-            .where(
-                written_tags.c.registry == registry,
-                written_tags.c.repository == repository,
-                written_tags.c.tag == tag,
-                written_tags.c.seen_in < execution,
-            )
-            .values(seen_in=execution)
-        )
+    rows = [
+        {"b_registry": registry, "b_repository": repository, "b_tag": tag, "b_execution": execution}
+        for registry, repository, tag in sorted(
+            names
+        )  # in one order: two writers must not deadlock
+    ]
+    if rows:
+        connection.execute(_SEEING, rows)
+
+
+_SEEING = (
+    update(written_tags)
+    .where(
+        written_tags.c.registry == bindparam("b_registry"),
+        written_tags.c.repository == bindparam("b_repository"),
+        written_tags.c.tag == bindparam("b_tag"),
+        written_tags.c.seen_in < bindparam("b_execution"),
+    )
+    .values(seen_in=bindparam("b_execution"))
+)
 
 
 def written(row: Any) -> WrittenTag:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
@@ -16,7 +18,7 @@ from service.model.work import Selected
 from service.store import outbox
 from service.store.access import judged, project_of, readable
 from service.store.clock import now_epoch
-from service.store.database import Database, upsert
+from service.store.database import Database, insert_of, upsert
 from service.store.deletion_values import mark_seen
 from service.store.facts import FactStore
 from service.store.outcomes import add_requests
@@ -217,45 +219,48 @@ class PlanStore:
             planned_only = running.kind == "plan"
             rivals = not planned_only and has_rivals(connection, execution, rule)
             project = project_of(connection, execution) if selected else EVERYTHING
-            for item in (judged(project, source, one) for one in selected):
-                made = connection.execute(
-                    upsert(connection, copies)
-                    .values(
-                        execution_id=execution,
-                        rule=rule,
-                        priority=running.priority,
-                        region=item.region,
-                        source_registry=source,
-                        source_repository=item.source_repository,
-                        source_reference=item.source_reference,
-                        destination_registry=item.destination_registry,
-                        destination_repository=item.destination_repository,
-                        destination_reference=item.destination_reference,
-                        digest=item.digest,
-                        entry=item.entry,
-                        found=item.found,
-                        state=item.state,
-                        not_before=FAR if planned_only else 0,
-                        fresh=item.fresh,
-                        listed=item.listed,
-                        referrers=referrers,
-                        failure_class=item.failure_class,
-                        reason=item.reason,
-                        hint=item.hint,
-                        updated_at=now_epoch(),
-                    )
-                    .on_conflict_do_nothing()
-                    .returning(copies.c.id)
-                ).scalar_one_or_none()
-                if made is not None and item.state.ended and not planned_only:
-                    outbox.copy_ended(connection, made)
-                if rivals and made is not None and not item.state.ended:
-                    take_turn(connection, made, asked_now=running.kind == "tags")
-            for tag in tags:
+            items = [judged(project, source, one) for one in selected]
+            made = _insert_copies(
+                connection,
+                [
+                    {
+                        "execution_id": execution,
+                        "rule": rule,
+                        "priority": running.priority,
+                        "region": item.region,
+                        "source_registry": source,
+                        "source_repository": item.source_repository,
+                        "source_reference": item.source_reference,
+                        "destination_registry": item.destination_registry,
+                        "destination_repository": item.destination_repository,
+                        "destination_reference": item.destination_reference,
+                        "digest": item.digest,
+                        "entry": item.entry,
+                        "found": item.found,
+                        "state": item.state,
+                        "not_before": FAR if planned_only else 0,
+                        "fresh": item.fresh,
+                        "listed": item.listed,
+                        "referrers": referrers,
+                        "failure_class": item.failure_class,
+                        "reason": item.reason,
+                        "hint": item.hint,
+                    }
+                    for item in items
+                ],
+            )
+            for copy, state in made:
+                if state.ended and not planned_only:
+                    outbox.copy_ended(connection, copy)
+                elif rivals and not state.ended:
+                    take_turn(connection, copy, asked_now=running.kind == "tags")
+            if tags:
                 connection.execute(
-                    upsert(connection, digest_tags)
-                    .values(execution_id=execution, repository=repository, tag=tag)
-                    .on_conflict_do_nothing()
+                    upsert(connection, digest_tags).on_conflict_do_nothing(),
+                    [
+                        {"execution_id": execution, "repository": repository, "tag": tag}
+                        for tag in tags
+                    ],
                 )
             connection.execute(
                 update(selections)
@@ -505,3 +510,23 @@ def _held(execution: str, boot: str | None) -> list[ColumnElement[bool]]:
     """Return the conditions for ending a planning: a process counted dead may have lost it to another."""
     conditions = [executions.c.id == execution]
     return conditions if boot is None else [*conditions, executions.c.planner == boot]
+
+
+def _insert_copies(
+    connection: Connection, rows: Sequence[Mapping[str, object]]
+) -> list[tuple[int, CopyState]]:
+    """Insert the copies that are not there yet; return their ids in order, and states."""
+    if not rows:
+        return []
+    made = connection.execute(_inserting_copies(connection.dialect.name), rows)
+    return sorted((row.id, CopyState(row.state)) for row in made)
+
+
+@cache
+def _inserting_copies(dialect: str) -> Any:
+    return (
+        insert_of(dialect, copies)
+        .values(updated_at=now_epoch())
+        .on_conflict_do_nothing()
+        .returning(copies.c.id, copies.c.state)
+    )
