@@ -214,8 +214,10 @@ def _watch(
     while True:
         records = [executions.get(identity) for identity in identities]
         if watch is not None:
-            if time.monotonic() >= look_at:
-                open_ones = [one.id for one in records if one.state not in ENDED_EXECUTIONS]
+            open_ones = [one.id for one in records if one.state not in ENDED_EXECUTIONS]
+            if not open_ones:
+                retries = []
+            elif time.monotonic() >= look_at:
                 retries = [r for one in open_ones for r in machine.services.standing.retries(one)]
                 look_at = time.monotonic() + RETRIES_SECONDS
             watch(records, executions.totals_by_destination(identities).get("", Totals()), retries)
