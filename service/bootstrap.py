@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -254,15 +255,21 @@ class Services:
         """Return what posts events to webhooks."""
         return Notifier(self.settings, self.webhooks)
 
-    def drive(self, publisher: Publisher, **options: Any) -> Drive:
-        """Return the driver loop; `options` go to Drive."""
+    def drive(
+        self,
+        publisher: Publisher,
+        *,
+        starved: Callable[[str], object] | None = None,
+        **options: Any,
+    ) -> Drive:
+        """Return the driver loop; `starved` goes to its Dispatcher, `options` to Drive."""
         return Drive(
             self.settings,
             self.boot,
             self.rules,
             self.executions,
             self.dispatching,
-            Dispatcher(self.settings, self.dispatching, publisher),
+            Dispatcher(self.settings, self.dispatching, publisher, starved),
             Reconciler(
                 self.settings,
                 self.dispatching,

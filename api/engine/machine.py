@@ -64,9 +64,13 @@ class Machine:
         self._services = Services(self.settings)
         create_or_upgrade(self._services.database)
         self._services.dispatching.forget_processes()  # the lock says that nobody else is here
-        for number in range(1, workers + 1):
-            self.start_child(f"worker-{number}", [sys.executable, "-m", "workers.main", "worker"])
+        self.start_workers(workers)
         redis_server.wait_ready(self.data.redis_socket)
+
+    def start_workers(self, count: int) -> None:
+        """Start worker processes; from a thread that lives as long as they shall."""
+        for number in range(1, count + 1):
+            self.start_child(f"worker-{number}", [sys.executable, "-m", "workers.main", "worker"])
 
     def start_child(
         self, name: str, argv: list[str], extra: Mapping[str, str] | None = None

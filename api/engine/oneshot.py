@@ -19,6 +19,7 @@ from service.model.states import ENDED_EXECUTIONS
 from service.replication.heartbeat import Heartbeat
 from service.replication.plan import Planner
 from service.store.executions import ExecutionRecord, ExecutionStore, Totals
+from service.store.locations import LocationStore
 from service.store.planning import PlanStore
 from service.store.standing import Retry
 from service.telemetry import get_logger
@@ -71,8 +72,10 @@ def run(
     stop = threading.Event()
     finished = False
     try:
-        machine.start(workers)
+        machine.start(workers=0)
         services = machine.services
+        needs = _Needs(workers, at_once=not LocationStore(services.database).anything())
+        needs.start_wanted(machine)
         heartbeat = Heartbeat(
             machine.settings, services.state, services.boot, kind="command", region=REGION
         )
@@ -84,17 +87,20 @@ def run(
             if rule.delete.enabled:
                 services.plans.warn(identity, f"rule {rule.name}: {DELETES_NOTHING}")
         publisher = QueuePublisher(services.redis, services.settings.region)
-        ended = threading.Event()
         drive = services.drive(
-            publisher, plans=False, look_seconds=LOOK_SECONDS, on_end=lambda _: ended.set()
+            publisher,
+            starved=needs.starved,
+            plans=False,
+            look_seconds=LOOK_SECONDS,
+            on_end=needs.ended,
         )
         driving = threading.Thread(target=drive.run, args=(stop,), name="drive")
         driving.start()
         try:
-            _to_the_end(machine, begun, stop, ended, watch, interrupted)
+            _to_the_end(machine, begun, stop, needs, watch, interrupted)
             followed = purpose.follow(services, begun)
             if followed and not (interrupted is not None and interrupted.is_set()):
-                _to_the_end(machine, followed, stop, ended, watch, interrupted)
+                _to_the_end(machine, followed, stop, needs, watch, interrupted)
         finally:
             stop.set()
             driving.join()
@@ -105,15 +111,51 @@ def run(
         machine.stop(finished=finished)
 
 
+class _Needs:
+    """What the drive's thread has for the main one, which starts the workers.
+
+    They are started at once, to be there when planning has found the first copies; but where this
+    data has seen a run before, only when there is something to copy: most runs find nothing changed.
+    (A process dies with the thread that started it, and the drive's ends first.)
+    """
+
+    def __init__(self, workers: int, *, at_once: bool) -> None:
+        self._to_start = workers
+        self._wanted = at_once
+        self._news = threading.Event()
+
+    def starved(self, _region: str) -> None:
+        """Have the workers started: copies wait, and nobody is there to carry them out."""
+        if not self._wanted:
+            self._wanted = True
+            self._news.set()
+
+    def ended(self, _ended: object) -> None:
+        """Have the main thread look: an execution has ended."""
+        self._news.set()
+
+    def wait(self, machine: Machine) -> None:
+        """Wait a moment, or for news; start the workers once they are wanted."""
+        self._news.wait(WATCH_SECONDS)
+        self._news.clear()
+        self.start_wanted(machine)
+
+    def start_wanted(self, machine: Machine) -> None:
+        """Start the workers, once, as soon as they are wanted."""
+        if self._wanted and self._to_start:
+            count, self._to_start = self._to_start, 0
+            machine.start_workers(count)
+
+
 def _to_the_end(
     machine: Machine,
     identities: Sequence[str],
     stop: threading.Event,
-    ended: threading.Event,
+    needs: _Needs,
     watch: Watch | None,
     interrupted: threading.Event | None,
 ) -> None:
-    """Plan executions here and wait for their end; `ended` is set when one has ended."""
+    """Plan executions here and wait for their end."""
     services = machine.services
     planning = threading.Thread(
         target=plan_here,
@@ -129,7 +171,7 @@ def _to_the_end(
     )
     planning.start()
     try:
-        _watch(machine, identities, ended, watch, interrupted, planning)
+        _watch(machine, identities, needs, watch, interrupted, planning)
     except BaseException:
         stop.set()
         raise
@@ -202,7 +244,7 @@ def unplanned(records: Iterable[ExecutionRecord]) -> bool:
 def _watch(
     machine: Machine,
     identities: Sequence[str],
-    ended: threading.Event,
+    needs: _Needs,
     watch: Watch | None,
     interrupted: threading.Event | None,
     planning: threading.Thread,
@@ -239,5 +281,4 @@ def _watch(
             stopped = True
             for identity in identities:
                 executions.request_stop(identity)
-        ended.wait(WATCH_SECONDS)
-        ended.clear()
+        needs.wait(machine)

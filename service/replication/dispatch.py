@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from redis.exceptions import RedisError
 
@@ -20,7 +20,15 @@ RESEND_PLAN_SECONDS = 30.0
 class Dispatcher:
     """Keeps a window of copies in the queue of every region."""
 
-    def __init__(self, settings: Settings, store: DispatchStore, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: DispatchStore,
+        publisher: Publisher,
+        starved: Callable[[str], object] | None = None,
+    ) -> None:
+        """`starved` is told of a region whose copies no live worker waits for."""
+        self._starved = starved
         self._settings = settings
         self._store = store
         self._publisher = publisher
@@ -47,6 +55,8 @@ class Dispatcher:
 
     def _fill(self, pending: Pending, slots: int, standing: int) -> int:
         if slots == 0:
+            if self._starved is not None:
+                self._starved(pending.region)
             return 0
         room = WINDOW * slots * self._settings.tags_per_task - standing
         if room <= 0:
