@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from service.errors import NotFoundInStore
 from service.model.rule import SyncRule
@@ -42,6 +42,9 @@ class Due:
     rule: str
     due_at: float
     missed: bool = False
+
+
+_BY_NAME = select(rules).where(rules.c.name == bindparam("name"))
 
 
 class RuleStore:
@@ -106,7 +109,7 @@ class RuleStore:
     def get(self, name: str) -> StoredRule:
         """Return one rule. Raises NotFoundInStore."""
         with self._database.read() as connection:
-            row = connection.execute(select(rules).where(rules.c.name == name)).first()
+            row = connection.execute(_BY_NAME, {"name": name}).first()
         if row is None:
             raise NotFoundInStore(f"there is no rule named {name}")
         return _stored(row)

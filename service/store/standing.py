@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, case, func, literal, select, union_all
+from sqlalchemy import Connection, bindparam, case, func, literal, select, union_all
 
 from service.model.rule import SyncRule
 from service.model.states import OPEN_COPIES
@@ -43,6 +43,16 @@ class Retry:
     next_at: float | None
 
 
+_PAUSED = union_all(
+    select(literal("registry"), registries.c.name, registries.c.paused_at).where(
+        registries.c.paused_at.is_not(None)
+    ),
+    select(literal("rule"), rules.c.name, rules.c.paused_at).where(
+        rules.c.name.in_(bindparam("names", expanding=True)), rules.c.paused_at.is_not(None)
+    ),
+)
+
+
 class StandingStore:
     """Reads why what is open does not move."""
 
@@ -59,16 +69,8 @@ class StandingStore:
         if not wanted:
             return {}
         names = sorted({record.rule for record in wanted})
-        paused = union_all(
-            select(literal("registry"), registries.c.name, registries.c.paused_at).where(
-                registries.c.paused_at.is_not(None)
-            ),
-            select(literal("rule"), rules.c.name, rules.c.paused_at).where(
-                rules.c.name.in_(names), rules.c.paused_at.is_not(None)
-            ),
-        )
         with self._database.read() as connection:
-            pauses = [Hold(*row) for row in connection.execute(paused)]
+            pauses = [Hold(*row) for row in connection.execute(_PAUSED, {"names": names})]
             if not pauses:
                 return {}
             by_rule = {one.name: one for one in pauses if one.kind == "rule"}

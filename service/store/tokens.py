@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, or_, select, update
 
 from service.errors import Conflict, NotFoundInStore
 from service.store.clock import now_epoch
@@ -84,13 +84,7 @@ class TokenStore:
         The look-up is by the hash of 256 random bits, so its timing tells nothing of use.
         """
         with self._database.read() as connection:
-            row = connection.execute(
-                select(tokens).where(
-                    tokens.c.hash == _hash(text),
-                    tokens.c.revoked_at.is_(None),
-                    or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now_epoch()),
-                )
-            ).first()
+            row = connection.execute(_LIVE, {"hash": _hash(text)}).first()
         return None if row is None else _record(row)
 
     def list(self) -> list[TokenRecord]:
@@ -111,6 +105,13 @@ class TokenStore:
                 raise NotFoundInStore(f"there is no live token named {name}")
 
         self._database.write(work)
+
+
+_LIVE = select(tokens).where(
+    tokens.c.hash == bindparam("hash"),
+    tokens.c.revoked_at.is_(None),
+    or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now_epoch()),
+)
 
 
 def _hash(text: str) -> str:

@@ -70,6 +70,19 @@ def wait_until(condition: Callable[[], T], timeout: float = 10.0, what: str = ""
         pause = min(pause * 1.5, 0.05)
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the process ids of a process's children."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and not only waits for its end to be noticed."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
     with socket.socket() as probe:

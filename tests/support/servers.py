@@ -25,7 +25,9 @@ import redis
 
 from tests.support.processes import (
     ManagedProcess,
+    children_of,
     free_port,
+    is_running,
     require,
     scratch_directory,
     wait_until,
@@ -288,6 +290,12 @@ class PostgresServer(_Server):
             stop_signal=signal.SIGINT,  # fast shutdown
             death_signal=signal.SIGQUIT,  # immediate shutdown: its children go with it
         )
+
+    def kill(self) -> None:
+        """SIGKILL the server, and wait for its backends: they notice by themselves, and serve till then."""
+        backends = children_of(self.pid)
+        super().kill()
+        wait_until(lambda: not any(is_running(pid) for pid in backends), what="the backends' end")
 
     def dsn(self, database: str = "postgres") -> str:
         """Address for psycopg itself."""
