@@ -252,9 +252,12 @@ def _fans_out(connection: Connection, outcome: CopyFansOut) -> None:
     )
     if changed.rowcount == 0:
         return
-    for part, (blobs, task_id) in enumerate(zip(outcome.parts, outcome.task_ids, strict=True)):
-        for blob in blobs:
-            values = {
+    connection.execute(
+        _fanning_out_blobs(connection.dialect.name),
+        [
+            {
+                "copy_id": ref.id,
+                "digest": blob.digest,
                 "size": blob.size,
                 "media_type": blob.media_type,
                 "part": part,
@@ -262,17 +265,32 @@ def _fans_out(connection: Connection, outcome: CopyFansOut) -> None:
                 "state": BlobState.PENDING,
                 "owner": "",
                 "fence": ref.fence,
-                "updated_at": now_epoch(),
             }
-            statement = upsert(connection, copy_blobs).values(
-                copy_id=ref.id, digest=blob.digest, **values
+            for part, (blobs, task_id) in enumerate(
+                zip(outcome.parts, outcome.task_ids, strict=True)
             )
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["copy_id", "digest"],
-                    set_={key: statement.excluded[key] for key in values},
-                )
-            )
+            for blob in blobs
+        ],
+    )
+
+
+@cache
+def _fanning_out_blobs(dialect: str) -> Any:
+    statement = insert_of(dialect, copy_blobs).values(updated_at=now_epoch())
+    overwritten = (
+        "size",
+        "media_type",
+        "part",
+        "task_id",
+        "state",
+        "owner",
+        "fence",
+        "updated_at",
+    )
+    return statement.on_conflict_do_update(
+        index_elements=["copy_id", "digest"],
+        set_={name: statement.excluded[name] for name in overwritten},
+    )
 
 
 def _part_ended(connection: Connection, outcome: PartEnded) -> None:
@@ -280,22 +298,20 @@ def _part_ended(connection: Connection, outcome: PartEnded) -> None:
     connection.execute(
         _PART_ENDING, {"b_id": work.ref.id, **_count(connection, work, outcome.counters)}
     )
-    for blob in outcome.blobs:
+    if outcome.blobs:
         connection.execute(
-            update(copy_blobs)
-            .where(
-                copy_blobs.c.copy_id == work.ref.id,
-                copy_blobs.c.fence == work.ref.fence,
-                copy_blobs.c.digest == blob.digest,
-            )
-            .values(
-                state=blob.state,
-                owner="",
-                failure_class=blob.failure_class,
-                reason=blob.reason,
-                pause_seconds=blob.pause_seconds,
-                updated_at=now_epoch(),
-            )
+            _PLACING,
+            [
+                {
+                    **_at(work.ref),
+                    "b_digest": blob.digest,
+                    "b_state": blob.state,
+                    "b_class": blob.failure_class,
+                    "b_reason": blob.reason,
+                    "b_pause": blob.pause_seconds,
+                }
+                for blob in outcome.blobs
+            ],
         )
 
 
@@ -400,6 +416,24 @@ _FANNING_OUT = (
 )
 _PART_ENDING = (
     update(copies).where(copies.c.id == bindparam("b_id")).values(updated_at=now_epoch(), **_ADDED)
+)
+
+
+_PLACING = (
+    update(copy_blobs)
+    .where(
+        copy_blobs.c.copy_id == bindparam("b_id"),
+        copy_blobs.c.fence == bindparam("b_fence"),
+        copy_blobs.c.digest == bindparam("b_digest"),
+    )
+    .values(
+        state=bindparam("b_state"),
+        owner="",
+        failure_class=bindparam("b_class"),
+        reason=bindparam("b_reason"),
+        pause_seconds=bindparam("b_pause"),
+        updated_at=now_epoch(),
+    )
 )
 
 

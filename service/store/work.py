@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Double,
     Row,
+    Select,
     and_,
     bindparam,
     delete,
@@ -154,33 +157,17 @@ class SqlState:
         self, registry: str, scope: str, digests: Iterable[str], execution: str
     ) -> list[Presence]:
         """Return the ledger's rows of the registry's present epoch for these blobs."""
-        query = (
-            select(
-                presence.c.digest,
-                presence.c.repository,
-                presence.c.proved_at,
-                and_(
-                    presence.c.execution_id == execution,
-                    presence.c.proved_at > now_epoch() - self._proof_seconds,
-                ).label("proved_here"),
-            )
-            .outerjoin(
-                ledgers,
-                and_(
-                    ledgers.c.registry == presence.c.registry, ledgers.c.scope == presence.c.scope
-                ),
-            )
-            .where(
-                presence.c.registry == registry,
-                presence.c.scope == scope,
-                presence.c.digest.in_(list(digests)),
-                presence.c.epoch == func.coalesce(ledgers.c.epoch, 0),
-            )
-        )
+        values = {
+            "execution": execution,
+            "seconds": self._proof_seconds,
+            "registry": registry,
+            "scope": scope,
+            "digests": list(digests),
+        }
         with self._database.read() as connection:
             return [
                 Presence(row.digest, row.repository, bool(row.proved_here), row.proved_at)
-                for row in connection.execute(query)
+                for row in connection.execute(_PRESENCE, values)
             ]
 
     def digest_tags(
@@ -191,21 +178,19 @@ class SqlState:
         And whether the repository's tags are listed to the end: until then there may be others.
         """
         wanted = list(prefixes)
-        complete = select(selections.c.listed).where(
-            selections.c.execution_id == execution, selections.c.repository == repository
-        )
         found: list[str] = []
         with self._database.read() as connection:
-            listed = bool(connection.execute(complete).scalar_one_or_none())  # before the tags
+            listed = connection.execute(  # before the tags
+                _LISTED, {"execution": execution, "repository": repository}
+            ).scalar_one_or_none()
             for start in range(0, len(wanted), PREFIXES_AT_ONCE):
                 group = wanted[start : start + PREFIXES_AT_ONCE]
-                query = select(digest_tags.c.tag).where(
-                    digest_tags.c.execution_id == execution,
-                    digest_tags.c.repository == repository,
-                    or_(*[_belongs_to(prefix) for prefix in group]),
-                )
-                found.extend(connection.execute(query).scalars())
-        return sorted(found), listed
+                values = {"execution": execution, "repository": repository}
+                for number, prefix in enumerate(group):
+                    values[f"own{number}"] = prefix
+                    values[f"more{number}"] = f"{prefix}.%"
+                found.extend(connection.execute(_attached(len(group)), values).scalars())
+        return sorted(found), bool(listed)
 
     def prove(self, execution: str, proofs: Sequence[Proof]) -> None:
         """Write proofs to the ledger under the registry's present epoch."""
@@ -367,8 +352,49 @@ def _has_pending_part(ref: CopyRef) -> Any:
     )
 
 
-def _belongs_to(prefix: str) -> Any:
-    return or_(digest_tags.c.tag == prefix, digest_tags.c.tag.like(f"{prefix}.%"))
+_PRESENCE = (
+    select(
+        presence.c.digest,
+        presence.c.repository,
+        presence.c.proved_at,
+        and_(
+            presence.c.execution_id == bindparam("execution"),
+            presence.c.proved_at > now_epoch() - bindparam("seconds", type_=Double),
+        ).label("proved_here"),
+    )
+    .outerjoin(
+        ledgers,
+        and_(ledgers.c.registry == presence.c.registry, ledgers.c.scope == presence.c.scope),
+    )
+    .where(
+        presence.c.registry == bindparam("registry"),
+        presence.c.scope == bindparam("scope"),
+        presence.c.digest.in_(bindparam("digests", expanding=True)),
+        presence.c.epoch == func.coalesce(ledgers.c.epoch, 0),
+    )
+)
+_LISTED = select(selections.c.listed).where(
+    selections.c.execution_id == bindparam("execution"),
+    selections.c.repository == bindparam("repository"),
+)
+
+
+@lru_cache(maxsize=PREFIXES_AT_ONCE)
+def _attached(count: int) -> Select[Any]:
+    """Return the query for tags that are `own0` or like `more0`, and so on up to `count` prefixes."""
+    return select(digest_tags.c.tag).where(
+        digest_tags.c.execution_id == bindparam("execution"),
+        digest_tags.c.repository == bindparam("repository"),
+        or_(
+            *[
+                or_(
+                    digest_tags.c.tag == bindparam(f"own{number}"),
+                    digest_tags.c.tag.like(bindparam(f"more{number}")),
+                )
+                for number in range(count)
+            ]
+        ),
+    )
 
 
 def label(row: Any) -> str:
