@@ -117,6 +117,14 @@ def to_expand(connection: Connection, few_pending: int) -> list[str]:
     )
 
 
+def to_be_told(connection: Connection) -> set[str]:
+    """Return the executions whose copies, stopped in bulk, are not all made events of yet."""
+    bodies = connection.execute(
+        select(webhook_deliveries.c.body).where(webhook_deliveries.c.state == EXPANDING)
+    ).scalars()
+    return {str(json.loads(body)["execution"]) for body in bodies}
+
+
 def expand(connection: Connection, identity: str, at_once: int) -> int:
     """Make events of the next copies that a row stands for; returns how many. At the end it is gone."""
     row = connection.execute(

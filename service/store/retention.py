@@ -8,6 +8,7 @@ from functools import partial
 from sqlalchemy import Connection, delete, func, select
 
 from service.model.states import ENDED_EXECUTIONS
+from service.store import outbox
 from service.store.database import Database
 from service.store.tables import copies, executions
 
@@ -35,14 +36,13 @@ class RetentionStore:
             select(executions.c.id, turn).where(executions.c.state.in_(ENDED_EXECUTIONS)).subquery()
         )
         with self._database.read() as connection:
-            needed = _needed(connection)
-            old = [
-                identity
-                for identity in connection.execute(
-                    select(inner.c.id).where(inner.c.turn > keep).limit(1000)
-                ).scalars()
-                if identity not in needed
-            ]
+            ended = (
+                connection.execute(select(inner.c.id).where(inner.c.turn > keep).limit(1000))
+                .scalars()
+                .all()
+            )
+            needed = _needed(connection)  # after them: what stopped them is written by now
+        old = [identity for identity in ended if identity not in needed]
         for execution in old:
             while self._database.write(partial(_forget_some_copies, execution)):
                 pass
@@ -51,7 +51,10 @@ class RetentionStore:
 
 
 def _needed(connection: Connection) -> set[str]:
-    """Return executions that others point to: plans that are carried out, repairs of verifications."""
+    """Return executions that others point to.
+
+    Plans that are carried out, repairs of verifications, and what webhooks are still to be told of.
+    """
     carried = connection.execute(
         select(executions.c.only).where(
             executions.c.kind == "carry", executions.c.state.not_in(ENDED_EXECUTIONS)
@@ -60,7 +63,9 @@ def _needed(connection: Connection) -> set[str]:
     repairs = connection.execute(
         select(executions.c.repair).where(executions.c.kind == "verify", executions.c.repair != "")
     ).scalars()
-    return {str(json.loads(text)) for text in carried} | set(repairs)
+    return (
+        {str(json.loads(text)) for text in carried} | set(repairs) | outbox.to_be_told(connection)
+    )
 
 
 def _forget_some_copies(execution: str, connection: Connection) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from service.model.states import CopyState, ExecutionState
+from service.model.subscription import Subscription
 from service.model.work import CopyEnded, CopyPostponed, Counters
 from service.store.pauses import PauseStore
 from service.store.registries import RegistryStore
@@ -10,6 +11,7 @@ from service.store.retention import RetentionStore
 from service.store.rules import RuleStore
 from service.store.saved_plans import SavedPlanStore
 from service.store.tables import copies, executions, rules
+from service.store.webhooks import WebhookStore
 from tests.integration.store.builders import BOOT, Plot, a_rule, an_endpoint, selected
 
 
@@ -206,6 +208,23 @@ def test_the_newest_executions_of_each_rule_are_kept(plot: Plot) -> None:
 
     kept = [record.id for record in plot.executions.list()]
     assert kept == [other, open_one, *reversed(ended[2:])]
+
+
+def test_an_execution_is_kept_until_events_are_made_of_all_copies_that_a_stop_ended(
+    plot: Plot,
+) -> None:
+    hooks = WebhookStore(plot.database, None)
+    hooks.put(Subscription("ops", "http://127.0.0.1:9/", ("copy.stopped",)), document={})
+    execution = plot.planned("v1", "v2", "v3")
+    plot.executions.request_stop(execution)
+    plot.dispatching.end_executions()
+    assert hooks.expand(2) == 2
+
+    assert RetentionStore(plot.database).sweep(0) == 0
+
+    assert [hooks.expand(2), hooks.expand(2)] == [1, 0]
+    assert len(hooks.deliveries("ops")) == 3
+    assert RetentionStore(plot.database).sweep(0) == 1
 
 
 def test_a_deadline_stops_an_execution_and_says_so(plot: Plot) -> None:
