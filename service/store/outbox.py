@@ -111,7 +111,9 @@ def to_expand(connection: Connection, few_pending: int) -> list[str]:
         .limit(1)
         .correlate(webhook_deliveries)
     )
-    query = select(webhook_deliveries.c.id).where(webhook_deliveries.c.state == EXPANDING)
+    query = select(webhook_deliveries.c.id).where(
+        webhook_deliveries.c.state == EXPANDING, webhook_deliveries.c.not_before <= now_epoch()
+    )
     return list(
         connection.execute(query.where(~few.exists()).order_by(webhook_deliveries.c.id)).scalars()
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
-from service.errors import NotFoundInStore
+from service.errors import NotFoundInStore, StoreUnavailable
 from service.model.subscription import Subscription
 from service.store import codec, outbox
 from service.store.clock import now_epoch
@@ -19,8 +19,13 @@ from service.store.keyring import KeyRing
 from service.store.outbox import EXPANDING
 from service.store.tables_governance import webhook_deliveries, webhooks
 from service.store.versions import check_created, check_version, is_unchanged
+from service.telemetry import get_logger
 
 PENDING, DELIVERED, FAILED = outbox.PENDING, "delivered", "failed"
+BROKEN_SECONDS = 60.0
+"""A stop that cannot be told of, say since its webhook was written by a later version, waits so long."""
+
+log = get_logger("webhooks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,14 +245,21 @@ class WebhookStore:
     ) -> int:
         """Make events of the next `at_once` copies of each stop in bulk; returns of how many.
 
-        A webhook with more than `few_pending` deliveries waiting has its turn later.
+        A webhook with more than `few_pending` deliveries waiting has its turn later; so has a stop
+        that cannot be told of, which is logged and keeps no other waiting. Raises StoreUnavailable.
         """
         with self._database.read() as connection:
             rows = outbox.to_expand(connection, few_pending)
-        return sum(
-            self._database.write(partial(outbox.expand, identity=row, at_once=at_once))
-            for row in rows
-        )
+        made = 0
+        for row in rows:
+            try:
+                made += self._database.write(partial(outbox.expand, identity=row, at_once=at_once))
+            except StoreUnavailable:
+                raise
+            except Exception:
+                log.exception("stop_not_told", delivery=row, again_in_seconds=BROKEN_SECONDS)
+                self._database.write(partial(_put_off, row))
+        return made
 
     def secret(self, name: str) -> str | None:
         """Return a webhook's secret in the clear; only the sender may ask."""
@@ -307,6 +319,14 @@ class WebhookStore:
 
     def _ring(self) -> KeyRing:
         return KeyRing([]) if self._keyring is None else self._keyring
+
+
+def _put_off(identity: str, connection: Connection) -> None:
+    connection.execute(
+        update(webhook_deliveries)
+        .where(webhook_deliveries.c.id == identity, webhook_deliveries.c.state == EXPANDING)
+        .values(not_before=now_epoch() + BROKEN_SECONDS)
+    )
 
 
 def _stored(row: Row[Any]) -> StoredWebhook:

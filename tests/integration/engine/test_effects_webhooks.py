@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
 from service.errors import AddressRefused, NetworkError
 from service.model.project import Grant, Project
@@ -21,6 +22,7 @@ from service.replication.notify import Notifier
 from service.store import tables
 from service.store.freshness import FreshnessStore
 from service.store.keyring import write_new_key
+from service.store.tables_governance import webhook_deliveries, webhooks
 from service.store.webhooks import Delivery
 from tests.integration.engine.databases import on_both_databases
 from tests.support.processes import wait_until
@@ -168,6 +170,38 @@ def test_stopped_copies_wait_for_a_receiver_that_has_much_to_take_and_come_in_pa
     assert [store.expand(3, few_pending=2), len(deliveries(world))] == [0, 3]
     assert [store.expand(3) for _ in range(3)] == [3, 1, 0]
     assert len(deliveries(world)) == 7
+
+
+@on_both_databases
+def test_a_stop_that_cannot_be_told_of_keeps_no_other_webhook_waiting(world: World) -> None:
+    with Receiver() as receiver:
+        for name in ("a-broken", "fine"):
+            subscribe(world, receiver.url, name, events=("copy.stopped",))
+        execution = world.plan(good(world))
+        world.services.executions.request_stop(execution)
+        own = webhooks.c.name == "a-broken"
+        with world.services.database.read() as connection:
+            spec = connection.execute(select(webhooks.c.spec).where(own)).scalar_one()
+
+        def write(spec: str) -> None:
+            world.services.database.write(
+                lambda connection: connection.execute(update(webhooks).where(own).values(spec=spec))
+            )
+
+        write('{"of": "a later version"}')
+        with sending(world):
+            wait_until(lambda: all_ended(world, "fine"), 10)
+        assert len(receiver.received) == 1
+
+        write(spec)
+        assert world.services.webhooks.expand() == 0  # its turn is in a minute
+        world.services.database.write(
+            lambda connection: connection.execute(update(webhook_deliveries).values(not_before=0))
+        )
+        with sending(world):
+            wait_until(lambda: all_ended(world, "a-broken"), 10)
+
+    assert len(receiver.received) == 2
 
 
 @on_both_databases
