@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -58,32 +59,32 @@ class Verdict:
     reason: str = ""
 
 
-def append(connection: Connection, change: Change) -> int:
-    """Write one change in the caller's write transaction, and return its number.
+def append(connection: Connection, change: Change) -> None:
+    """Write one change in the caller's write transaction.
 
     The rows of a group of writes go into the table together, at the end of their transaction: one
-    statement and one move of the head for all that wait for the same commit.
+    statement and one move of the head for all that wait for the same commit. The head is locked only
+    then, after every other row: processes that lock it in between would wait for one another.
     """
     transaction = connection.get_transaction()
-    tail = _tails.get(transaction)
-    if tail is None:
-        tail = _tails[transaction] = _lock_head(connection)
-        before_commit(connection, tail.write)
-    return tail.add(change)
+    changes = _changes.get(transaction)
+    if changes is None:
+        changes = _changes[transaction] = []
+        before_commit(connection, partial(_write, changes), last=True)
+    changes.append(change)
 
 
-class _Tail:
-    """The end of the chain in a transaction that has it locked, with the rows that it will write."""
+_changes: WeakKeyDictionary[Any, list[Change]] = WeakKeyDictionary()
 
-    def __init__(self, seq: int, head: str, at: float) -> None:
-        self._seq, self._head, self._at = seq, head, at
-        self._rows: list[dict[str, Any]] = []
 
-    def add(self, change: Change) -> int:
-        self._seq += 1
+def _write(changes: Sequence[Change], connection: Connection) -> None:
+    seq, head, at = _lock_head(connection)
+    rows = []
+    for change in changes:
+        seq += 1
         values: dict[str, Any] = {
-            "seq": self._seq,
-            "at": self._at,
+            "seq": seq,
+            "at": at,
             "actor": change.actor,
             "action": change.action,
             "kind": change.kind,
@@ -91,21 +92,15 @@ class _Tail:
             "project": change.project,
             "before": _text(change.before),
             "after": _text(change.after),
-            "previous": self._head,
+            "previous": head,
         }
-        self._head = values["hash"] = _hash(values)
-        self._rows.append(values)
-        return self._seq
-
-    def write(self, connection: Connection) -> None:
-        connection.execute(insert(audit), self._rows)
-        connection.execute(update(audit_head).values(seq=self._seq, hash=self._head))
+        head = values["hash"] = _hash(values)
+        rows.append(values)
+    connection.execute(insert(audit), rows)
+    connection.execute(update(audit_head).values(seq=seq, hash=head))
 
 
-_tails: WeakKeyDictionary[Any, _Tail] = WeakKeyDictionary()
-
-
-def _lock_head(connection: Connection) -> _Tail:
+def _lock_head(connection: Connection) -> tuple[int, str, float]:
     query = select(audit_head.c.seq, audit_head.c.hash, now_epoch().label("at")).with_for_update()
     row = connection.execute(query).first()
     if row is None:  # the first row of all: nobody else may write it meanwhile
@@ -114,7 +109,7 @@ def _lock_head(connection: Connection) -> _Tail:
         start = upsert(connection, audit_head).values(id=1, seq=0, hash=FIRST)
         connection.execute(start.on_conflict_do_nothing())
         row = connection.execute(query).one()
-    return _Tail(row.seq, row.hash, round(float(row.at), 3))
+    return row.seq, row.hash, round(float(row.at), 3)
 
 
 class AuditStore:

@@ -221,26 +221,31 @@ def write_beside(also: Callable[[Connection, Any], object] | None) -> None:
     _beside.set(also)
 
 
-def before_commit(connection: Connection, work: Callable[[Connection], object]) -> None:
+def before_commit(
+    connection: Connection, work: Callable[[Connection], object], *, last: bool = False
+) -> None:
     """Have `work` run at the end of the write transaction that this connection is in.
 
-    For rows that many writes of one group add to: they are written together. Raises RuntimeError
-    outside of a `Database.write`.
+    For rows that many writes of one group add to: they are written together. `last`: after what
+    others have at the end, for a row that every process locks. Raises RuntimeError outside of a
+    `Database.write`.
     """
-    transaction = connection.get_transaction()
-    if transaction not in _at_the_end:
+    at_the_end = _at_the_end.get(connection.get_transaction())
+    if at_the_end is None:
         raise RuntimeError("before_commit belongs into a write of the Database")
-    _at_the_end[transaction].append(work)
+    at_the_end.append((last, work))
 
 
-_at_the_end: WeakKeyDictionary[Any, list[Callable[[Connection], object]]] = WeakKeyDictionary()
+_at_the_end: WeakKeyDictionary[Any, list[tuple[bool, Callable[[Connection], object]]]] = (
+    WeakKeyDictionary()
+)
 
 
 def _carry_out(connection: Connection, statements: list[Callable[[Connection], Any]]) -> list[Any]:
-    at_the_end: list[Callable[[Connection], object]] = []
+    at_the_end: list[tuple[bool, Callable[[Connection], object]]] = []
     _at_the_end[connection.get_transaction()] = at_the_end
     results = [statement(connection) for statement in statements]
-    for work in at_the_end:
+    for _, work in sorted(at_the_end, key=lambda one: one[0]):
         work(connection)
     return results
 
