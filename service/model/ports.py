@@ -38,6 +38,9 @@ class StatePort(Protocol):
     ) -> list[Presence]:
         """Return what the ledger believes of these blobs at a registry."""
 
+    def epoch(self, registry: str, scope: str) -> int:
+        """Return the registry's present epoch: it rises when what was proved there is void."""
+
     def digest_tags(
         self, execution: str, repository: str, prefixes: Iterable[str]
     ) -> tuple[list[str], bool]:

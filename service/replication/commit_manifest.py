@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 from service.errors import (
     Cancelled,
@@ -78,7 +79,7 @@ class Committer:
                 name = f"{tag}@{manifest.digest}"
                 if not self._was_put(name):
                     self._put_digest_tag(tag, manifest)
-                    self._engine.put.add(self._work, name)
+                    self._engine.put.add(work, name, self._epoch)
             moved = self._moved(tree.source_digest)
             if moved is not None:
                 return moved
@@ -95,7 +96,6 @@ class Committer:
                 self._undo_late_write(tree.source_digest)
                 raise Cancelled
         except ManifestBlobUnknown as error:
-            self._engine.put.distrust(work)
             lost = self._look_for_losses(tree)
             if tree.sparse and not lost and self._has_children(tree):
                 raise SparseIndexRefused(
@@ -147,10 +147,21 @@ class Committer:
         digest = str(manifest.digest)
         if not self._was_put(digest):
             self._put(manifest, digest, listed)
-            self._engine.put.add(self._work, digest)
+            self._engine.put.add(self._work, digest, self._epoch)
 
     def _was_put(self, what: str) -> bool:
-        return self._engine.put.knows(self._work, what, self._engine.settings.proof_seconds)
+        """Whether this execution has put it here; a copy that is tried again believes nothing."""
+        seconds = self._engine.settings.proof_seconds
+        return not self._work.retried and self._engine.put.knows(
+            self._work, what, self._epoch, seconds
+        )
+
+    @cached_property
+    def _epoch(self) -> int:
+        work = self._work
+        return self._engine.state.epoch(
+            work.destination_registry, self._engine.clients.scope(work.destination_registry)
+        )
 
     def _put(
         self,

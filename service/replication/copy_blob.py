@@ -12,7 +12,14 @@ from contextlib import suppress
 
 from redis.exceptions import RedisError
 
-from service.errors import BlobNotFound, Cancelled, Corrupt, RegistryError
+from service.errors import (
+    AuthenticationFailed,
+    BlobNotFound,
+    Cancelled,
+    Corrupt,
+    Denied,
+    RepositoryNotFound,
+)
 from service.model.descriptor import Descriptor
 from service.model.ports import ClaimState
 from service.model.work import CopyWork, Counters, LedgerDistrusted, Presence, Proof, Wake
@@ -49,7 +56,7 @@ class BlobPlacer:
         self._pace = pace_of(engine.limiters, work)
         self._fresh_proofs: list[Proof] = []
         self._uploaded: list[str] = []
-        self._near: dict[str, str] = {}
+        self._near: dict[str, tuple[str, float | None]] = {}
         self.proved: set[str] = set()
 
     # ---- without moving bytes --------------------------------------------------------------------
@@ -109,7 +116,7 @@ class BlobPlacer:
         if isinstance(result, UploadSession):
             self._destination.cancel_upload(result)
         if result is not MOUNTED:
-            self._near.setdefault(str(blob.digest), repository)
+            self._near.setdefault(str(blob.digest), (repository, proved_at))
             return False
         if not self._probe(blob):
             if proved_at is not None:
@@ -208,15 +215,15 @@ class BlobPlacer:
 
     def _stream(self, blob: Descriptor) -> None:
         near = self._near.pop(str(blob.digest), None)
-        if near is None or not self._stream_from_near(blob, near):
+        if near is None or not self._stream_from_near(blob, *near):
             self._stream_from_source(blob)
         self._counters.blobs_copied += 1
 
-    def _stream_from_near(self, blob: Descriptor, repository: str) -> bool:
+    def _stream_from_near(self, blob: Descriptor, repository: str, proved_at: float | None) -> bool:
         """Copy from another repository of the destination, which would not mount it.
 
-        No byte crosses the source's link a second time (issue 4). What it is said to have and has not
-        comes from the source.
+        No byte crosses the source's link a second time (issue 4). What it cannot be read from comes
+        from the source; a destination that does not take the upload would not take it then either.
         """
         try:
             stream(
@@ -226,9 +233,12 @@ class BlobPlacer:
                 self._work.destination_repository,
                 blob,
                 cancelled=self._cancelled,
+                pace=self._pace.current if self._pace is not None else None,
             )
-        except RegistryError as error:
+        except (AuthenticationFailed, BlobNotFound, Corrupt, Denied, RepositoryNotFound) as error:
             log.info("not_near", digest=str(blob.digest), repository=repository, error=str(error))
+            if proved_at is not None and isinstance(error, BlobNotFound | Corrupt):
+                self._distrust(f"{blob.digest} was in {repository} and is gone", proved_at)
             return False
         self._counters.bytes_saved += blob.size
         return True

@@ -65,35 +65,30 @@ class ManifestCache:
 class ManifestsPut:
     """What this process has put by digest, so that an execution sends it to a repository once.
 
-    An acceptance counts as a blob's proof does: in its own execution, for as long (promise 2).
+    An acceptance counts as a blob's proof does: in its own execution, for as long, and in the epoch
+    of the registry's ledger that it was noted in (promise 2).
     """
 
     def __init__(self, limit: int = MANIFESTS_KNOWN) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._at: OrderedDict[tuple[str, str, str, str], float] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str, str, str], tuple[int, float]] = OrderedDict()
 
-    def knows(self, work: CopyWork, what: str, seconds: float) -> bool:
-        """Whether the copy's execution has had it accepted there within so many seconds.
+    def knows(self, work: CopyWork, what: str, epoch: int, seconds: float) -> bool:
+        """Whether the copy's execution has had it accepted there, in this epoch, so lately.
 
         `what` is a digest, or a fallback tag with the digest that it was put with: `TAG@DIGEST`.
         """
         with self._lock:
-            at = self._at.get(self._key(work, what))
-        return at is not None and time.monotonic() - at < seconds
+            noted, at = self._known.get(self._key(work, what), (-1, 0.0))
+        return noted == epoch and time.monotonic() - at < seconds
 
-    def add(self, work: CopyWork, what: str) -> None:
+    def add(self, work: CopyWork, what: str, epoch: int) -> None:
         """Note that the destination has accepted it, with all that belongs to it."""
         with self._lock:
-            self._at[self._key(work, what)] = time.monotonic()
-            while len(self._at) > self._limit:
-                self._at.popitem(last=False)
-
-    def distrust(self, work: CopyWork) -> None:
-        """Forget what the copy's destination has accepted: it has lost something."""
-        with self._lock:
-            for key in [key for key in self._at if key[1] == work.destination_registry]:
-                del self._at[key]
+            self._known[self._key(work, what)] = epoch, time.monotonic()
+            while len(self._known) > self._limit:
+                self._known.popitem(last=False)
 
     @staticmethod
     def _key(work: CopyWork, what: str) -> tuple[str, str, str, str]:

@@ -46,6 +46,9 @@ from service.store.work import label
 URGENT = 0
 """The priority whose copies have queues, slots and a window of their own."""
 
+AT_ONCE = 500
+"""So many copies are marked by one statement; databases bound its parameters."""
+
 MAX_PLANNINGS = 12
 """How often an execution's planning may be begun: a rule that kills its planner has to end, too."""
 
@@ -167,10 +170,17 @@ class DispatchStore(RecoveryStore, EndingStore):
         """Mark copies as sent under a new fence, durably, before anything is published."""
 
         def work(connection: Connection) -> list[CopyRef]:
-            marked = connection.execute(
-                _DISPATCHING, {"b_refs": [(item.id, item.fence) for item in chosen]}
-            )
-            fences = {row.id: row.fence for row in marked}
+            fences: dict[int, int] = {}
+            for start in range(0, len(chosen), AT_ONCE):
+                some = chosen[start : start + AT_ONCE]
+                marked = connection.execute(
+                    _DISPATCHING,
+                    {
+                        "b_ids": [item.id for item in some],
+                        "b_refs": [(item.id, item.fence) for item in some],
+                    },
+                )
+                fences |= {row.id: row.fence for row in marked}
             return [
                 CopyRef(item.id, fences[item.id], item.label)
                 for item in chosen
@@ -290,11 +300,12 @@ _STANDING = (
     .group_by(copies.c.region, copies.c.priority)
 )
 _OPEN = select(executions.c.id).where(executions.c.state.not_in(ENDED_EXECUTIONS)).limit(1)
-_DISPATCHING = (
+_DISPATCHING = (  # by id: SQLite takes the index of states otherwise, and reads all that is pending
     update(copies)
     .where(
+        copies.c.id.in_(bindparam("b_ids", expanding=True)),
         tuple_(copies.c.id, copies.c.fence).in_(bindparam("b_refs", expanding=True)),
-        copies.c.state == CopyState.PENDING,
+        func.coalesce(copies.c.state, "") == CopyState.PENDING,
     )
     .values(state=CopyState.DISPATCHED, fence=copies.c.fence + 1, updated_at=now_epoch())
     .returning(copies.c.id, copies.c.fence)

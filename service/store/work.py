@@ -90,7 +90,12 @@ class SqlState:
 
         def work(connection: Connection) -> list[CopyWork]:
             begun = connection.execute(
-                _BEGINNING, {"b_refs": [(ref.id, ref.fence) for ref in refs], "b_boot": boot}
+                _BEGINNING,
+                {
+                    "b_ids": [ref.id for ref in refs],
+                    "b_refs": [(ref.id, ref.fence) for ref in refs],
+                    "b_boot": boot,
+                },
             ).all()
             turn = {ref.id: number for number, ref in enumerate(refs)}
             begun = sorted(begun, key=lambda row: turn[row.id])
@@ -169,6 +174,12 @@ class SqlState:
                 Presence(row.digest, row.repository, bool(row.proved_here), row.proved_at)
                 for row in connection.execute(_PRESENCE, values)
             ]
+
+    def epoch(self, registry: str, scope: str) -> int:
+        """Return the registry's present epoch: it rises when what was proved there is void."""
+        with self._database.read() as connection:
+            found = connection.execute(_EPOCH, {"registry": registry, "scope": scope})
+            return int(found.scalar_one_or_none() or 0)
 
     def digest_tags(
         self, execution: str, repository: str, prefixes: Iterable[str]
@@ -318,11 +329,12 @@ class SqlState:
         self._database.write(work)
 
 
-_BEGINNING = (
+_BEGINNING = (  # by id, as the dispatcher's
     update(copies)
     .where(
+        copies.c.id.in_(bindparam("b_ids", expanding=True)),
         tuple_(copies.c.id, copies.c.fence).in_(bindparam("b_refs", expanding=True)),
-        copies.c.state == CopyState.DISPATCHED,
+        func.coalesce(copies.c.state, "") == CopyState.DISPATCHED,
     )
     .values(
         state=CopyState.RUNNING,
@@ -372,6 +384,9 @@ _PRESENCE = (
         presence.c.digest.in_(bindparam("digests", expanding=True)),
         presence.c.epoch == func.coalesce(ledgers.c.epoch, 0),
     )
+)
+_EPOCH = select(ledgers.c.epoch).where(
+    ledgers.c.registry == bindparam("registry"), ledgers.c.scope == bindparam("scope")
 )
 _LISTED = select(selections.c.listed).where(
     selections.c.execution_id == bindparam("execution"),

@@ -58,7 +58,7 @@ def test_what_is_not_near_after_all_comes_from_the_source(world: World) -> None:
     images = _images(world, 2)
     refused = world.west.fault("mount=", method="POST", refuse_mount=True, times=99)
     lost = world.west.fault(
-        f"/v2/mirror/team/app0/blobs/{images[0].layers[0]}", method="GET", status=404, times=99
+        f"/v2/mirror/team/app./blobs/{images[0].layers[0]}", method="GET", status=404, times=99
     )
     execution = world.plan("team/*")
     party = world.party()

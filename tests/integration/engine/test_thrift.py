@@ -7,6 +7,7 @@ import json
 from api.samples.storage import StoredManifest, digest_of
 from service.model.media_types import OCI_INDEX, OCI_MANIFEST
 from service.model.states import CopyState
+from service.model.work import LedgerDistrusted
 from tests.support.world import World, some_bytes
 
 LAYER = some_bytes("one", 5000)
@@ -47,3 +48,39 @@ def _index(world: World, tag: str, digests: list[str], note: str) -> None:
 def _puts(world: World, digest: str) -> int:
     path = f"/v2/mirror/team/app/manifests/{digest}"
     return sum(1 for line in list(world.west.log) if (line.method, line.path) == ("PUT", path))
+
+
+def test_what_was_put_before_the_ledger_was_voided_is_put_again(world: World) -> None:
+    child = world.push("team/app", "amd64", [LAYER]).digest
+    world.east.storage.delete_tag("team/app", "amd64")
+    for tag in ("v1", "v2"):
+        _index(world, tag, [child], note=tag)
+    execution = world.plan("team/*")
+    party = world.party()
+    first, second = world.dispatch()
+
+    party.replicate(first)
+    party.services.state.post([LedgerDistrusted("west", "", "a test says so")])
+    party.replicate(second)
+    world.run_to_end(execution, party)
+
+    assert world.states(execution) == [CopyState.COPIED] * 2
+    assert _puts(world, child) == 2
+
+
+def test_a_registry_that_refuses_an_upload_is_not_asked_with_other_bytes(world: World) -> None:
+    image = world.push("team/app0", "v1", [LAYER])
+    world.push("team/app1", "v1", [LAYER])
+    world.west.fault("mount=", method="POST", refuse_mount=True, times=99)
+    execution = world.plan("team/*")
+    party = world.party()
+    first, second = world.dispatch()
+
+    party.replicate(first)
+    refused = world.west.fault("/blobs/uploads/", method="PUT", status=503, times=5)
+    party.replicate(second)
+    world.run_to_end(execution, party)
+
+    assert refused.fired
+    assert world.reads(image.layers[0]) == 1, "the source's link was crossed again"
+    assert world.states(execution) == [CopyState.COPIED] * 2
