@@ -24,6 +24,9 @@ from service.telemetry import configure_logging
 from workers.signatures import QueuePublisher
 
 THREADS = 32
+"""Of all processes: each thread may hold a connection to PostgreSQL, which has 100 by default."""
+
+MIN_THREADS = 8
 SWITCH_SECONDS = 0.0005
 """Python's 5 ms would let the one writer thread wait behind busy requests at each answer of SQL."""
 
@@ -35,7 +38,7 @@ def processes(settings: Settings) -> int:
     """Return how many processes serve."""
     if settings.database_url.startswith("sqlite"):
         return 1
-    return min(MAX_PROCESSES, os.cpu_count() or 1)
+    return min(MAX_PROCESSES, len(os.sched_getaffinity(0)))
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -51,7 +54,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "bind": self._settings.listen,
             "workers": processes(self._settings),
             "worker_class": "gthread",
-            "threads": THREADS,
+            "threads": max(MIN_THREADS, THREADS // processes(self._settings)),
             "keepalive": 15,
             "timeout": 60,
             "graceful_timeout": GRACE_SECONDS,

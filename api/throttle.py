@@ -85,7 +85,7 @@ class Throttle:
 
 
 class Guesses:
-    """Wrong tokens by address (S2)."""
+    """Wrong tokens by address (S2), as this process has seen them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

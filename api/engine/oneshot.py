@@ -15,7 +15,7 @@ from service.errors import EngineError, StoreUnavailable
 from service.model.endpoint import RegistryEndpoint
 from service.model.project import Project
 from service.model.rule import SyncRule
-from service.model.states import ENDED_EXECUTIONS
+from service.model.states import ENDED_EXECUTIONS, ExecutionState
 from service.replication.heartbeat import Heartbeat
 from service.replication.plan import Planner
 from service.store.executions import ExecutionRecord, ExecutionStore, Totals
@@ -105,7 +105,7 @@ def run(
             stop.set()
             driving.join()
             heartbeat.stop()
-        finished = True
+        finished = not _stopped(services.executions, [*begun, *followed])
         return purpose.sum_up(services, begun, followed, time.monotonic() - began)
     finally:
         machine.stop(finished=finished)
@@ -145,6 +145,11 @@ class _Needs:
         if self._wanted and self._to_start:
             count, self._to_start = self._to_start, 0
             machine.start_workers(count)
+
+
+def _stopped(executions: ExecutionStore, identities: Sequence[str]) -> bool:
+    """Whether one was stopped: its workers may still be in an upload that is to be given up."""
+    return any(executions.get(one).state is ExecutionState.STOPPED for one in identities)
 
 
 def _to_the_end(

@@ -14,6 +14,6 @@ def test_sqlite_is_served_by_one_process() -> None:
 
 def test_postgresql_is_served_by_one_process_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(database_url="postgresql+psycopg://db/transship")
-    for cores, expected in ((1, 1), (3, 3), (64, MAX_PROCESSES), (None, 1)):
-        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+    for cores, expected in ((1, 1), (3, 3), (64, MAX_PROCESSES)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _pid, cores=cores: set(range(cores)))
         assert processes(settings) == expected
