@@ -22,6 +22,7 @@ from service.replication.clients import Clients, Meter
 from service.replication.compare import told
 from service.replication.copy_blob import HEAD_ALWAYS_FROM_BYTES, HEAD_FROM_BYTES
 from service.replication.engine import Reads
+from service.replication.still_open import StillOpen
 from service.replication.tree import Tree, TreeReader
 from service.store.work import copy_work
 
@@ -75,12 +76,14 @@ class Estimator:
         meter: Meter,
         pool: ThreadPoolExecutor,
         brought: BroughtBlobs,
+        still_open: StillOpen,
     ) -> None:
         self._rule = rule
         self._reads = reads
         self._meter = meter
         self._pool = pool
         self._brought = brought
+        self._still_open = still_open
         self.figures = Figures()
 
     def add(self, rows: Iterable[Any], requests: dict[str, int]) -> None:
@@ -88,9 +91,11 @@ class Estimator:
 
         Trees are read side by side; which copy is the first to bring a blob is decided in their order;
         then the destinations are asked side by side for what nobody brought before.
+        Raises Cancelled, before any copy, once the plan is stopped.
         """
 
         def read(row: Any) -> tuple[Any, CopyWork, Tree | None, str]:
+            self._still_open.check()
             work = copy_work(row, self._rule, "plan")
             with self._meter.collect(requests):
                 try:
@@ -99,6 +104,7 @@ class Estimator:
                     return row, work, None, told(error, row.source_registry)
 
         def ask(planned: _Planned) -> set[Digest]:
+            self._still_open.check()
             with self._meter.collect(requests):
                 return self._there(planned, known)
 
@@ -255,10 +261,15 @@ def moved_since(
     meter: Meter,
     pool: ThreadPoolExecutor,
     requests: dict[str, int],
+    still_open: StillOpen,
 ) -> list[str]:
-    """Return, for planned copies, what is not as it was: the source's tag, or the destination's."""
+    """Return, for planned copies, what is not as it was: the source's tag, or the destination's.
+
+    Raises Cancelled, before any copy, once the execution is stopped.
+    """
 
     def look(row: Any) -> str:
+        still_open.check()
         with meter.collect(requests):
             source = f"{row.source_registry}/{row.source_repository}:{row.source_reference}"
             head = clients.get(row.source_registry).head_manifest(

@@ -30,6 +30,7 @@ from service.replication.engine import ManifestCache, Reads
 from service.replication.estimate import Estimator, moved_since, sum_up
 from service.replication.preflight import refusals, refused_copy
 from service.replication.select import ALL_TAGS, Selector
+from service.replication.still_open import StillOpen
 from service.replication.survey import Survey
 from service.replication.verify import Verifier
 from service.replication.walk import Children
@@ -87,16 +88,17 @@ class Planner:
         """
         if not self._plans.begin(execution, boot):
             return False
-        self._write(execution, self._carry_out(execution, boot), stop or threading.Event())
+        stop = stop or threading.Event()
+        self._write(execution, self._carry_out(execution, boot, stop), stop)
         return True
 
-    def _carry_out(self, execution: str, boot: str) -> Callable[[], None]:
+    def _carry_out(self, execution: str, boot: str, stop: threading.Event) -> Callable[[], None]:
         """Plan, and return the write that says what became of it."""
         source = ""
         try:
             rule = self._executions.spec(execution)
             source = rule.source
-            self._run(execution, rule)
+            self._run(execution, rule, StillOpen(partial(self._plans.open, execution), stop))
         except StoreUnavailable:
             return lambda: self._plans.postpone(
                 execution, 0.0, reason="", failure_class="", boot=boot
@@ -104,7 +106,7 @@ class Planner:
         except (RegistryError, InvalidInput, NotFoundInStore) as error:
             failure: TransshipError = error
         except Cancelled:
-            return lambda: self._plans.finish(execution, boot)
+            return lambda: self._let_go(execution, boot)
         except Exception as error:
             log.exception("planning_broke", execution=execution)
             failure = TransshipError(f"{type(error).__name__}: {error}")
@@ -132,10 +134,19 @@ class Planner:
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
         log.error("planning_held_for_good", execution=execution)
 
-    def _run(self, execution: str, rule: SyncRule) -> None:
+    def _let_go(self, execution: str, boot: str) -> None:
+        """Close the planning of a stopped execution; leave an open one to the next process."""
+        if self._plans.open(execution):
+            self._plans.postpone(
+                execution, 0.0, reason="", failure_class="", counted=False, boot=boot
+            )
+        else:
+            self._plans.finish(execution, boot)
+
+    def _run(self, execution: str, rule: SyncRule, still_open: StillOpen) -> None:
         record = self._executions.get(execution)
         if record.kind == "carry":
-            self._carry_out_plan(execution)
+            self._carry_out_plan(execution, still_open)
             return
         source = self._clients.get(rule.source)
         only = self._plans.only(execution)
@@ -206,7 +217,7 @@ class Planner:
                 self._state.add_requests(execution, requests)
             survey.compare(comparer)
             if record.kind == "plan":
-                self._estimate(execution, rule, pool)
+                self._estimate(execution, rule, pool, still_open)
         if not self._plans.matched(execution):
             what = "nothing at" if only is None else "none of what was asked for at"
             self._plans.warn(execution, f"rule {rule.name} matches {what} {rule.source}")
@@ -251,23 +262,29 @@ class Planner:
         )
         return [tuple(name for name in members if name not in refused) for members in destinations]
 
-    def _estimate(self, execution: str, rule: SyncRule, pool: ThreadPoolExecutor) -> None:
-        """Say what the copies of a plan come to."""
+    def _estimate(
+        self, execution: str, rule: SyncRule, pool: ThreadPoolExecutor, still_open: StillOpen
+    ) -> None:
+        """Say what the copies of a plan come to. Raises Cancelled when nobody wants to know."""
         saved = self._plans.saved()
         reads = Reads(self._clients, self._state, ManifestCache(ESTIMATE_CACHE_BYTES))
         requests: dict[str, int] = {}
         with BroughtBlobs() as brought:
-            estimator = Estimator(rule, reads, self._meter, pool, brought)
-            for rows in saved.rows(execution):
-                estimator.add(rows, requests)
-        self._state.add_requests(execution, requests)
+            estimator = Estimator(rule, reads, self._meter, pool, brought, still_open)
+            try:
+                for rows in saved.rows(execution):
+                    estimator.add(rows, requests)
+            finally:
+                self._state.add_requests(execution, requests)
+        if not self._plans.open(execution):
+            raise Cancelled  # its copies went with the stop: these figures are not the plan's
         saved.keep_figures(execution, sum_up(estimator.figures, rule, self._clients))
 
-    def _carry_out_plan(self, execution: str) -> None:
+    def _carry_out_plan(self, execution: str, still_open: StillOpen) -> None:
         """Take the copies of a plan over, unless the world has moved since.
 
-        Raises WorldMoved, before anything is dispatched, at the first page of copies that has. Begun
-        again, it goes on behind the last page that had not.
+        Raises WorldMoved, before anything is dispatched, at the first page of copies that has, and
+        Cancelled. Begun again, it goes on behind the last page that had not.
         """
         saved = self._plans.saved()
         plan = saved.plan_of(execution)
@@ -278,7 +295,9 @@ class Planner:
             for rows in saved.rows(plan, saved.looked_at(execution)):
                 requests: dict[str, int] = {}
                 try:
-                    moved = moved_since(rows, self._clients, self._meter, pool, requests)
+                    moved = moved_since(
+                        rows, self._clients, self._meter, pool, requests, still_open
+                    )
                 finally:
                     self._state.add_requests(execution, requests)
                 if moved:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+import threading
+from collections.abc import Callable
 
 import pytest
 
+from api.samples.faults import FaultRule
 from service.errors import Cancelled
 from service.model.states import CopyState, ExecutionState
 from tests.integration.engine.databases import on_both_databases
+from tests.support.planning import Watched, asked, planner_over
 from tests.support.world import Party, World, a_rule, some_bytes
 
 SIZES = (900, 20_000, 40_000, 120_000, 1 << 20, (1 << 20) + 5)
@@ -114,8 +118,6 @@ def test_a_plan_that_the_world_has_left_behind_is_refused_before_anything_is_wri
 def test_what_a_plan_could_not_read_is_its_problem(world: World) -> None:
     image = world.push("team/a", "v1", [some_bytes("a", 5000)])
     world.push("team/b", "v1", [some_bytes("b", 5000)])
-    from api.samples.faults import FaultRule
-
     world.east.faults.add(
         FaultRule(path=f"/team/a/manifests/{image.digest}", method="GET", status=404, times=99)
     )
@@ -169,6 +171,78 @@ def test_a_carrying_out_that_is_stopped_meanwhile_takes_nothing_over(world: Worl
         world.services.saved_plans.adopt(saved, execution)
 
     assert world.copies(execution) == []
+
+
+def as_comparing_is_over(act: Callable[[], None]) -> Callable[[str, int], None]:
+    """A `before` that acts when the planner begins to go through a plan's copies."""
+
+    def before(name: str, _number: int) -> None:
+        if name == "saved":
+            act()
+
+    return before
+
+
+@on_both_databases
+@pytest.mark.parametrize("carried", [False, True], ids=["estimate", "carry"])
+def test_whoever_goes_through_a_plan_ends_when_it_is_stopped(world: World, carried: bool) -> None:
+    world.push("team/a", "v1", [some_bytes("a", 5000)])
+    store = world.services.saved_plans
+    if carried:
+        execution = store.carry_out(plan(world, "team/a"), trigger="test")
+    else:
+        execution = store.create(a_rule("team/a"), trigger="test")
+    world.east.log.clear()
+    stopping = as_comparing_is_over(lambda: world.services.executions.request_stop(execution))
+
+    planner = planner_over(world, Watched(world.services.plans, before=stopping))
+    assert planner.plan(execution, world.services.boot)
+
+    world.services.dispatching.end_executions()
+    assert world.services.executions.get(execution).state is ExecutionState.STOPPED
+    assert store.figures(execution) == {}
+    assert asked(world, "HEAD", "/manifests/v1") == (0 if carried else 1)  # comparing's own
+    assert not [line for line in list(world.east.log) if "/manifests/sha256:" in line.path]
+
+
+@on_both_databases
+@pytest.mark.parametrize("carried", [False, True], ids=["estimate", "carry"])
+def test_a_process_that_is_to_end_leaves_its_plan_to_the_next(world: World, carried: bool) -> None:
+    world.push("team/a", "v1", [some_bytes("a", 5000)])
+    store = world.services.saved_plans
+    if carried:
+        execution = store.carry_out(plan(world, "team/a"), trigger="test")
+    else:
+        execution = store.create(a_rule("team/a"), trigger="test")
+    stop = threading.Event()
+
+    planner = planner_over(
+        world, Watched(world.services.plans, before=as_comparing_is_over(stop.set))
+    )
+    assert planner.plan(execution, "ending", stop=stop)
+
+    record = world.services.executions.get(execution)
+    assert (record.state, record.planned) == (ExecutionState.RUNNING, False)
+    assert world.services.plans.attempts(execution) == 0  # none of its four
+    assert world.services.planner.plan(execution, world.services.boot)
+    assert world.services.executions.get(execution).planned
+    assert len(world.copies(execution)) == 1
+    assert carried or store.figures(execution)["copies"] == 1
+
+
+def test_an_estimate_reads_no_further_copy_of_its_page_once_it_is_to_end(world: World) -> None:
+    for number in range(60):
+        world.push("team/a", f"v{number}", [some_bytes("a", 500)], str(number))
+    execution = world.services.saved_plans.create(a_rule("team/a"), trigger="test")
+    stop = threading.Event()
+    reading = FaultRule(
+        path="/team/a/manifests/sha256:", method="GET", times=99, before=lambda _request: stop.set()
+    )
+    world.east.faults.add(reading)
+
+    assert world.services.planner.plan(execution, world.services.boot, stop=stop)
+
+    assert 1 <= reading.fired <= world.settings.compare_threads < 60
 
 
 @on_both_databases
