@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, or_, select, update
+from sqlalchemy import Connection, Row, and_, exists, func, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
@@ -63,24 +63,25 @@ def take_turns(connection: Connection, execution: str, rule: str) -> None:
     if not has_rivals(connection, execution, rule):
         return
     rival = copies.alias("rival")
-    contested = (
-        select(copies.c.id)
-        .where(
-            copies.c.execution_id == execution,
-            copies.c.state == CopyState.PENDING,
-            exists().where(
-                rival.c.destination_registry == copies.c.destination_registry,
-                rival.c.destination_repository == copies.c.destination_repository,
-                rival.c.destination_reference == copies.c.destination_reference,
-                rival.c.rule == rule,
-                rival.c.id != copies.c.id,
-                rival.c.state.in_(OPEN_COPIES),
-                rival.c.not_before < FAR,
-            ),
-        )
-        .order_by(copies.c.id)
+    of_the_name = (
+        rival.c.destination_registry == copies.c.destination_registry,
+        rival.c.destination_repository == copies.c.destination_repository,
+        rival.c.destination_reference == copies.c.destination_reference,
+        rival.c.rule == rule,
+        rival.c.id != copies.c.id,
+        rival.c.state.in_(OPEN_COPIES),
+        rival.c.not_before < FAR,
     )
-    for copy in connection.execute(contested).scalars().all():
+    own = (copies.c.execution_id == execution, copies.c.state == CopyState.PENDING)
+    count = select(func.count()).select_from(rival).where(*of_the_name).correlate(copies)
+    the_one = select(func.min(rival.c.id)).where(*of_the_name).correlate(copies)
+    connection.execute(  # nearly all: one by one, thousands keep other writers out for seconds
+        update(copies)
+        .where(*own, count.scalar_subquery() == 1)
+        .values(behind=the_one.scalar_subquery())
+    )
+    rest = select(copies.c.id).where(*own, count.scalar_subquery() > 1).order_by(copies.c.id)
+    for copy in connection.execute(rest).scalars().all():
         take_turn(connection, copy, asked_now=False)
 
 

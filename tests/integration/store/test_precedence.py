@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from sqlalchemy import update
+
 from service.model.states import CopyState, ExecutionState
 from service.model.subscription import Subscription
 from service.model.work import CopyEnded, CopyPostponed, Counters
@@ -296,6 +300,51 @@ def test_an_event_s_copy_that_was_put_off_is_left_to_a_newer_event(plot: Plot) -
 
     assert states(plot, first) == ["skipped"]
     assert eligible(plot) == [second]
+
+
+def test_each_copy_taken_over_from_a_plan_stands_behind_the_last_of_its_own_name(
+    plot: Plot,
+) -> None:
+    """By one statement for names with one rival, in line where there are several."""
+    saved = SavedPlanStore(plot.database)
+    plan = saved.create(a_rule(), trigger="api")
+    assert plot.plans.begin(plan, "planner")
+    plot.plans.add_repositories(plan, ["team/app"], cursor="", done=True)
+    names = ("alone", "begun", "ended", "line", "waiting")
+    plot.page(plan, [selected(name, destination_reference=f"fleet-{name}") for name in names])
+    plot.plans.finish(plan)
+    plot.dispatching.end_executions()
+    carry = saved.carry_out(plan, trigger="api")
+    full = plot.planned("begun", "line", "waiting", "unnamed")
+    event = tags(plot, "line", "ended")
+    other = tags(plot, "alone", rule="other")
+
+    def place(execution: str, name: str) -> tuple[int, int]:
+        row = plot.row(copies, execution_id=execution, source_reference=name)
+        return row.id, row.behind
+
+    def change(execution: str, name: str, **values: Any) -> None:
+        own = copies.c.id == place(execution, name)[0]
+        plot.database.write(
+            lambda connection: connection.execute(update(copies).where(own).values(values))
+        )
+
+    change(full, "begun", state=CopyState.RUNNING)
+    change(event, "ended", state=CopyState.COPIED)
+    change(other, "alone", destination_reference="fleet-alone")
+    assert plot.plans.begin(carry, "planner")
+
+    saved.adopt(plan, carry)
+
+    assert {name: place(carry, name)[1] for name in names} == {
+        "alone": 0,
+        "begun": place(full, "begun")[0],
+        "ended": 0,
+        "line": place(full, "line")[0],
+        "waiting": place(full, "waiting")[0],
+    }
+    assert place(full, "line")[1] == place(event, "line")[0]
+    assert [place(full, name)[1] for name in ("begun", "waiting", "unnamed")] == [0, 0, 0]
 
 
 def test_what_is_taken_over_from_plans_stands_in_line_with_the_rest_of_its_rule(plot: Plot) -> None:
