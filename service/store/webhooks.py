@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from service.errors import NotFoundInStore, StoreUnavailable
 from service.model.subscription import Subscription
@@ -23,7 +24,7 @@ from service.telemetry import get_logger
 
 PENDING, DELIVERED, FAILED = outbox.PENDING, "delivered", "failed"
 BROKEN_SECONDS = 60.0
-"""A stop that cannot be told of, say since its webhook was written by a later version, waits so long."""
+"""What cannot be told of, say since its webhook was written by a later version, waits so long."""
 
 log = get_logger("webhooks")
 
@@ -188,7 +189,7 @@ class WebhookStore:
 
         A sender that dies in between leaves them to be taken again: at least once, the same id. At
         most `each` of a webhook, and none of those that the sender has its hands full with: one whose
-        receiver hangs does not keep the others waiting.
+        receiver hangs, or whose row this version does not read, does not keep the others waiting.
         """
         with self._database.read() as connection:
             due = (
@@ -214,6 +215,14 @@ class WebhookStore:
             )
             taken = []
             for row in connection.execute(query).all():
+                try:
+                    wanted = codec.load(Subscription, json.loads(row.spec))
+                except Exception:
+                    log.exception(
+                        "webhook_not_read", webhook=row.webhook, again_in_seconds=BROKEN_SECONDS
+                    )
+                    _put_off(webhook_deliveries.c.webhook == row.webhook, connection)
+                    continue
                 changed = connection.execute(
                     update(webhook_deliveries)
                     .where(
@@ -225,7 +234,6 @@ class WebhookStore:
                 )
                 if changed.rowcount != 1:
                     continue
-                wanted = codec.load(Subscription, json.loads(row.spec))
                 taken.append(
                     Letter(
                         row.id,
@@ -258,7 +266,7 @@ class WebhookStore:
                 raise
             except Exception:
                 log.exception("stop_not_told", delivery=row, again_in_seconds=BROKEN_SECONDS)
-                self._database.write(partial(_put_off, row))
+                self._database.write(partial(_put_off, webhook_deliveries.c.id == row))
         return made
 
     def secret(self, name: str) -> str | None:
@@ -321,10 +329,15 @@ class WebhookStore:
         return KeyRing([]) if self._keyring is None else self._keyring
 
 
-def _put_off(identity: str, connection: Connection) -> None:
+def _put_off(which: ColumnElement[bool], connection: Connection) -> None:
+    """Have due deliveries, or stops to be told of, wait for whoever can read their webhook."""
     connection.execute(
         update(webhook_deliveries)
-        .where(webhook_deliveries.c.id == identity, webhook_deliveries.c.state == EXPANDING)
+        .where(
+            which,
+            webhook_deliveries.c.state.in_([PENDING, EXPANDING]),
+            webhook_deliveries.c.not_before <= now_epoch(),  # none that another sender holds
+        )
         .values(not_before=now_epoch() + BROKEN_SECONDS)
     )
 

@@ -177,31 +177,37 @@ def test_a_stop_that_cannot_be_told_of_keeps_no_other_webhook_waiting(world: Wor
     with Receiver() as receiver:
         for name in ("a-broken", "fine"):
             subscribe(world, receiver.url, name, events=("copy.stopped",))
+        subscribe(world, receiver.url, "b-broken", events=("execution.*",))
         execution = world.plan(good(world))
         world.services.executions.request_stop(execution)
-        own = webhooks.c.name == "a-broken"
+        world.services.dispatching.end_executions()  # one event waits, and the stop of one copy
         with world.services.database.read() as connection:
-            spec = connection.execute(select(webhooks.c.spec).where(own)).scalar_one()
+            rows = connection.execute(select(webhooks.c.name, webhooks.c.spec)).all()
+        specs = {row.name: row.spec for row in rows}
 
-        def write(spec: str) -> None:
+        def write(name: str, spec: str) -> None:
             world.services.database.write(
-                lambda connection: connection.execute(update(webhooks).where(own).values(spec=spec))
+                lambda connection: connection.execute(
+                    update(webhooks).where(webhooks.c.name == name).values(spec=spec)
+                )
             )
 
-        write('{"of": "a later version"}')
+        for name in ("a-broken", "b-broken"):
+            write(name, '{"of": "a later version"}')
         with sending(world):
             wait_until(lambda: all_ended(world, "fine"), 10)
         assert len(receiver.received) == 1
 
-        write(spec)
+        for name in ("a-broken", "b-broken"):
+            write(name, specs[name])
         assert world.services.webhooks.expand() == 0  # its turn is in a minute
         world.services.database.write(
             lambda connection: connection.execute(update(webhook_deliveries).values(not_before=0))
         )
         with sending(world):
-            wait_until(lambda: all_ended(world, "a-broken"), 10)
+            wait_until(lambda: all_ended(world, "a-broken") and all_ended(world, "b-broken"), 10)
 
-    assert len(receiver.received) == 2
+    assert len(receiver.received) == 3
 
 
 @on_both_databases
