@@ -33,6 +33,11 @@ LEASE = "scheduler"
 TICK_SECONDS = 0.05
 IDLE_TICK_SECONDS = 0.25
 LOOK_SECONDS = 0.25
+REST = 3.0
+"""A round is followed by a rest of so many times its length: choosing among 100,000 copies takes SQL
+0.2 s, and is to leave the database to the workers."""
+
+MAX_REST_SECONDS = 1.0
 SWEEP_SECONDS = 30.0
 JUDGE_SECONDS = 2.0
 
@@ -99,6 +104,7 @@ class Drive:
     def run(self, stop: threading.Event) -> None:
         """Drive until `stop` is set; losing SQL or Redis pauses it, nothing ends it."""
         while not stop.is_set():
+            began = time.monotonic()
             try:
                 busy = self.step()
             except (RedisError, StoreUnavailable, OSError) as error:
@@ -109,7 +115,8 @@ class Drive:
                 log.exception("drive_failed")
                 busy = False
                 stop.wait(0.5)
-            stop.wait(TICK_SECONDS if busy else min(IDLE_TICK_SECONDS, self._look_seconds))
+            tick = TICK_SECONDS if busy else min(IDLE_TICK_SECONDS, self._look_seconds)
+            stop.wait(max(tick, min(MAX_REST_SECONDS, REST * (time.monotonic() - began))))
         if self._leading:
             try:
                 self._store.resign(LEASE, self._holder)
