@@ -1,4 +1,4 @@
-"""Executions accepted per second by one API process, on SQLite and PostgreSQL.
+"""Executions accepted per second by `transship api`, on SQLite and PostgreSQL.
 
     python -m bench.accept [--executions 2000] [--clients 16] [--json FILE]
 
