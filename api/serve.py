@@ -1,8 +1,7 @@
 """The API: gunicorn with threads, `python -m api.serve`.
 
-Over PostgreSQL one process a core, at most four: Python's lock lets one process answer some 250
-triggers a second, and two 1.35 times as many on two cores (`python -m bench.accept`). Over SQLite one:
-it has one writer at a time anyway.
+Over PostgreSQL one process a core, at most four: triggers are bound by the lock of one interpreter
+(`python -m bench.accept` counts them). Over SQLite one: it has one writer at a time anyway.
 """
 
 from __future__ import annotations

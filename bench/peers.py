@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +73,7 @@ def clean_environment(job: Job) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Contestant(ABC):
     """One tool. `settings` are what the sweep tries; a single one is no sweep."""
 
     name: str
@@ -97,8 +98,9 @@ class Contestant:
                 return line.split(":")[1].strip()
         return lines[0].strip() if lines else "?"
 
+    @abstractmethod
     def invoke(self, job: Job, setting: str) -> Invocation:
-        raise NotImplementedError
+        """The command of one run."""
 
 
 def numbers(setting: str) -> list[int]:
@@ -189,21 +191,6 @@ class Oras(Contestant):
         return Invocation(command, clean_environment(job), mirrored)
 
 
-class Regctl(Contestant):
-    def invoke(self, job: Job, setting: str) -> Invocation:
-        (side_by_side,) = numbers(setting)
-        lines = [
-            f"{host(job.source)}/{name}:{tag} {host(to)}/{mirrored(name)}:{tag}"
-            for to in job.destinations
-            for name, tag in job.places
-        ]
-        flags = ["--referrers"]
-        for name in {host(job.source), *(host(url) for url in job.destinations)}:
-            flags += ["--host", f"reg={name},tls={'enabled' if job.ca else 'disabled'}"]
-        command = _xargs(job, lines, side_by_side, [str(self.path()), *flags[1:], "image", "copy"])
-        return Invocation([*command, flags[0]], clean_environment(job), mirrored)
-
-
 class Floor(Contestant):
     def path(self) -> str | None:
         return sys.executable
@@ -283,7 +270,6 @@ REGSYNC = Regsync(
     ),
 )
 ORAS = Oras("oras cp -r", "oras", ("4 at once", "8 at once", "16 at once"))
-REGCTL = Regctl("regctl", "regctl", ("2 at once", "8 at once"))
 FLOOR = Floor("floor (no queue)", "python", ("16 threads",))
 OURS = Transship("transship", "transship", own=True)
 NEEDED = (CRANE, SKOPEO, REGSYNC)  # without these no fleet scenario runs

@@ -32,7 +32,6 @@ class Package:
 PACKAGES = (
     Package("crane", "github.com/google/go-containerregistry/cmd/crane", "v0.22.1"),
     Package("regsync", "github.com/regclient/regclient/cmd/regsync", "v0.11.7"),
-    Package("regctl", "github.com/regclient/regclient/cmd/regctl", "v0.11.7"),
     Package("oras", "oras.land/oras/cmd/oras", "v1.3.6"),
     Package("registry3", "github.com/distribution/distribution/v3/cmd/registry", "v3.1.2"),
     Package("olareg", "github.com/olareg/olareg/cmd/olareg", "latest"),

@@ -34,8 +34,8 @@ TICK_SECONDS = 0.05
 IDLE_TICK_SECONDS = 0.25
 LOOK_SECONDS = 0.25
 REST = 3.0
-"""A round is followed by a rest of so many times its length: choosing among 100,000 copies takes SQL
-0.2 s, and is to leave the database to the workers."""
+"""A round is followed by a rest of so many times its length: choosing among a large backlog takes long,
+and is to leave the database to the workers."""
 
 MAX_REST_SECONDS = 1.0
 SWEEP_SECONDS = 30.0

@@ -217,7 +217,7 @@ class WebhookStore:
             for row in connection.execute(query).all():
                 try:
                     wanted = codec.load(Subscription, json.loads(row.spec))
-                except Exception:
+                except Exception:  # whatever is wrong with one webhook keeps no other waiting
                     log.exception(
                         "webhook_not_read", webhook=row.webhook, again_in_seconds=BROKEN_SECONDS
                     )
