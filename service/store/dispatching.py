@@ -11,11 +11,15 @@ from sqlalchemy import (
     Connection,
     Integer,
     Select,
+    TextClause,
     bindparam,
     delete,
+    exists,
     func,
     or_,
     select,
+    text,
+    true,
     tuple_,
     update,
 )
@@ -34,9 +38,10 @@ from service.store.endings import EndingStore
 from service.store.precedence import first_in_line
 from service.store.recovery import RecoveryStore, again
 from service.store.tables import (
-    FAR,
+    WAITING,
     copies,
     executions,
+    is_waiting,
     leases,
     processes,
     registries,
@@ -137,7 +142,7 @@ class DispatchStore(RecoveryStore, EndingStore):
         The turn is taken by numbering each execution's copies and sorting by that number, so that
         a small rule does not stand behind a large one.
         """
-        query = _eligible(urgent, suspect)
+        query = _eligible(urgent, suspect, lateral=not self._database.is_sqlite)
         with self._database.read() as connection:
             return [
                 Eligible(
@@ -214,15 +219,18 @@ class DispatchStore(RecoveryStore, EndingStore):
 
         Suspects go out with what is not urgent, whatever their own priority.
         """
-        found: dict[tuple[str, bool], bool] = {}
+        urgent, bulk = [], []
+        query = _next_region(sqlite=self._database.is_sqlite)
         with self._database.read() as connection:
-            for region, priority, suspect in connection.execute(_PENDING):
-                key = (region, priority == URGENT and not suspect)
-                found[key] = found.get(key, False) or bool(suspect)
-        return [
-            Pending(region, urgent, suspects)
-            for (region, urgent), suspects in sorted(found.items(), key=lambda one: not one[0][1])
-        ]
+            region = ""
+            while (found := connection.execute(query, {"after": region}).scalar()) is not None:
+                region = str(found)
+                waits = connection.execute(_WAITS, {"region": region}).one()
+                if waits.urgent:
+                    urgent.append(Pending(region, urgent=True, suspects=False))
+                if waits.bulk or waits.suspects:
+                    bulk.append(Pending(region, urgent=False, suspects=bool(waits.suspects)))
+        return [*urgent, *bulk]
 
     def busy(self) -> bool:
         """Whether any execution has not ended."""
@@ -284,10 +292,35 @@ class DispatchStore(RecoveryStore, EndingStore):
             return set(connection.execute(query).scalars())
 
 
-_PENDING = (
-    select(copies.c.region, copies.c.priority, copies.c.suspect)
-    .where(copies.c.state == CopyState.PENDING, copies.c.not_before < FAR)
-    .distinct()
+_OPEN_STATES = sorted(state.value for state in ExecutionState if state not in ENDED_EXECUTIONS)
+
+
+def _next_region(*, sqlite: bool) -> TextClause:
+    """Return the query for the next region `after` one where copies wait: a step in the index.
+
+    SQLite reads the whole backlog by another index unless it is told.
+    """
+    index = "INDEXED BY ix_copies_waiting" if sqlite else ""
+    return text(
+        f"SELECT region FROM copies {index} WHERE {WAITING} AND region > :after "
+        "ORDER BY region LIMIT 1"
+    )
+
+
+def _some(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return whether a waiting copy of a `region` meets the conditions."""
+    return exists(
+        select(copies.c.id).where(
+            is_waiting(copies), copies.c.region == bindparam("region"), *conditions
+        )
+    )
+
+
+_CALM = copies.c.suspect.is_(False)
+_WAITS = select(
+    _some(_CALM, copies.c.priority == URGENT).label("urgent"),
+    _some(_CALM, copies.c.priority > URGENT).label("bulk"),
+    _some(copies.c.suspect.is_(True)).label("suspects"),
 )
 _SLOTS = (
     select(processes.c.region, func.sum(processes.c.slots))
@@ -313,15 +346,43 @@ _DISPATCHING = (  # by id: SQLite takes the index of states otherwise, and reads
 
 
 @cache
-def _eligible(urgent: bool | None, suspect: bool) -> Select[Any]:
-    """Return the query for eligible copies of a `region`, at `most` so many."""
+def _eligible(urgent: bool | None, suspect: bool, *, lateral: bool) -> Select[Any]:
+    """Return the query for eligible copies of a `region`, at `most` so many.
+
+    Each open execution gives its first copies, straight from ix_copies_waiting: a backlog of 100,000 is
+    not read to choose a hundred. `lateral`: the database has LATERAL; where it has not (SQLite), the
+    same is said by a subquery that names the copies.
+    """
     paused_registries = select(registries.c.name).where(registries.c.paused_at.is_not(None))
+    one = copies.alias("one")
+    first = (
+        select(one.c.id)
+        .where(
+            is_waiting(one),
+            one.c.region == bindparam("region"),
+            one.c.suspect.is_(suspect),
+            one.c.priority == executions.c.priority,
+            one.c.execution_id == executions.c.id,
+            one.c.not_before <= now_epoch(),
+            first_in_line(one),
+            one.c.source_registry.not_in(paused_registries),
+            one.c.destination_registry.not_in(paused_registries),
+        )
+        .order_by(one.c.started.desc(), one.c.id)
+        .limit(bindparam("most", type_=Integer))
+        .correlate(executions)
+    )
+    if lateral:
+        named = first.lateral("first")
+        source = executions.join(named, true()).join(copies, copies.c.id == named.c.id)
+    else:
+        source = executions.join(copies, copies.c.id.in_(first))
     turn = (
         func.row_number()
         .over(partition_by=copies.c.execution_id, order_by=(copies.c.started.desc(), copies.c.id))
         .label("turn")
     )
-    inner = (
+    return (
         select(
             copies.c.id,
             copies.c.fence,
@@ -329,32 +390,21 @@ def _eligible(urgent: bool | None, suspect: bool) -> Select[Any]:
             copies.c.region,
             copies.c.priority,
             copies.c.suspect,
-            copies.c.started,
             copies.c.source_registry,
             copies.c.source_repository,
             copies.c.source_reference,
             copies.c.destination_registry,
-            turn,
         )
+        .select_from(source)
         .where(
-            copies.c.state == CopyState.PENDING,
-            copies.c.not_before <= now_epoch(),
-            copies.c.region == bindparam("region"),
-            copies.c.suspect.is_(suspect),
+            executions.c.state.in_(_OPEN_STATES),
             *([] if urgent is None else [_is_urgent() if urgent else ~_is_urgent()]),
-            first_in_line(),
-            ~rule_is_paused(copies.c.rule),
-            copies.c.source_registry.not_in(paused_registries),
-            copies.c.destination_registry.not_in(paused_registries),
+            ~rule_is_paused(executions.c.rule),
         )
-        .subquery()
-    )
-    return (
-        select(inner)
-        .order_by(inner.c.priority, inner.c.started.desc(), inner.c.turn, inner.c.id)
+        .order_by(copies.c.priority, copies.c.started.desc(), turn, copies.c.id)
         .limit(bindparam("most", type_=Integer))
     )
 
 
 def _is_urgent() -> ColumnElement[bool]:
-    return copies.c.priority == URGENT
+    return executions.c.priority == URGENT

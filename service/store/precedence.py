@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, func, or_, select, update
+from sqlalchemy import Connection, FromClause, Row, and_, exists, func, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
@@ -170,10 +170,10 @@ def _skip(connection: Connection, copy: int, execution: str) -> None:
         outbox.copy_ended(connection, copy)
 
 
-def first_in_line() -> ColumnElement[bool]:
-    """Return the condition that no open copy goes before a copy."""
+def first_in_line(one: FromClause) -> ColumnElement[bool]:
+    """Return the condition that no open copy goes before `one`, a row of copies."""
     ahead = copies.alias("ahead")
     return or_(
-        copies.c.behind == 0,
-        ~exists().where(and_(ahead.c.id == copies.c.behind, ahead.c.state.in_(OPEN_COPIES))),
+        one.c.behind == 0,
+        ~exists().where(and_(ahead.c.id == one.c.behind, ahead.c.state.in_(OPEN_COPIES))),
     )

@@ -7,8 +7,10 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Double,
     ForeignKey,
+    FromClause,
     Index,
     Integer,
     LargeBinary,
@@ -17,6 +19,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
+    literal_column,
     text,
 )
 
@@ -41,6 +45,18 @@ BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts only INT
 
 def _one_of(column: str, values: type[ExecutionState | CopyState]) -> str:
     return f"{column} IN ({', '.join(repr(str(v.value)) for v in values)})"
+
+
+WAITING = f"state = '{CopyState.PENDING.value}' AND not_before < {FAR:g}"
+"""What ix_copies_waiting holds. Spelt out, since neither database takes a partial index for parameters."""
+
+
+def is_waiting(one: FromClause) -> ColumnElement[bool]:
+    """Return the condition that `one`, a row of copies, is in ix_copies_waiting."""
+    return and_(
+        one.c.state == literal_column(f"'{CopyState.PENDING.value}'"),
+        one.c.not_before < literal_column(f"{FAR:g}"),
+    )
 
 
 _OPEN_FULL = text(
@@ -197,7 +213,7 @@ copies = Table(
         name="uq_copies_destination",  # what the convention makes is too long for PostgreSQL
     ),
     CheckConstraint(_one_of("state", CopyState), name="state"),
-    Index(None, "state", "not_before"),
+    Index(None, "state"),
     Index(None, "execution_id", "state"),
     Index(None, "owner"),
     Index("ix_copies_source", "source_repository", "source_reference"),
@@ -207,6 +223,18 @@ copies = Table(
         "destination_repository",
         "destination_reference",
     ),
+)
+
+Index(  # the backlog in the order in which it is sent
+    "ix_copies_waiting",
+    copies.c.region,
+    copies.c.suspect,
+    copies.c.priority,
+    copies.c.execution_id,
+    copies.c.started.desc(),
+    copies.c.id,
+    sqlite_where=text(WAITING),
+    postgresql_where=text(WAITING),
 )
 
 copy_blobs = Table(  # only for copies that fan out

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from sqlalchemy import Engine, event, text, update
 
 from service.model.states import BlobState, CopyState, ExecutionState
 from service.model.work import BlobPlaced, CopyEnded, CopyWaits, Counters, PartEnded
 from service.store.dispatching import MAX_PLANNINGS, DispatchStore, Pending
-from service.store.tables import copies, executions, leases, processes
+from service.store.tables import FAR, copies, executions, leases, processes
 from tests.integration.store.builders import BOOT, Plot, a_digest, a_rule, in_threads, selected
 from tests.integration.store.conftest import OpenDatabase
 
@@ -67,6 +70,63 @@ def test_eligible_copies_come_by_priority_then_started_then_in_turn(
     assert len(dispatching.eligible("local", 2)) == 2
     assert dispatching.eligible("elsewhere", 9) == []
     assert dispatching.pending() == [Pending("local", urgent=False, suspects=False)]
+
+
+def test_it_is_told_where_copies_wait_urgent_ones_first(
+    dispatching: DispatchStore, plot: Plot
+) -> None:
+    fleet = plot.execution("fleet")
+    plot.page(fleet, [selected("a", region="asia"), selected("b", region="eu")])
+    urgent = plot.execution("urgent", priority="urgent")
+    plot.page(urgent, [selected("c", region="eu"), selected("d", region="us")])
+    _change(plot, ["a", "d"], suspect=True)
+    planned_only = plot.execution("planned-only")
+    plot.page(planned_only, [selected("e", region="zone")])
+    _change(plot, ["e"], not_before=FAR)
+
+    assert dispatching.pending() == [
+        Pending("eu", urgent=True, suspects=False),
+        Pending("asia", urgent=False, suspects=True),
+        Pending("eu", urgent=False, suspects=False),
+        Pending("us", urgent=False, suspects=True),
+    ]
+
+
+def _change(plot: Plot, references: list[str], **values: Any) -> None:
+    where = copies.c.destination_reference.in_(references)
+    plot.database.write(
+        lambda connection: connection.execute(update(copies).where(where).values(values))
+    )
+
+
+def test_choosing_does_not_read_the_backlog(dispatching: DispatchStore, plot: Plot) -> None:
+    """SQLite takes the index of the state alone where it can: 0.2 s a round with 100,000 copies (issue 4)."""
+    plot.planned("v1", "v2")
+    asked: list[tuple[str, Any]] = []
+
+    def note(_conn: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        if "FROM copies" in statement:
+            asked.append((statement, parameters))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        dispatching.pending()
+        dispatching.eligible("local", 9, urgent=False)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+    assert len(asked) >= 3
+    explain = "EXPLAIN QUERY PLAN" if plot.database.is_sqlite else "EXPLAIN"
+    with plot.database.read() as connection:
+        if not plot.database.is_sqlite:  # so small a table is read whole, whatever its indexes
+            connection.execute(text("SET enable_seqscan = off"))
+        for statement, parameters in asked:
+            rows = connection.exec_driver_sql(f"{explain} {statement}", parameters).all()
+            plan = " ".join(str(row[-1]) for row in rows)
+            assert "ix_copies_waiting" in plan, plan
+            assert "ix_copies_state" not in plan, plan
+        if not plot.database.is_sqlite:
+            connection.execute(text("RESET enable_seqscan"))
 
 
 def test_a_copy_is_sent_once(
