@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from service.model.reference import DOCKER_HUB_ALIASES
+
 
 @dataclass(frozen=True, slots=True)
 class TLSOptions:
@@ -77,6 +79,11 @@ class RegistryEndpoint:
     def host(self) -> str:
         """Host and port as written in references."""
         return self.url.split("://", 1)[1]
+
+    @property
+    def counts_reads(self) -> bool:
+        """Whether it counts GETs of manifests against a quota, and no HEADs, as Docker Hub does."""
+        return self.host.partition(":")[0].lower() in DOCKER_HUB_ALIASES
 
     @property
     def audience(self) -> tuple[str, ...]:

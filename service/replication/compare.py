@@ -1,4 +1,4 @@
-"""Compare: what differs at the destinations. Two HEADs a tag, many at once; an equal tag leaves no row."""
+"""Compare: what differs at the destinations. Two HEADs a tag at most, many at once; an equal tag leaves no row."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from service.model.work import Selected
 from service.registry.client import RegistryClient
 from service.replication.clients import Clients, Meter
 from service.replication.conflict import HINT, KEEP, OVERWRITE, kept, refused
+from service.replication.destination_tags import DestinationTags
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,17 @@ class InPlace:
         return self.wanted.repository
 
 
+@dataclass(frozen=True, slots=True)
+class There:
+    """What a destination has under a name; neither present nor an error: nothing."""
+
+    present: bool = False
+    digest: str = ""  # "" where what is there is no image
+    error: RegistryError | None = None
+
+
+NOTHING = There()
+
 Found = Selected | InPlace | LeftOut | None
 
 
@@ -118,13 +130,20 @@ class Comparer:
         on_conflict: str = OVERWRITE,
         asked: bool = False,
         repair: Collection[tuple[str, str, str]] | None = None,
+        tags: DestinationTags | None = None,
+        digests: bool = True,
     ) -> None:
         """`clean`: no earlier run was broken off, so what has no tag there has no blobs there either.
 
         `asked`: the references come from events or an earlier run, so one that is gone is no failure.
         `repair`: names at destinations (registry, repository, reference) that are copied again though
         they are in place by their digest, since something behind them is lost.
+        `tags`: what is known of destinations without asking for each tag; None: each is asked for.
+        `digests`: every copy is to say what it copies. Else one of a listed tag that its only
+        destination lacks says nothing: whoever carries it out reads the tag, and nobody asks twice.
         """
+        self._tags = tags
+        self._digests = digests
         self._repair = repair
         self._on_conflict = on_conflict
         self._asked = asked
@@ -138,19 +157,26 @@ class Comparer:
         self, source: str, page: Sequence[Ask], names: Namer, *, listed: bool
     ) -> Comparison:
         """Compare one page. What cannot be read of one reference is a row that says so."""
+        named = [names.names_at(ask, ask.entries[0], None) for ask in page]
 
-        def look(ask: Ask) -> list[Found]:
+        def look(position: int) -> list[Found]:
             with self._meter.collect(result.requests):
-                return self._ask(source, ask, names, listed=listed)
+                return self._ask(source, page[position], named[position], names, listed=listed)
 
         result = Comparison()
-        self._gather(result, self._pool.map(look, page))
+        outcomes: dict[int, list[Found]] = {}
+        first = set() if self._tags is None else self._tags.expect(map(_places_of, named))
+        for some in (sorted(first), [one for one in range(len(page)) if one not in first]):
+            outcomes.update(zip(some, self._pool.map(look, some), strict=True))
+        self._gather(result, (outcomes[position] for position in range(len(page))))
         return result
 
     def compare_names(self, source: str, page: Sequence[Wanted]) -> Comparison:
         """Compare references of a list whose names are settled: referrer and cosign tags."""
         by_source: dict[tuple[str, str], list[Wanted]] = {}
         for wanted in page:
+            if self._tags is not None and self._tags.is_gone(wanted.registry, wanted.repository):
+                continue  # so is the image that it belongs to: its own copy brings it
             by_source.setdefault((wanted.source_repository, wanted.source_reference), []).append(
                 wanted
             )
@@ -181,15 +207,30 @@ class Comparer:
                         )
                     )
 
-    def _ask(self, source: str, ask: Ask, names: Namer, *, listed: bool) -> list[Found]:
-        """Compare one source reference with all of its destinations.
+    def _ask(
+        self,
+        source: str,
+        ask: Ask,
+        named: list[Wanted | Unnamed],
+        names: Namer,
+        *,
+        listed: bool,
+    ) -> list[Found]:
+        """Compare one source reference with all of its destinations; `named` as its first entry does.
 
         What it is, is looked at only when that decides something: where one entry alone could take
-        it and all of its names are in place, nothing has to be read.
+        it and all of its names are in place, nothing has to be read, and where its only destination
+        lacks it, not even its digest has to be known.
         """
         entry = ask.entries[0]
         conditional = names.conditional(entry)
-        named = names.names_at(ask, entry, None)
+        there: There | None = None
+        if listed and not self._digests and not conditional and ":" not in ask.reference:
+            wanted = named[0] if len(named) == 1 else None
+            if isinstance(wanted, Wanted):
+                there = self._look(wanted)
+                if there == NOTHING:
+                    return [self._row(wanted, "", listed=listed, absent=True)]
         if not conditional and all(isinstance(one, Unnamed) and not one.waits for one in named):
             return self._compared(named, "", listed=listed)
         digest = ask.reference
@@ -207,7 +248,7 @@ class Comparer:
         if any(isinstance(item, Unnamed) and item.waits for item in named):
             named = names.names_at(ask, entry, digest)
         if not conditional:
-            return self._compared(named, digest, listed=listed)
+            return self._compared(named, digest, listed=listed, there=there)
         found = self._compared(named, digest, listed=listed) if len(ask.entries) == 1 else []
         if found and all(isinstance(item, InPlace) for item in found):
             return found
@@ -219,11 +260,19 @@ class Comparer:
             return [decided]
         return found or self._compared(names.names_at(ask, decided, digest), digest, listed=listed)
 
-    def _compared(self, named: list[Wanted | Unnamed], digest: str, *, listed: bool) -> list[Found]:
+    def _compared(
+        self,
+        named: list[Wanted | Unnamed],
+        digest: str,
+        *,
+        listed: bool,
+        there: There | None = None,
+    ) -> list[Found]:
+        """Compare a digest with what its names have; `there`: what its only one has, if that is known."""
         return [
             self.failed(item.wanted, item.error)
             if isinstance(item, Unnamed)
-            else self._one(item, digest, listed=listed)
+            else self._one(item, digest, there or self._look(item), listed=listed)
             for item in named
         ]
 
@@ -239,51 +288,84 @@ class Comparer:
         ]
 
     def _group(self, source: str, group: list[Wanted]) -> list[Found]:
-        """Compare one digest tag with all of its destinations; None: nothing to do with it."""
+        """Compare one digest tag with all of its destinations; None: nothing to do with it.
+
+        The source is asked only where a destination has the tag, or the image without it.
+        """
+        at = [(wanted, self._look(wanted)) for wanted in group]
+        at = [(wanted, there) for wanted, there in at if self._is_wanted(wanted, there)]
+        if not at:
+            return []
         first = group[0]
         client = self._clients.get(source)
         try:
             head = client.head_manifest(first.source_repository, first.source_reference)
         except (RegistryError, InvalidInput) as error:
-            return [self._unread(wanted, error, listed=True) for wanted in group]
+            return [self._unread(wanted, error, listed=True) for wanted, _ in at]
         if head is None:
-            return [self._gone(wanted, listed=True) for wanted in group]
-        return [self._one(wanted, str(head.digest), listed=True) for wanted in group]
+            return [self._gone(wanted, listed=True) for wanted, _ in at]
+        return [self._one(wanted, str(head.digest), there, listed=True) for wanted, there in at]
 
-    def _one(self, wanted: Wanted, digest: str, *, listed: bool) -> Selected | InPlace | None:
+    def _is_wanted(self, wanted: Wanted, there: There) -> bool:
+        """Whether a digest tag is to be compared: it is there, or its image is."""
+        if there.present:
+            return True
         try:
-            destination = self._clients.get(wanted.registry)
-            try:
-                there = destination.head_manifest(wanted.repository, wanted.reference)
-            except InvalidInput:
-                return self._row(
-                    wanted, digest, listed=listed
-                )  # what is there is no image: replace it
-            if there is not None and str(there.digest) == digest:
-                name = (wanted.registry, wanted.repository, wanted.reference)
-                if self._repair is not None and name in self._repair:
-                    return self._row(wanted, digest, listed=listed)
-                return InPlace(wanted, digest)
-            if _follows(wanted, listed=listed) and not self._subject_is_there(destination, wanted):
-                return None  # its image's own copy brings it, or nobody wants that image
-        except RegistryError as error:
-            if _follows(wanted, listed=listed):
-                return None  # whether anybody wants it cannot be seen; its image's copy will say
-            if error.retryable:  # the copy itself will try again, and say so if it cannot
-                return self._unsure(wanted, digest, error, wanted.registry, listed=listed)
-            return self._row(
-                wanted,
-                digest,
-                listed=listed,
-                state=CopyState.FAILED,
-                failure_class=error.failure_class,
-                reason=told(error, wanted.registry),
-                hint=error.hint,
+            return there.error is None and self._subject_is_there(
+                self._clients.get(wanted.registry), wanted
             )
-        if there is not None and self._on_conflict != OVERWRITE and not _is_referrer(wanted):
-            return self._conflict(wanted, digest, str(there.digest), listed=listed)
-        found = "" if there is None else str(there.digest)
-        return self._row(wanted, digest, listed=listed, absent=there is None, found=found)
+        except RegistryError:
+            return False  # whether anybody wants it cannot be seen; its image's copy will say
+
+    def _look(self, wanted: Wanted) -> There:
+        """Return what a destination has under a name: asked for, unless its listing lacks it."""
+        registry, repository, reference = wanted.registry, wanted.repository, wanted.reference
+        if self._tags is not None and self._tags.lacks(registry, repository, reference):
+            return NOTHING
+        try:
+            destination = self._clients.get(registry)
+            head = destination.head_manifest(repository, reference)
+        except InvalidInput:
+            return There(present=True)
+        except RegistryError as error:
+            return There(error=error)
+        if self._tags is not None:
+            self._tags.saw(destination, repository, reference, there=head is not None)
+        return NOTHING if head is None else There(present=True, digest=str(head.digest))
+
+    def _one(
+        self, wanted: Wanted, digest: str, there: There, *, listed: bool
+    ) -> Selected | InPlace | None:
+        if there.error is not None:
+            return self._unseen(wanted, digest, there.error, listed=listed)
+        if there.present and not there.digest:
+            return self._row(wanted, digest, listed=listed)  # what is there is no image: replace it
+        if there.digest == digest:
+            name = (wanted.registry, wanted.repository, wanted.reference)
+            if self._repair is not None and name in self._repair:
+                return self._row(wanted, digest, listed=listed)
+            return InPlace(wanted, digest)
+        if there.present and self._on_conflict != OVERWRITE and not _is_referrer(wanted):
+            return self._conflict(wanted, digest, there.digest, listed=listed)
+        return self._row(
+            wanted, digest, listed=listed, absent=not there.present, found=there.digest
+        )
+
+    def _unseen(
+        self, wanted: Wanted, digest: str, error: RegistryError, *, listed: bool
+    ) -> Selected:
+        """Leave what a destination does not tell to the copy, or fail it when that is for good."""
+        if error.retryable:  # the copy itself will try again, and say so if it cannot
+            return self._unsure(wanted, digest, error, wanted.registry, listed=listed)
+        return self._row(
+            wanted,
+            digest,
+            listed=listed,
+            state=CopyState.FAILED,
+            failure_class=error.failure_class,
+            reason=told(error, wanted.registry),
+            hint=error.hint,
+        )
 
     def _conflict(self, wanted: Wanted, digest: str, found: str, *, listed: bool) -> Selected:
         """Return the row of a name that is taken, by a rule that does not overwrite."""
@@ -417,6 +499,12 @@ def subject_of(tag: str) -> str:
     """Return the digest of the image that a referrer or cosign tag belongs to."""
     algorithm, _, rest = tag.partition("-")
     return f"{algorithm}:{rest.partition('.')[0]}"
+
+
+def _places_of(named: Iterable[Wanted | Unnamed]) -> list[tuple[str, str, str]]:
+    return [
+        (one.registry, one.repository, one.reference) for one in named if isinstance(one, Wanted)
+    ]
 
 
 def _is_referrer(wanted: Wanted) -> bool:

@@ -26,6 +26,7 @@ from service.replication.brought import BroughtBlobs
 from service.replication.clients import Clients, Meter
 from service.replication.compare import Comparer, told
 from service.replication.content import ContentReader
+from service.replication.destination_tags import DestinationTags
 from service.replication.engine import ManifestCache, Reads
 from service.replication.estimate import Estimator, moved_since, sum_up
 from service.replication.preflight import refusals, refused_copy
@@ -53,6 +54,9 @@ ESTIMATE_CACHE_BYTES = 4 << 20
 
 ASKED = frozenset({"event", RETRY, REPAIR})
 """Triggers whose references may have gone meanwhile without that being a failure."""
+
+EXACT = frozenset({"plan", "verify"})
+"""Kinds of executions that tell of each tag what it is here and there: nothing is concluded for them."""
 
 log = get_logger("plan")
 
@@ -196,6 +200,7 @@ class Planner:
                 last=self._plans.attempts(execution) >= MAX_PLAN_ATTEMPTS,
                 look=verifier.look if record.kind == "verify" else None,
             )
+            exact = record.kind in EXACT or record.trigger == REPAIR
             comparer = Comparer(
                 self._clients,
                 self._meter,
@@ -205,6 +210,8 @@ class Planner:
                 on_conflict=rule.on_conflict,
                 asked=record.trigger in ASKED,
                 repair=self._plans.to_repair(execution) if record.trigger == REPAIR else None,
+                tags=None if exact else DestinationTags(self._plans.written),
+                digests=exact or source.endpoint.counts_reads,
             )
             requests: dict[str, int] = {}
             try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 
 from redis.exceptions import RedisError
 
-from service.errors import Cancelled
+from service.errors import Cancelled, ManifestNotFound
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
 from service.model.states import BlobState, CopyState
@@ -102,7 +103,9 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
     counters = Counters()
     with engine.meter.collect(counters.requests):
         try:
-            outcome = _copy(engine, work, counters, fan_out=fan_out)
+            digest = _current_digest(engine, work)
+            work = _knowing(work, digest)
+            outcome = _copy(engine, work, counters, digest, fan_out=fan_out)
         except Exception as error:  # noqa: BLE001 - whatever it is, this copy ends and the others go on
             outcome = outcome_of(error, work, counters, engine.settings)
             if not isinstance(error, Cancelled):
@@ -123,10 +126,9 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
     return outcome.state.value if isinstance(outcome, CopyEnded) else type(outcome).__name__
 
 
-def _copy(engine: Engine, work: CopyWork, counters: Counters, *, fan_out: bool) -> Result:
-    if engine.draining.is_set():
-        raise Cancelled
-    digest = _current_digest(engine, work)
+def _copy(
+    engine: Engine, work: CopyWork, counters: Counters, digest: Digest | None, *, fan_out: bool
+) -> Result:
     if digest is None:
         return _gone(work, counters)
     if must_not_follow(work, digest):
@@ -172,14 +174,36 @@ def _gone(work: CopyWork, counters: Counters) -> CopyEnded:
 
 
 def _current_digest(engine: Engine, work: CopyWork) -> Digest | None:
-    """Return the digest to copy: the one that was compared, or the tag's present one on a re-plan."""
+    """Return the digest to copy: the one that was compared, or the tag's present one on a re-plan.
+
+    A tag of which nobody has seen the digest is read itself: its manifest is needed anyway.
+    Raises Cancelled when the process drains.
+    """
+    if engine.draining.is_set():
+        raise Cancelled
     if work.digest and not work.replans:
         return Digest.parse(work.digest)
     if ":" in work.source_reference:
         return Digest.parse(work.source_reference)
     source = engine.clients.get(work.source_registry)
-    head = source.head_manifest(work.source_repository, work.source_reference)
-    return None if head is None else head.digest
+    if work.digest or source.endpoint.counts_reads:
+        head = source.head_manifest(work.source_repository, work.source_reference)
+        return None if head is None else head.digest
+    try:
+        manifest = source.get_manifest(work.source_repository, work.source_reference)
+    except ManifestNotFound:
+        return None
+    return engine.manifests.get(manifest.digest, lambda: manifest).digest
+
+
+def _knowing(work: CopyWork, digest: Digest | None) -> CopyWork:
+    """Return the work with its digest, to stay with it through waits, tasks and reports.
+
+    Where an entry looks at what a tag is, only the planner's digest is one that it has taken.
+    """
+    if digest is None or work.digest or work.types or work.platforms:
+        return work
+    return replace(work, digest=str(digest))
 
 
 def _commit(engine: Engine, work: CopyWork, counters: Counters, tree: Tree) -> Result:

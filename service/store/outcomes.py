@@ -240,6 +240,7 @@ def _waits(connection: Connection, outcome: CopyWaits) -> None:
         {
             **_at(outcome.work.ref),
             **_count(connection, outcome.work, outcome.counters),
+            "b_digest": outcome.work.digest,
             "b_waiting_on": outcome.digest,
         },
     )
@@ -248,7 +249,12 @@ def _waits(connection: Connection, outcome: CopyWaits) -> None:
 def _fans_out(connection: Connection, outcome: CopyFansOut) -> None:
     ref = outcome.work.ref
     changed = connection.execute(
-        _FANNING_OUT, {**_at(ref), **_count(connection, outcome.work, outcome.counters)}
+        _FANNING_OUT,
+        {
+            **_at(ref),
+            **_count(connection, outcome.work, outcome.counters),
+            "b_digest": outcome.work.digest,
+        },
     )
     if changed.rowcount == 0:
         return
@@ -399,6 +405,7 @@ _WAITING = (
     .where(_OWNED)
     .values(
         state=CopyState.WAITING,
+        digest=bindparam("b_digest"),
         owner="",
         waiting_on=bindparam("b_waiting_on"),
         updated_at=now_epoch(),
@@ -412,7 +419,13 @@ _FANNING_OUT = (
         copies.c.fence == bindparam("b_fence"),
         copies.c.state == CopyState.RUNNING,
     )
-    .values(state=CopyState.COPYING, owner="", updated_at=now_epoch(), **_ADDED)
+    .values(
+        state=CopyState.COPYING,
+        digest=bindparam("b_digest"),
+        owner="",
+        updated_at=now_epoch(),
+        **_ADDED,
+    )
 )
 _PART_ENDING = (
     update(copies).where(copies.c.id == bindparam("b_id")).values(updated_at=now_epoch(), **_ADDED)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.errors import Cancelled
@@ -338,6 +338,16 @@ class PlanStore:
                     )
         return found
 
+    def written(self, registry: str, repository: str, tags: Sequence[str]) -> frozenset[str]:
+        """Return which of these tags of a registry's repository Transship has written."""
+        found: set[str] = set()
+        with self._database.read() as connection:
+            for start in range(0, len(tags), 500):
+                names = {"registry": registry, "repository": repository}
+                some = {"tags": tags[start : start + 500]}
+                found.update(connection.execute(_WRITTEN, {**names, **some}).scalars())
+        return frozenset(found)
+
     def lost_tags(self, references: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
         """Return which of these missing destination tags Transship once wrote: evidence of loss."""
         lost: list[tuple[str, str, str]] = []
@@ -504,6 +514,13 @@ class PlanStore:
                     select(executions.c.plan_attempts).where(executions.c.id == execution)
                 ).scalar_one()
             )
+
+
+_WRITTEN = select(written_tags.c.tag).where(
+    written_tags.c.registry == bindparam("registry"),
+    written_tags.c.repository == bindparam("repository"),
+    written_tags.c.tag.in_(bindparam("tags", expanding=True)),
+)
 
 
 def _held(execution: str, boot: str | None) -> list[ColumnElement[bool]]:

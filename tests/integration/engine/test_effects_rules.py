@@ -346,10 +346,8 @@ def test_only_what_failed_is_tried_again(world: World) -> None:
     push(world, "a:v1", "b:v1")
     rule = effect_rule(ALL)
     world.services.rules.put(rule, document={})
-    found = world.east.storage.manifest("b", "v1")
-    assert found is not None
     fault = world.east.faults.add(
-        FaultRule(path=f"/b/manifests/{found.digest}", method="GET", status=403, times=99)
+        FaultRule(path="/b/manifests/", method="GET", status=403, times=99)
     )
     failed = run(world, rule, ExecutionState.PARTIAL)
     fault.times = 0
