@@ -1,4 +1,8 @@
-"""The composition root: settings in, services out. Opens nothing before it is asked to."""
+"""The composition root: settings in, services out. Opens nothing before it is asked to.
+
+Imports nothing before either: a process loads the modules of what it uses, and a one-shot command
+uses a third of them.
+"""
 
 from __future__ import annotations
 
@@ -7,47 +11,43 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.errors import InvalidConfiguration
-from service.model.ports import ClaimState, Publisher
-from service.registry.limiters import Limiters
-from service.replication.clients import Clients, Meter
-from service.replication.delete import LEASE, LEASE_SECONDS, Deleter, DeletionKeeper
-from service.replication.dispatch import Dispatcher
-from service.replication.drive import Drive
-from service.replication.engine import Engine
-from service.replication.locate import Locator
-from service.replication.notify import Notifier
-from service.replication.plan import Planner
-from service.replication.reconcile import Reconciler
 from service.settings import Settings
-from service.store.audit import AuditStore
-from service.store.budgets import NoBudgets, RedisBudgets
-from service.store.claims import RedisClaims
-from service.store.database import Database
-from service.store.deletions import DeletionStore
-from service.store.dispatching import DispatchStore
-from service.store.events import EventStore
-from service.store.executions import ExecutionStore
-from service.store.freshness import FreshnessStore
-from service.store.hooks import HookStore
-from service.store.keyring import KeyRing
-from service.store.locations import LocationStore
-from service.store.pauses import PauseStore
-from service.store.planning import PlanStore
-from service.store.projects import ProjectStore
-from service.store.registries import RegistryStore
-from service.store.retention import RetentionStore
-from service.store.rules import RuleStore
-from service.store.saved_plans import SavedPlanStore
-from service.store.schema import check_schema
-from service.store.secrets import SecretStore
-from service.store.standing import StandingStore
-from service.store.tokens import TokenStore
-from service.store.verifications import VerificationStore
-from service.store.webhooks import WebhookStore
-from service.store.work import SqlState
+
+if TYPE_CHECKING:
+    from service.model.ports import ClaimState, Publisher
+    from service.registry.limiters import Limiters
+    from service.replication.clients import Clients, Meter
+    from service.replication.delete import Deleter, DeletionKeeper
+    from service.replication.drive import Drive
+    from service.replication.engine import Engine
+    from service.replication.locate import Locator
+    from service.replication.notify import Notifier
+    from service.replication.plan import Planner
+    from service.store.audit import AuditStore
+    from service.store.budgets import LateBudgets
+    from service.store.claims import RedisClaims
+    from service.store.database import Database
+    from service.store.deletions import DeletionStore
+    from service.store.dispatching import DispatchStore
+    from service.store.events import EventStore
+    from service.store.executions import ExecutionStore
+    from service.store.hooks import HookStore
+    from service.store.keyring import KeyRing
+    from service.store.pauses import PauseStore
+    from service.store.planning import PlanStore
+    from service.store.projects import ProjectStore
+    from service.store.registries import RegistryStore
+    from service.store.rules import RuleStore
+    from service.store.saved_plans import SavedPlanStore
+    from service.store.secrets import SecretStore
+    from service.store.standing import StandingStore
+    from service.store.tokens import TokenStore
+    from service.store.verifications import VerificationStore
+    from service.store.webhooks import WebhookStore
+    from service.store.work import SqlState
 
 
 @dataclass
@@ -55,6 +55,16 @@ class Services:
     """Everything that a process may need, each part made when it is first used."""
 
     settings: Settings
+    alone: bool = False
+    """No other process takes part yet: Redis, whose library takes 0.1 s to load, is left alone."""
+
+    def share(self) -> None:
+        """Be one of several processes from now on; before the others start. Raises what Redis raises."""
+        if self.alone:
+            self.claims.new_epoch()
+            self.alone = False
+            self.budgets.share()
+            self.limiters.hurry()
 
     @cached_property
     def boot(self) -> str:
@@ -64,6 +74,8 @@ class Services:
     @cached_property
     def database(self) -> Database:
         """The database."""
+        from service.store.database import Database
+
         if not self.settings.database_url:
             raise InvalidConfiguration(
                 "TRANSSHIP_DATABASE_URL is not set",
@@ -74,23 +86,18 @@ class Services:
 
     @cached_property
     def redis(self) -> Any:
-        """A connection pool to this region's Redis."""
-        from redis import Redis
-
+        """A connection pool to this region's Redis, made when it is first asked for something."""
         if not self.settings.redis_url:
             raise InvalidConfiguration(
                 "TRANSSHIP_REDIS_URL is not set", field="TRANSSHIP_REDIS_URL"
             )
-        return Redis.from_url(
-            self.settings.redis_url,
-            socket_timeout=15,
-            socket_connect_timeout=5,
-            health_check_interval=25,
-        )
+        return _LateRedis(self.settings.redis_url)
 
     @cached_property
     def keyring(self) -> KeyRing | None:
         """The keys of secrets at rest; None when there is no key file."""
+        from service.store.keyring import KeyRing
+
         if not self.settings.secret_key_file:
             return None
         return KeyRing.from_file(self.settings.secret_key_file)
@@ -98,118 +105,174 @@ class Services:
     @cached_property
     def registries(self) -> RegistryStore:
         """Registries."""
+        from service.store.registries import RegistryStore
+
         return RegistryStore(self.database, self.keyring)
 
     @cached_property
     def rules(self) -> RuleStore:
         """Rules."""
+        from service.store.rules import RuleStore
+
         return RuleStore(self.database)
 
     @cached_property
     def executions(self) -> ExecutionStore:
         """Executions and their copies."""
+        from service.store.executions import ExecutionStore
+
         return ExecutionStore(self.database)
 
     @cached_property
     def tokens(self) -> TokenStore:
         """API tokens."""
+        from service.store.tokens import TokenStore
+
         return TokenStore(self.database)
 
     @cached_property
     def hooks(self) -> HookStore:
         """The secrets with which registries send their events."""
+        from service.store.hooks import HookStore
+
         return HookStore(self.database, self.keyring)
 
     @cached_property
     def events(self) -> EventStore:
         """What registries tell by webhook."""
+        from service.store.events import EventStore
+
         return EventStore(self.database, debounce_seconds=self.settings.event_debounce_seconds)
 
     @cached_property
     def projects(self) -> ProjectStore:
         """Projects."""
+        from service.store.projects import ProjectStore
+
         return ProjectStore(self.database)
 
     @cached_property
     def secrets(self) -> SecretStore:
         """Secrets by name."""
+        from service.store.secrets import SecretStore
+
         return SecretStore(self.database, self.keyring)
 
     @cached_property
     def audit(self) -> AuditStore:
         """The audit log."""
+        from service.store.audit import AuditStore
+
         return AuditStore(self.database)
 
     @cached_property
     def webhooks(self) -> WebhookStore:
         """Webhooks out and their deliveries."""
+        from service.store.webhooks import WebhookStore
+
         return WebhookStore(self.database, self.keyring)
 
     @cached_property
     def plans(self) -> PlanStore:
         """The planner's tables."""
+        from service.store.planning import PlanStore
+
         return PlanStore(self.database)
 
     @cached_property
     def locator(self) -> Locator:
         """Says where an image is."""
+        from service.replication.locate import Locator
+        from service.store.locations import LocationStore
+
         return Locator(self.registries, LocationStore(self.database), self.clients)
 
     @cached_property
     def verifications(self) -> VerificationStore:
         """Verifications and their repairs."""
+        from service.store.verifications import VerificationStore
+
         return VerificationStore(self.database)
 
     @cached_property
     def saved_plans(self) -> SavedPlanStore:
         """Plans that are kept, and carried out as they are."""
+        from service.store.saved_plans import SavedPlanStore
+
         return SavedPlanStore(self.database)
 
     @cached_property
     def pauses(self) -> PauseStore:
         """Pauses of rules and registries."""
+        from service.store.pauses import PauseStore
+
         return PauseStore(self.database)
 
     @cached_property
     def standing(self) -> StandingStore:
         """Why what is open does not move."""
+        from service.store.standing import StandingStore
+
         return StandingStore(self.database)
 
     @cached_property
     def dispatching(self) -> DispatchStore:
         """The dispatcher's and reconciler's queries."""
+        from service.store.dispatching import DispatchStore
+
         return DispatchStore(self.database, dead_after_seconds=self.settings.dead_after_seconds)
 
     @cached_property
     def state(self) -> SqlState:
         """The StatePort of the home region."""
+        from service.store.work import SqlState
+
         return SqlState(self.database, proof_seconds=self.settings.proof_seconds)
 
     @cached_property
     def claims(self) -> RedisClaims:
         """Claims in this region's Redis."""
+        from service.store.claims import RedisClaims
+
         return RedisClaims(self.redis)
 
     @cached_property
     def meter(self) -> Meter:
         """Counts requests."""
+        from service.replication.clients import Meter
+
         return Meter()
 
     @cached_property
     def clients(self) -> Clients:
         """Registry clients."""
+        from service.replication.clients import Clients
+
         return Clients(self.registries, self.settings, self.meter, self.limiters)
 
     @cached_property
     def limiters(self) -> Limiters:
         """This process's parts of the fleet's limits; the floor of each without Redis."""
-        if not self.settings.redis_url:
-            return Limiters(NoBudgets())
-        return Limiters(RedisBudgets(self.redis, self.boot))
+        from service.registry.limiters import Limiters
+        from service.store.budgets import NoBudgets
+
+        return Limiters(self.budgets if self.settings.redis_url else NoBudgets())
+
+    @cached_property
+    def budgets(self) -> LateBudgets:
+        """What the fleet shares out; all of it to a process that is alone."""
+        from service.store.budgets import LateBudgets, RedisBudgets
+
+        budgets = LateBudgets(lambda: RedisBudgets(self.redis, self.boot))
+        if not self.alone:
+            budgets.share()
+        return budgets
 
     @cached_property
     def planner(self) -> Planner:
         """Plans executions."""
+        from service.replication.plan import Planner
+
         return Planner(
             self.settings,
             self.executions,
@@ -223,23 +286,36 @@ class Services:
     @cached_property
     def deletions(self) -> DeletionStore:
         """Deletions."""
+        from service.store.deletions import DeletionStore
+
         return DeletionStore(self.database)
 
     @cached_property
     def deleter(self) -> Deleter:
         """Deletes at destinations what went at the source."""
+        from service.replication.delete import Deleter
+
         return Deleter(
             self.settings, self.rules, self.registries, self.projects, self.deletions, self.clients
         )
 
     def deletion_keeper(self) -> DeletionKeeper:
         """Return the thread that brings deletions forward."""
+        from service.replication.delete import LEASE, LEASE_SECONDS, DeletionKeeper
+
         return DeletionKeeper(
             self.deleter, lambda: self.dispatching.lead(LEASE, self.boot, LEASE_SECONDS)
         )
 
     def engine(self, publisher: Publisher) -> Engine:
         """Return what a worker carries out copies with."""
+        from service.replication.engine import Engine
+
+        metrics = None
+        if self.settings.metrics_listen:
+            from service.replication.metrics import Metrics
+
+            metrics = Metrics()
         return Engine(
             settings=self.settings,
             boot=self.boot,
@@ -248,11 +324,14 @@ class Services:
             publisher=publisher,
             clients=self.clients,
             meter=self.meter,
+            metrics=metrics,
             limiters=self.limiters,
         )
 
     def notifier(self) -> Notifier:
         """Return what posts events to webhooks."""
+        from service.replication.notify import Notifier
+
         return Notifier(self.settings, self.webhooks)
 
     def drive(
@@ -263,6 +342,12 @@ class Services:
         **options: Any,
     ) -> Drive:
         """Return the driver loop; `starved` goes to its Dispatcher, `options` to Drive."""
+        from service.replication.dispatch import Dispatcher
+        from service.replication.drive import Drive
+        from service.replication.reconcile import Reconciler
+        from service.store.freshness import FreshnessStore
+        from service.store.retention import RetentionStore
+
         return Drive(
             self.settings,
             self.boot,
@@ -274,8 +359,8 @@ class Services:
                 self.settings,
                 self.dispatching,
                 publisher,
-                self.claims.epoch,
-                self.claims.new_epoch,
+                self._read_epoch,
+                self._new_epoch,
                 self._blob_state,
             ),
             RetentionStore(self.database),
@@ -283,6 +368,12 @@ class Services:
             FreshnessStore(self.database),
             **options,
         )
+
+    def _read_epoch(self) -> str | None:
+        return None if self.alone else self.claims.epoch()
+
+    def _new_epoch(self) -> str:
+        return self.claims.new_epoch()
 
     def _blob_state(self, registry: str, digest: str) -> ClaimState:
         """Return whether a blob is on its way to a registry, or there."""
@@ -302,11 +393,39 @@ class Services:
             self.database.close()
 
 
+class _LateRedis:
+    """Redis-py's client, made at the first use: a process that asks nothing need not load it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    @cached_property
+    def _client(self) -> Any:
+        from redis import Redis
+
+        return Redis.from_url(
+            self._url,
+            socket_timeout=15,
+            socket_connect_timeout=5,
+            health_check_interval=25,
+        )
+
+    def close(self) -> None:
+        """Let the connections go, if there are any."""
+        if "_client" in self.__dict__:
+            self._client.close()
+
+
 def open_services(settings: Settings, *, check: bool = True) -> Services:
     """Return services over an existing database.
 
     Raises InvalidConfiguration when the schema is not the one that this version needs.
     """
+    from service.store.schema import check_schema
+
     services = Services(settings)
     if check:
         check_schema(services.database)

@@ -43,7 +43,7 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Begin to report."""
-        if self.settings.metrics_listen:
+        if self.engine.metrics is not None:
             self._end_metrics = self.engine.metrics.serve(self.settings.metrics_listen)
         self._heartbeat.start()
 

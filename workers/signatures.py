@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from service.model.task_id import task_id
 from service.model.work import CopyRef
-from service.replication.replicate import task_id
 from workers import envelope, queues
 
 PLAN = "transship.plan_execution"

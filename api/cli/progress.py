@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from service.store.executions import ExecutionRecord, Totals
+if TYPE_CHECKING:
+    from service.store.executions import ExecutionRecord, Totals
 
 LINE_EVERY_SECONDS = 5.0
 

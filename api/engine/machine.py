@@ -13,7 +13,6 @@ from api.engine.children import ENGINE_VARIABLE, Child, Children, end_leftovers
 from api.engine.data_dir import DataDir
 from service.bootstrap import Services
 from service.settings import Settings
-from service.store.schema import create_or_upgrade
 from service.telemetry import configure_logging, get_logger
 
 REGION = "local"
@@ -32,11 +31,14 @@ class Machine:
         command: str,
         environ: Mapping[str, str] | None = None,
         task_events: bool = False,
+        alone: bool = False,
     ) -> None:
+        """`alone`: this process asks nothing of Redis before it starts workers."""
         self._environ = dict(os.environ if environ is None else environ)
         self.data = DataDir(data)
         self._command = command
         self._task_events = task_events
+        self._alone = alone
         self.children = Children()
         self.settings = Settings()
         self._services: Services | None = None
@@ -61,14 +63,21 @@ class Machine:
         )
         self._start_redis()
         self.data.note(redis=self.settings.redis_url)
-        self._services = Services(self.settings)
+        from service.store.schema import create_or_upgrade  # SQLAlchemy loads while Redis starts
+
+        self._services = Services(self.settings, alone=self._alone)
         create_or_upgrade(self._services.database)
         self._services.dispatching.forget_processes()  # the lock says that nobody else is here
-        self.start_workers(workers)
-        redis_server.wait_ready(self.data.redis_socket)
+        if not self._alone:
+            self.start_workers(workers)
 
     def start_workers(self, count: int) -> None:
-        """Start worker processes; from a thread that lives as long as they shall."""
+        """Start worker processes; from a thread that lives as long as they shall.
+
+        Raises EngineError when Redis does not come up.
+        """
+        redis_server.wait_ready(self.data.redis_socket)
+        self.services.share()
         for number in range(1, count + 1):
             self.start_child(f"worker-{number}", [sys.executable, "-m", "workers.main", "worker"])
 

@@ -68,11 +68,11 @@ def run(
     when the engine cannot start.
     """
     began = time.monotonic()
-    machine = Machine(data, command=purpose.command)
+    machine = Machine(data, command=purpose.command, alone=True)
     stop = threading.Event()
     finished = False
     try:
-        machine.start(workers=0)
+        machine.start()
         services = machine.services
         needs = _Needs(workers, at_once=not LocationStore(services.database).anything())
         needs.start_wanted(machine)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
-
-from redis import Redis
-from redis.exceptions import RedisError
 
 from service.errors import EngineError
 
@@ -39,12 +37,12 @@ def _version(binary: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-def arguments(binary: str, socket: Path, directory: Path) -> list[str]:
+def arguments(binary: str, path: Path, directory: Path) -> list[str]:
     """Return the command line: no port, nothing saved; SQL is the truth."""
     return [
         binary,
         "--port", "0",
-        "--unixsocket", str(socket),
+        "--unixsocket", str(path),
         "--unixsocketperm", "700",
         "--dir", str(directory),
         "--save", "",
@@ -55,17 +53,25 @@ def arguments(binary: str, socket: Path, directory: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def wait_ready(socket: Path, timeout_seconds: float = 10.0) -> None:
+def wait_ready(path: Path, timeout_seconds: float = 10.0) -> None:
     """Wait until the server answers. Raises EngineError when it does not in time."""
-    client = Redis(unix_socket_path=str(socket), socket_timeout=2)
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:
-            client.ping()
-        except RedisError as error:
-            if time.monotonic() > deadline:
-                raise EngineError(f"the embedded Redis does not answer: {error}") from None
-            time.sleep(0.005)
-        else:
-            client.close()
+            answer = _ping(path)
+        except OSError as error:
+            answer = str(error).encode()
+        if answer.startswith(b"+PONG"):
             return
+        if time.monotonic() > deadline:
+            raise EngineError(f"the embedded Redis does not answer: {answer.decode()}")
+        time.sleep(0.005)
+
+
+def _ping(path: Path) -> bytes:
+    """Ask by hand: the library that does it takes longer to load than the server to start."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(2)
+        connection.connect(str(path))
+        connection.sendall(b"PING\r\n")
+        return connection.recv(64)

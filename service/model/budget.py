@@ -53,6 +53,11 @@ def floor(limits: Limits) -> Lease:
     )
 
 
+def whole(limits: Limits) -> Lease:
+    """Return what a process has that shares with no other."""
+    return Lease(limits.requests_per_second, limits.concurrency, limits.bandwidth)
+
+
 class Budgets(Protocol):
     """Where the fleet shares budgets out. Every call may raise StoreUnavailable."""
 

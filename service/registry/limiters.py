@@ -55,6 +55,10 @@ class Limiters:
         self._ensure_thread()
         return found
 
+    def hurry(self) -> None:
+        """Renew all leases now: who shares the budgets has changed."""
+        self._urgent.set()
+
     def close(self) -> None:
         """End the thread."""
         self._closed = True

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from redis.exceptions import RedisError
-
 from service.model.ports import Publisher
 from service.model.work import CopyRef
 from service.settings import Settings
@@ -69,7 +67,7 @@ class Dispatcher:
         sent = self._store.dispatch(chosen)
         try:
             self._publish(region, sent, by_key, slots, standing)
-        except RedisError:
+        except Exception:
             self._store.take_back(sent)  # what did arrive has an old fence by then
             raise
         return len(sent)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from redis.exceptions import RedisError
 from sqlalchemy import Connection
 
 from service.errors import NotFoundInStore, StoreUnavailable
@@ -24,6 +23,7 @@ from service.store.dispatching import DispatchStore
 from service.store.endings import Ended
 from service.store.executions import ExecutionStore
 from service.store.freshness import FreshnessStore
+from service.store.redis_errors import is_redis_error
 from service.store.retention import RetentionStore
 from service.store.rules import RuleStore
 from service.store.verifications import VerificationStore
@@ -107,12 +107,11 @@ class Drive:
             began = time.monotonic()
             try:
                 busy = self.step()
-            except (RedisError, StoreUnavailable, OSError) as error:
-                log.warning("drive_paused", error=f"{type(error).__name__}: {error}")
-                busy = False
-                stop.wait(0.5)
-            except Exception:
-                log.exception("drive_failed")
+            except Exception as error:
+                if isinstance(error, StoreUnavailable | OSError) or is_redis_error(error):
+                    log.warning("drive_paused", error=f"{type(error).__name__}: {error}")
+                else:
+                    log.exception("drive_failed")
                 busy = False
                 stop.wait(0.5)
             tick = TICK_SECONDS if busy else min(IDLE_TICK_SECONDS, self._look_seconds)

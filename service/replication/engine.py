@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from service.errors import StoreUnavailable
 from service.model.digest import Digest
@@ -16,9 +17,11 @@ from service.model.ports import ClaimPort, Publisher, StatePort
 from service.model.work import CopyRef, CopyWork, Outcome
 from service.registry.limiters import Limiters
 from service.replication.clients import Clients, Meter
-from service.replication.metrics import Metrics
 from service.settings import Settings
 from service.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from service.replication.metrics import Metrics
 
 MANIFEST_CACHE_BYTES = 32 << 20
 MANIFESTS_KNOWN = 50_000
@@ -132,7 +135,10 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The ports and tools of one worker process; `boot` is its identity."""
+    """The ports and tools of one worker process; `boot` is its identity.
+
+    `metrics` counts what it does, where somebody reads that.
+    """
 
     settings: Settings
     boot: str
@@ -141,7 +147,7 @@ class Engine:
     publisher: Publisher
     clients: Clients
     meter: Meter
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics | None = None
     manifests: ManifestCache = field(default_factory=ManifestCache)
     put: ManifestsPut = field(default_factory=ManifestsPut)
     draining: threading.Event = field(default_factory=threading.Event)
@@ -149,7 +155,7 @@ class Engine:
     limiters: Limiters | None = None
 
     def post(self, outcomes: Sequence[Outcome]) -> None:
-        """Record outcomes in the state and in this process's metrics.
+        """Record outcomes in the state, and in this process's metrics where it has some.
 
         Tries for as long as the state does not answer: a copy whose outcome is lost would be held
         by this process for good. Raises StoreUnavailable only while the process drains, since its
@@ -165,7 +171,8 @@ class Engine:
                 if self.draining.wait(pause):
                     raise
                 pause = min(MAX_POST_PAUSE_SECONDS, 2 * pause)
-        self.metrics.count(outcomes)
+        if self.metrics is not None:
+            self.metrics.count(outcomes)
 
     def cancelled(self, work: CopyWork, every_seconds: float = 1.0) -> Callable[[], bool]:
         """Return a check, cheap enough for every chunk: whether the work is to stop.

@@ -20,7 +20,6 @@ from service.model.work import CopyWork, Presence
 from service.replication.brought import Brought, BroughtBlobs
 from service.replication.clients import Clients, Meter
 from service.replication.compare import told
-from service.replication.copy_blob import HEAD_ALWAYS_FROM_BYTES, HEAD_FROM_BYTES
 from service.replication.engine import Reads
 from service.replication.still_open import StillOpen
 from service.replication.tree import Tree, TreeReader
@@ -187,6 +186,9 @@ class Estimator:
 
     def _is_there(self, work: CopyWork, blob: Descriptor, rows: list[Presence]) -> bool:
         """Whether the destination has a blob, as far as copy_blob would find out."""
+        # what copies, and Redis's library with it, is for processes that copy
+        from service.replication.copy_blob import HEAD_ALWAYS_FROM_BYTES, HEAD_FROM_BYTES
+
         client = self._reads.clients.get(work.destination_registry)
         for row in rows:
             if client.probe_blob(row.repository, blob.digest, blob.size):

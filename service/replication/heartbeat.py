@@ -7,8 +7,6 @@ import socket
 import threading
 from collections.abc import Callable, Collection
 
-from redis.exceptions import RedisError
-
 from service.errors import StoreUnavailable
 from service.model.ports import StatePort
 from service.model.work import ProcessReport
@@ -71,8 +69,8 @@ class Heartbeat:
             try:
                 if self._keep_alive is not None:
                     self._keep_alive(self._report.boot, self._settings.alive_seconds)
-            except RedisError as error:
-                log.warning("alive_not_renewed", error=str(error))
+            except Exception as error:  # noqa: BLE001 - a worker that no longer renews loses its claims
+                log.warning("alive_not_renewed", error=f"{type(error).__name__}: {error}")
 
     def _beat(self) -> None:
         while not self._stop.wait(self._settings.heartbeat_seconds):

@@ -21,13 +21,15 @@ class Reconciler:
         settings: Settings,
         store: DispatchStore,
         publisher: Publisher,
-        read_epoch: Callable[[], str],
+        read_epoch: Callable[[], str | None],
         new_epoch: Callable[[], str],
         blob_state: Callable[[str, str], ClaimState],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`read_epoch` and `new_epoch` ask and mark the Redis that carries the queue.
+
+        None from the first: nothing has been sent to it yet, so it has nothing to lose.
 
         `blob_state` says of a destination registry and a digest whether the blob is moving (HELD),
         there (DONE), hopeless (CORRUPT) or free to be claimed (MINE).
@@ -100,7 +102,7 @@ class Reconciler:
     def _check_redis(self) -> None:
         """Send everything unowned again as soon as Redis has lost its memory."""
         epoch = self._read_epoch()
-        if epoch and epoch == self._epoch:
+        if epoch is None or (epoch and epoch == self._epoch):
             return
         known = self._epoch
         self._epoch = epoch or self._new_epoch()

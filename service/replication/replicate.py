@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from service.errors import Cancelled, ManifestNotFound
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
 from service.model.states import BlobState, CopyState
+from service.model.task_id import task_id
 from service.model.work import (
     BlobPlaced,
     CopyEnded,
@@ -43,18 +43,12 @@ from service.replication.signatures import require_signature
 from service.replication.tree import Tree, TreeReader
 from service.telemetry import get_logger
 
-TASK_NAMESPACE = uuid.UUID("7f1b8f0a-5f5e-4b53-9d2c-6f0d3a1f2b90")
 PATIENCE_SECONDS = 0.25
 PATIENCE_STEP_SECONDS = 0.01
 
 log = get_logger("replicate")
 
 Result = CopyEnded | CopyPostponed | CopyWaits | CopyFansOut
-
-
-def task_id(ref: CopyRef, part: str) -> str:
-    """Return the id of a task: the same copy, fence and part always give the same one."""
-    return str(uuid.uuid5(TASK_NAMESPACE, f"{ref.id}:{ref.fence}:{part}"))
 
 
 def replicate(engine: Engine, refs: Sequence[CopyRef]) -> dict[str, int]:

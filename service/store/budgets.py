@@ -8,13 +8,13 @@ may be lost at any time: the next leases make it anew.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from service.errors import StoreUnavailable
-from service.model.budget import LEASE_SECONDS, Lease, Wish, floor
+from service.model.budget import LEASE_SECONDS, Budgets, Lease, Wish, floor, whole
 from service.model.endpoint import Limits
+from service.store.redis_errors import is_redis_error
 
 MIN_RATE = 5.0  # requests a second of the fleet that "too much" does not go below by itself
 EPOCH_SECONDS = 1.0  # several answers of one congestion are one
@@ -136,6 +136,36 @@ class NoBudgets:
         """Tell nobody: there is no fleet."""
 
 
+class LateBudgets:
+    """For a process that is the whole fleet at first: each budget is its own until others come.
+
+    Nothing is asked of the shared ones until then, or until a registry says "too much".
+    """
+
+    def __init__(self, shared: Callable[[], Budgets]) -> None:
+        """`shared` opens the budgets that the fleet shares."""
+        self._open = shared
+        self._shared: Budgets | None = None
+
+    def share(self) -> Budgets:
+        """Share from now on."""
+        if self._shared is None:
+            self._shared = self._open()
+        return self._shared
+
+    def lease(self, name: str, limits: Limits, wish: Wish) -> Lease:
+        """Return all of it, or this process's part. Raises StoreUnavailable."""
+        return whole(limits) if self._shared is None else self._shared.lease(name, limits, wish)
+
+    def throttled(self, name: str, rate: float, retry_after_seconds: float) -> None:
+        """Have the fleet's rate halved, and kept. Raises StoreUnavailable."""
+        self.share().throttled(name, rate, retry_after_seconds)
+
+    def pace(self, name: str, requests_per_second: float, seconds: float) -> None:
+        """Bound the fleet's rate for some seconds. Raises StoreUnavailable."""
+        self.share().pace(name, requests_per_second, seconds)
+
+
 class RedisBudgets:
     """Budgets in one region's Redis, leased by one process."""
 
@@ -192,5 +222,7 @@ class RedisBudgets:
     def _ask(self, script: Any, name: str, *arguments: object) -> Any:
         try:
             return script(keys=[self._prefix + name], args=list(arguments))
-        except RedisError as error:
+        except Exception as error:
+            if not is_redis_error(error):
+                raise
             raise StoreUnavailable(f"Redis does not answer: {error}") from error

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     DataError,
@@ -257,7 +256,13 @@ def upsert(connection: Connection, table: Any) -> Any:
 
 def insert_of(dialect: str, table: Any) -> Any:
     """Return the INSERT that knows ON CONFLICT, of a dialect by name: for statements built once."""
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql  # loads all of its drivers: 20 ms
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)
 
 
 def _ping_the_idle(engine: Engine) -> None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import base64
 import os
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.errors import InvalidConfiguration, StoreUnavailable
+
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
+
+KEY_BYTES = 32
 
 
 class KeyRing:
     """Encrypts secrets bound to the object that they belong to, so that rows cannot be swapped."""
 
     def __init__(self, keys: list[bytes]) -> None:
-        from cryptography.fernet import Fernet, MultiFernet
-
+        """Take the keys. Raises InvalidConfiguration for what is none, and for no key at all."""
         if not keys:
             raise InvalidConfiguration(
                 "there is no secret key",
@@ -22,12 +28,21 @@ class KeyRing:
                 hint="point TRANSSHIP_SECRET_KEY_FILE at a file with one Fernet key a line",
             )
         try:
-            self._fernet = MultiFernet([Fernet(key) for key in keys])
+            for key in keys:
+                _check(key)
         except ValueError as error:
             raise InvalidConfiguration(
                 f"the secret key file holds a line that is no key: {error}",
                 field="TRANSSHIP_SECRET_KEY_FILE",
             ) from None
+        self._keys = keys
+
+    @cached_property
+    def _fernet(self) -> MultiFernet:
+        # 20 ms that a process without stored secrets saves
+        from cryptography.fernet import Fernet, MultiFernet
+
+        return MultiFernet([Fernet(key) for key in self._keys])
 
     @classmethod
     def from_file(cls, path: str | Path) -> KeyRing:
@@ -63,6 +78,12 @@ class KeyRing:
                 hint="add the key that it was written with to TRANSSHIP_SECRET_KEY_FILE",
             )
         return secret
+
+
+def _check(key: bytes) -> None:
+    """Raise ValueError, as Fernet does, for what is not 32 bytes in URL-safe Base64."""
+    if len(base64.urlsafe_b64decode(key)) != KEY_BYTES:
+        raise ValueError("Fernet key must be 32 url-safe base64-encoded bytes.")
 
 
 def write_new_key(path: Path) -> None:

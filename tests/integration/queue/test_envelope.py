@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from service.errors import EngineError
+from service.model.task_id import task_id
 from service.model.work import CopyRef
-from service.replication.replicate import task_id
 from service.settings import Settings
 from tests.support.servers import RedisServer
 from workers import envelope, queues, signatures
