@@ -13,7 +13,7 @@ from bench.fleets import Loaded
 from bench.peers import Contestant, Invocation, Job
 from bench.registries import registry
 from bench.shaping import Link, Shaper
-from tests.support.checker import check
+from tests.oracle.closure import check
 from tests.support.servers import RealRegistry
 from tests.support.source_log import RequestCost
 

@@ -15,7 +15,7 @@ from bench.peers_install import find
 from bench.registries import KINDS, TlsFiles, TlsRegistry, registry
 from bench.results import Aim, Result, comparison, number
 from bench.stages import FleetStage, scratch
-from tests.support.checker import check
+from tests.oracle.closure import check
 from tests.support.servers import RealRegistry
 from tests.support.source_log import RequestCost
 from tests.support.wire import Wire, image_body

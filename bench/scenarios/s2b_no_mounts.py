@@ -14,7 +14,7 @@ from bench.peers import OURS, Contestant, Invocation, Job
 from bench.registries import registry
 from bench.results import Aim, Result, comparison, number
 from bench.stages import scratch
-from tests.support.checker import check
+from tests.oracle.closure import check
 from tests.support.servers import RealRegistry
 from tests.support.source_log import RequestCost
 

@@ -16,7 +16,7 @@ from bench.options import Options
 from bench.peers import OURS, Job, clean_environment
 from bench.registries import registry
 from bench.results import Aim, Result, Table, number
-from tests.support.checker import check
+from tests.oracle.closure import check
 from tests.support.processes import ManagedProcess, free_port, wait_until
 from tests.support.servers import RealRegistry
 from tests.support.wire import Wire

@@ -10,7 +10,7 @@ import pytest
 
 from api.samples.fleet import FleetSummary, push_fleet
 from api.samples.fleet_plan import FleetSpec
-from tests.support.checker import Place
+from tests.oracle.closure import Place
 from tests.support.servers import RealRegistry
 from tests.support.source_log import RequestCost
 

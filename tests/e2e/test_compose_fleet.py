@@ -11,7 +11,7 @@ import pytest
 
 from api.samples.fleet import push_fleet
 from api.samples.fleet_plan import FleetSpec
-from tests.support.checker import check
+from tests.oracle.closure import check
 from tests.support.compose import ComposedFleet
 from tests.support.processes import wait_until
 from tests.support.servers import PostgresServer, RealRegistry

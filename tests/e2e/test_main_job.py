@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Source
-from tests.support.checker import check
+from tests.oracle.closure import check
 from tests.support.processes import require, wait_until
 from tests.support.servers import RealRegistry
 from tests.support.skopeo import skopeo_check

@@ -1,6 +1,6 @@
 """Is the destination what the source says? Asked of the registries alone.
 
-Shares no code with the product: http.client, json and hashlib. It believes no HEAD and no status:
+Shares no code with the product: http.client, json and hashlib (O1, O2 and O4 of reference/reliability.md). It believes no HEAD and no status:
 every manifest is compared byte for byte and every blob is read in full at the destination.
 
     report = check(source.url, destination.url, {("team/app", "v1"): ("mirror/team/app", "v1")})
@@ -289,7 +289,7 @@ class _Checker:
         body = manifest.body()
         if body.get("mediaType", manifest.media_type) != manifest.media_type:
             self.fault(f"{where}: served as {manifest.media_type}")
-        for blob in _blobs(body):
+        for blob in blobs_of(body):
             with self.lock:
                 known = self.blobs.setdefault((repository, blob["digest"]), (blob["size"], where))
             if known[0] != blob["size"]:
@@ -373,7 +373,7 @@ def _members(manifest: Manifest) -> set[str]:
     return {entry["digest"] for entry in manifest.body().get("manifests", [])}
 
 
-def _blobs(body: dict) -> Iterator[dict]:
+def blobs_of(body: dict) -> Iterator[dict]:
     if "config" in body:
         yield body["config"]
     for layer in body.get("layers", []):

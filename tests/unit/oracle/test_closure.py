@@ -11,7 +11,7 @@ import pytest
 
 from api.samples.fleet import FleetSpec, FleetSummary, push_fleet
 from api.samples.registry import DISTRIBUTION_2, OCI_1_1, Profile, SampleRegistry
-from tests.support.checker import Place, Report, check
+from tests.oracle.closure import Place, Report, check
 from tests.support.processes import require
 from tests.support.skopeo import skopeo_check
 from tests.support.wire import DOCKER_LIST, OCI_INDEX, Wire
@@ -237,3 +237,23 @@ def test_skopeo_agrees_and_disagrees(pair: Pair):
     )
     pair.destination.storage.flip_byte(layer(body))
     assert skopeo_check(skopeo, *urls, {(repository, tag): (repository, tag)})
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_fifty_good_layouts_raise_no_alarm(seed: int):
+    spec = FleetSpec(
+        seed=seed,
+        repositories=1 + seed % 3,
+        tags=4 + seed % 7,
+        unique_bytes=200 << 10,
+        big_images=0,
+    )
+    profile = (OCI_1_1, DISTRIBUTION_2)[seed % 2]
+    with SampleRegistry(profile=profile) as source, SampleRegistry(profile=profile) as destination:
+        summary = push_fleet(source.url, spec, threads=2)
+        push_fleet(destination.url, spec, threads=2)
+        report = check(source.url, destination.url, {p: p for p in summary.tag_digests})
+
+    assert report.faults == [], f"seed {seed}"
+    assert report.tags >= 4
+    assert report.bytes > 0

@@ -1,0 +1,127 @@
+"""A fault-injecting proxy in front of a real registry: the same faults as the sample registry's.
+
+    with RealRegistry() as real, FaultProxy(real.url) as west:
+        rule = west.fault("/blobs/uploads/", method="POST", status=503)
+        ...
+        assert rule.fired
+
+The real registry is asked with the client's own Host, so that the addresses which it hands out lead
+back to the proxy. Bodies are held whole: for contents of a few MiB. Every request is in `log`, with its
+headers: what the service sent, and to whom.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from api.samples.faults import FaultPlan, FaultRule
+from api.samples.http_messages import Access, Request, Response
+from api.samples.http_server import HttpServer
+
+_BODY_LIMIT = 256 << 20
+_HOLD_SECONDS = 30.0
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "upgrade"})
+
+
+class FaultProxy:
+    """One proxy on one port; heal it with `faults.clear()`."""
+
+    def __init__(self, upstream: str) -> None:
+        parts = urlsplit(upstream)
+        assert parts.scheme == "http", upstream
+        self.upstream = parts.netloc
+        self.faults = FaultPlan()
+        self._server = HttpServer(self._handle)
+        self.url = self._server.url
+        self.host = self._server.authority
+        self._local = threading.local()
+
+    @property
+    def log(self) -> list[Access]:
+        """Every request so far; a request is here before its answer arrives."""
+        return self._server.log
+
+    def fault(self, path: str = "", **options: Any) -> FaultRule:
+        """Add a fault rule; see FaultRule for the options."""
+        return self.faults.add(FaultRule(path, **options))
+
+    def cut_connections(self) -> None:
+        """Reset all open connections."""
+        self._server.cut_connections()
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.faults.clear()
+        self._server.close()
+
+    def _handle(self, request: Request) -> Response:
+        rule = self.faults.strike(request)
+        if rule is None:
+            return self._forward(request)
+        if rule.before is not None:
+            rule.before(request)
+        if rule.hold is not None:
+            rule.hold.wait(_HOLD_SECONDS)
+        request.body.reset_at = rule.reset_request_at
+        if rule.status is not None:
+            response = Response(rule.status)
+        elif rule.refuse_mount:
+            response = self._forward(request, target=request.target.partition("?")[0])
+        else:
+            response = self._forward(request)
+        rule.apply(response)
+        if rule.forget_upload:
+            self._forget(request, response)
+        if rule.after is not None:
+            rule.after(request, response)
+        return response
+
+    def _forward(self, request: Request, target: str = "") -> Response:
+        body = request.body.read(_BODY_LIMIT)
+        headers = {k: v for k, v in request.headers.items() if k not in _HOP_BY_HOP}
+        headers.pop("expect", None)
+        headers["content-length"] = str(len(body))
+        return self._ask(request.method, target or request.target, body, headers)
+
+    def _ask(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Response:
+        for last in (False, True):
+            connection = getattr(self._local, "connection", None)
+            fresh = connection is None
+            if connection is None:
+                connection = http.client.HTTPConnection(self.upstream, timeout=60)
+                self._local.connection = connection
+            try:
+                connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+                for name, value in headers.items():
+                    connection.putheader(name, value)
+                connection.endheaders(body)
+                return self._answer(connection.getresponse())
+            except (http.client.HTTPException, OSError):
+                connection.close()
+                self._local.connection = None
+                if last or fresh:
+                    break  # a kept connection may have ended; a new one says that the server is away
+        return Response(502, close=True)
+
+    @staticmethod
+    def _answer(answer: http.client.HTTPResponse) -> Response:
+        data = answer.read()
+        headers: dict[str, str] = {}
+        for name, value in answer.getheaders():
+            if name.lower() not in _HOP_BY_HOP and not (name.lower() == "content-length" and data):
+                headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return Response(answer.status, headers, data)
+
+    def _forget(self, request: Request, response: Response) -> None:
+        """End the upload session that was just handed out, behind the client's back."""
+        location = response.headers.get("Location", "")
+        if location:
+            path = location.split("://", 1)[-1]
+            path = path[path.index("/") :] if "://" in location else location
+            self._ask("DELETE", path, b"", {"host": request.headers["host"], "content-length": "0"})
