@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,35 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line; always ends in SystemExit with one of the codes of api.cli.exits."""
+    """Run the command line; ends in SystemExit with one of the codes of api.cli.exits.
+
+    As the program itself (without `arguments`) it ends the process at once: taking 500 modules down
+    takes 30 ms, and a finished command has closed what it opened.
+    """
+    try:
+        _run(arguments)
+    except SystemExit as end:
+        if arguments is None and _nothing_runs():
+            _leave(end)
+        raise
+
+
+def _nothing_runs() -> bool:
+    return all(one.daemon or one is threading.main_thread() for one in threading.enumerate())
+
+
+def _leave(end: SystemExit) -> None:
+    """End the process with a SystemExit's code, unless it is one that Python explains."""
+    if end.code is None or isinstance(end.code, int):
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            return  # Python's own end says what is wrong
+        os._exit(end.code or 0)
+
+
+def _run(arguments: list[str] | None) -> None:
     try:
         cli.main(args=arguments, prog_name="transship", standalone_mode=False)
     except click.exceptions.Exit as error:

@@ -19,7 +19,6 @@ from service.model.states import ENDED_EXECUTIONS, ExecutionState
 from service.replication.heartbeat import Heartbeat
 from service.replication.plan import Planner
 from service.store.executions import ExecutionRecord, ExecutionStore, Totals
-from service.store.locations import LocationStore
 from service.store.planning import PlanStore
 from service.store.standing import Retry
 from service.telemetry import get_logger
@@ -74,8 +73,7 @@ def run(
     try:
         machine.start()
         services = machine.services
-        needs = _Needs(workers, at_once=not LocationStore(services.database).anything())
-        needs.start_wanted(machine)
+        needs = _Needs(workers)
         heartbeat = Heartbeat(
             machine.settings, services.state, services.boot, kind="command", region=REGION
         )
@@ -94,8 +92,11 @@ def run(
             look_seconds=LOOK_SECONDS,
             on_end=needs.ended,
         )
-        driving = threading.Thread(target=drive.run, args=(stop,), name="drive")
+        driving = threading.Thread(
+            target=drive.run, args=(stop,), kwargs={"hurried": True}, name="drive"
+        )
         driving.start()
+        needs.planned = drive.hurry
         try:
             _to_the_end(machine, begun, stop, needs, watch, interrupted)
             followed = purpose.follow(services, begun)
@@ -103,6 +104,7 @@ def run(
                 _to_the_end(machine, followed, stop, needs, watch, interrupted)
         finally:
             stop.set()
+            drive.hurry()
             driving.join()
             heartbeat.stop()
         finished = not _stopped(services.executions, [*begun, *followed])
@@ -114,15 +116,16 @@ def run(
 class _Needs:
     """What the drive's thread has for the main one, which starts the workers.
 
-    They are started at once, to be there when planning has found the first copies; but where this
-    data has seen a run before, only when there is something to copy: most runs find nothing changed.
+    They are started when planning has found the first copies: most runs find nothing changed.
     (A process dies with the thread that started it, and the drive's ends first.)
     """
 
-    def __init__(self, workers: int, *, at_once: bool) -> None:
+    def __init__(self, workers: int) -> None:
         self._to_start = workers
-        self._wanted = at_once
+        self._wanted = False
         self._news = threading.Event()
+        self.planned: Callable[[], None] = lambda: None
+        """Is called when something has been planned: the drive need not wait for its next look."""
 
     def starved(self, _region: str) -> None:
         """Have the workers started: copies wait, and nobody is there to carry them out."""
@@ -171,6 +174,7 @@ def _to_the_end(
             services.boot,
             identities,
             stop,
+            needs.planned,
         ),
         name="plan",
     )
@@ -215,8 +219,11 @@ def plan_here(
     boot: str,
     identities: Sequence[str],
     stop: threading.Event,
+    planned: Callable[[], None] = lambda: None,
 ) -> None:
     """Plan each execution here, while the workers start; a postponed one is planned again.
+
+    `planned` is called after each.
 
     Returns when all are planned or `stop` is set. Whatever goes wrong is written on the execution,
     as soon as SQL takes it.
@@ -224,6 +231,7 @@ def plan_here(
     waiting = list(identities)
     broken: dict[str, str] = {}
     while waiting and not stop.is_set():
+        moved = False
         for identity in list(waiting):
             try:
                 record = executions.get(identity)
@@ -232,13 +240,15 @@ def plan_here(
                 elif identity in broken:
                     plans.fail(identity, reason=broken[identity], failure_class="bug")
                 elif plans.due(identity):
-                    planner.plan(identity, boot, stop=stop)
+                    moved = planner.plan(identity, boot, stop=stop) or moved
+                    planned()
             except StoreUnavailable as error:
                 log.warning("planning_waits_for_sql", execution=identity, error=str(error))
             except Exception as error:
                 log.exception("planning_broke", execution=identity)
                 broken[identity] = f"{type(error).__name__}: {error}"
-        stop.wait(PLAN_SECONDS)
+        if waiting and not moved:
+            stop.wait(PLAN_SECONDS)
 
 
 def unplanned(records: Iterable[ExecutionRecord]) -> bool:

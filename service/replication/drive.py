@@ -100,10 +100,21 @@ class Drive:
         self._next_look = 0.0
         self._next_reconcile = 0.0
         self._leading = False
+        self._news = threading.Event()
 
-    def run(self, stop: threading.Event) -> None:
-        """Drive until `stop` is set; losing SQL or Redis pauses it, nothing ends it."""
+    def hurry(self) -> None:
+        """Have a round done at once, with its looks: something was planned, or it is to end."""
+        self._next_look = 0.0
+        self._news.set()
+
+    def run(self, stop: threading.Event, *, hurried: bool = False) -> None:
+        """Drive until `stop` is set; losing SQL or Redis pauses it, nothing ends it.
+
+        `hurried`: whoever sets `stop` calls `hurry` as well.
+        """
+        waits = self._news if hurried else stop
         while not stop.is_set():
+            self._news.clear()
             began = time.monotonic()
             try:
                 busy = self.step()
@@ -115,7 +126,7 @@ class Drive:
                 busy = False
                 stop.wait(0.5)
             tick = TICK_SECONDS if busy else min(IDLE_TICK_SECONDS, self._look_seconds)
-            stop.wait(max(tick, min(MAX_REST_SECONDS, REST * (time.monotonic() - began))))
+            waits.wait(max(tick, min(MAX_REST_SECONDS, REST * (time.monotonic() - began))))
         if self._leading:
             try:
                 self._store.resign(LEASE, self._holder)

@@ -30,6 +30,7 @@ from sqlalchemy.exc import (
 )
 
 from service.errors import StoreUnavailable
+from service.store.tables import tell_postgresql
 from service.telemetry import get_logger
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ class Database:
         if not self.is_sqlite:
             # READ COMMITTED sees each statement's own snapshot: a reader needs no BEGIN and ROLLBACK,
             # which are a round trip each.
+            tell_postgresql()
             level = {} if immediate else {"isolation_level": "AUTOCOMMIT"}
             remote = create_engine(
                 self.url,

@@ -40,11 +40,6 @@ class LocationStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def anything(self) -> bool:
-        """Whether any tag was ever written, by whichever rule."""
-        with self._database.read() as connection:
-            return connection.execute(select(written_tags.c.tag).limit(1)).first() is not None
-
     def rules(self) -> list[tuple[SyncRule, bool]]:
         """Return every rule, and whether it is paused."""
         with self._database.read() as connection:

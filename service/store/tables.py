@@ -138,7 +138,6 @@ executions = Table(
         "rule",
         unique=True,
         sqlite_where=_OPEN_FULL,
-        postgresql_where=_OPEN_FULL,
     ),
 )
 
@@ -234,7 +233,6 @@ Index(  # the backlog in the order in which it is sent
     copies.c.started.desc(),
     copies.c.id,
     sqlite_where=text(WAITING),
-    postgresql_where=text(WAITING),
 )
 
 copy_blobs = Table(  # only for copies that fan out
@@ -300,7 +298,6 @@ written_tags = (
             "registry",
             "repository",
             sqlite_where=text("platforms != ''"),
-            postgresql_where=text("platforms != ''"),
         ),
     )
 )
@@ -354,3 +351,16 @@ tokens = Table(
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),
 )
+
+
+def tell_postgresql() -> None:
+    """Give the partial indexes their conditions on PostgreSQL, too; once, before a schema is made.
+
+    Naming PostgreSQL in an index loads SQLAlchemy's dialects for it: 25 ms of CPU, which a process
+    over SQLite saves.
+    """
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            condition = index.dialect_options["sqlite"]["where"]
+            if condition is not None:
+                index.dialect_options["postgresql"]["where"] = condition

@@ -57,6 +57,20 @@ def test_a_fleet_replicates_and_a_second_run_copies_nothing(
     requests = at_source.requests + at_destination.requests
     allowed = at_source.listings + at_source.pings + at_destination.pings
     assert requests - allowed <= 2 * len(source.fleet.tag_digests)
+    _assert_nothing_to_copy_starts_no_worker(rules, tmp_path / "elsewhere", (data, "worker-1.log"))
+
+
+def _assert_nothing_to_copy_starts_no_worker(
+    rules: Path, data: Path, started: tuple[Path, str]
+) -> None:
+    """Not even where the command knows nothing of earlier runs; `started` is the log of one that was."""
+    fresh = transship("sync", "-f", str(rules), "--data", str(data), "--json", timeout=RUN_SECONDS)
+
+    assert fresh.returncode == 0, fresh.stderr
+    assert json.loads(fresh.stdout)["copies"]["copied"] == 0
+    used, name = started
+    assert (used / "logs" / name).exists()
+    assert not (data / "logs" / name).exists()
 
 
 def test_killed_workers_lose_nothing(
