@@ -20,6 +20,7 @@ from service.errors import (
     ManifestNotFound,
     ServerError,
     SparseIndexRefused,
+    TagImmutable,
 )
 from service.model.content import spell_platforms
 from service.model.digest import Digest
@@ -76,10 +77,8 @@ class Committer:
             for referrer in tree.referrers:
                 self._put_once(referrer, listed)
             for tag, manifest in tree.tagged:
-                name = f"{tag}@{manifest.digest}"
-                if not self._was_put(name):
+                if not self._was_put(f"{tag}@{manifest.digest}"):
                     self._put_digest_tag(tag, manifest)
-                    self._engine.put.add(work, name, self._epoch)
             moved = self._moved(tree.source_digest)
             if moved is not None:
                 return moved
@@ -104,7 +103,7 @@ class Committer:
                     registry=work.destination_registry,
                 ) from error
             raise
-        self._engine.manifests.drop(tree.root.digest)
+        self._engine.manifests.committed(tree.root.digest)
         return CopyEnded(
             work,
             CopyState.COPIED,
@@ -250,10 +249,14 @@ class Committer:
 
     def _put_digest_tag(self, tag: str, manifest: Manifest) -> None:
         """Put a cosign or fallback tag: the source's bytes, or a union where the destination has more."""
+        name = f"{tag}@{manifest.digest}"
         if manifest.kind != "index" or "." in tag:
             self._destination.put_manifest(self._work.destination_repository, tag, manifest)
+            self._engine.put.add(self._work, name, self._epoch)
             return
         with self._alone_with(tag):
+            if self._was_put(name):
+                return  # by a copy of another tag of the image, meanwhile
             present = self._fallback(tag)
             source = json.loads(manifest.raw).get("manifests", [])
             digests = {entry.get("digest") for entry in source}
@@ -262,6 +265,7 @@ class Committer:
                 self._put_index(tag, [*source, *extra])
             else:
                 self._destination.put_manifest(self._work.destination_repository, tag, manifest)
+            self._engine.put.add(self._work, name, self._epoch)
 
     # ---- the tag ---------------------------------------------------------------------------------
 
@@ -325,7 +329,13 @@ class Committer:
         if is_digest_tag(reference) and root.kind == "index" and "." not in reference:
             self._put_digest_tag(reference, root)
             return
-        self._put(root, reference)
+        try:
+            self._put(root, reference)
+        except TagImmutable:
+            back = self._destination.head_manifest(work.destination_repository, reference)
+            if back is not None and back.digest == root.digest:
+                return  # it was there, though the registry did not list it
+            raise
         for _ in range(READ_BACK_TRIES):
             back = self._destination.head_manifest(work.destination_repository, reference)
             if back is not None and back.digest == root.digest:

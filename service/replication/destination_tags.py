@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from service.errors import InvalidInput, RegistryError, RepositoryNotFound
 from service.model.reference import is_digest_tag
-from service.registry.client import RegistryClient
+from service.registry.results import TagPage
 
 WORTH = 2
 """HEADs that a listing must be likely to spare."""
@@ -33,6 +34,15 @@ NAMES_KEPT = 50_000
 
 Place = tuple[str, str]
 Written = Callable[[str, str, Sequence[str]], Collection[str]]
+
+
+class Lister(Protocol):
+    """A registry that lists the tags of a repository, as RegistryClient does."""
+
+    name: str
+
+    def list_tags(self, repository: str) -> Iterator[TagPage]:
+        """Yield pages of tags; raises RegistryError and InvalidInput."""
 
 
 @dataclass(slots=True)
@@ -106,7 +116,7 @@ class DestinationTags:
             known = self._places.get((registry, repository))
             return known is not None and known.gone
 
-    def saw(self, client: RegistryClient, repository: str, reference: str, *, there: bool) -> None:
+    def saw(self, client: Lister, repository: str, reference: str, *, there: bool) -> None:
         """Be told what a HEAD has found; lists the repository where that is likely to spare more.
 
         Never raises for what the registry answers to the listing: then every name is asked for.
@@ -160,7 +170,7 @@ class DestinationTags:
             known.present.add(reference)
 
     def _list(
-        self, client: RegistryClient, repository: str, pages: int
+        self, client: Lister, repository: str, pages: int
     ) -> tuple[frozenset[str] | None, bool]:
         """Return a repository's tags, None where they are not known, and whether it is not there."""
         names: set[str] = set()

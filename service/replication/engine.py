@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from service.replication.metrics import Metrics
 
 MANIFEST_CACHE_BYTES = 32 << 20
+COMMITTED_BYTES = 1 << 20
+"""Of committed manifests: the copies of a tag to its other destinations are next to it."""
+
 MANIFESTS_KNOWN = 50_000
 POST_PAUSE_SECONDS = 0.1
 MAX_POST_PAUSE_SECONDS = 2.0
@@ -39,6 +42,8 @@ class ManifestCache:
         self._size = 0
         self._lock = threading.Lock()
         self._kept: OrderedDict[Digest, Manifest] = OrderedDict()
+        self._committed: OrderedDict[Digest, int] = OrderedDict()
+        self._committed_size = 0
 
     def get(self, digest: Digest, fetch: Callable[[], Manifest]) -> Manifest:
         """Return the manifest, fetched when it is not here."""
@@ -57,12 +62,20 @@ class ManifestCache:
                     self._size -= len(dropped.raw)
         return manifest
 
-    def drop(self, digest: Digest) -> None:
-        """Forget a manifest whose image is committed."""
+    def committed(self, digest: Digest) -> None:
+        """Forget a manifest soon, whose image is committed to one destination."""
         with self._lock:
-            dropped = self._kept.pop(digest, None)
-            if dropped is not None:
-                self._size -= len(dropped.raw)
+            known = self._kept.get(digest)
+            if known is None:
+                return
+            self._committed_size += len(known.raw) - self._committed.pop(digest, 0)
+            self._committed[digest] = len(known.raw)
+            while self._committed_size > COMMITTED_BYTES:
+                oldest, size = self._committed.popitem(last=False)
+                self._committed_size -= size
+                dropped = self._kept.pop(oldest, None)
+                if dropped is not None:
+                    self._size -= len(dropped.raw)
 
 
 class ManifestsPut:
