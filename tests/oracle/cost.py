@@ -63,9 +63,13 @@ def judge_source(lines: Iterable[Line], unique_bytes: int, bounds: Bounds) -> li
 
 
 def open_uploads(root: Path) -> list[str]:
-    """Return the upload sessions that a registry's storage directory (distribution) still holds."""
+    """Return the upload sessions that a registry's storage directory (distribution) still holds.
+
+    distribution 2.8.2 leaves an empty folder of hash states behind a session that was deleted; one that
+    is open has the time when it was started.
+    """
     return sorted(
-        str(path.relative_to(root)) for path in root.glob("**/_uploads/*") if path.is_dir()
+        str(path.parent.relative_to(root)) for path in root.glob("**/_uploads/*/startedat")
     )
 
 

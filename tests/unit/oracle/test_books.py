@@ -97,7 +97,9 @@ def test_an_open_upload_is_found(tmp_path: Path) -> None:
     root = tmp_path / "docker/registry/v2/repositories/team/app"
     (root / "_manifests").mkdir(parents=True)
     assert open_uploads(tmp_path) == []
+    (root / "_uploads" / "deleted" / "hashstates").mkdir(parents=True)
     (root / "_uploads" / "0b1c").mkdir(parents=True)
+    (root / "_uploads" / "0b1c" / "startedat").write_text("2026-11-24T00:00:00Z")
 
     (found,) = open_uploads(tmp_path)
     assert found.endswith("_uploads/0b1c")

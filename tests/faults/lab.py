@@ -1,0 +1,386 @@
+"""The product as real processes between real registries, with every way between them breakable.
+
+    source  <- east (FaultProxy) <-                        -> west (FaultProxy) -> destination
+                                    api, scheduler, workers
+                   redis <- a TcpProxy for each role <-    -> a TcpProxy for each role -> PostgreSQL
+
+A scenario has a `Scene` of its own: it pushes to the source past the proxy, strikes, asserts from the
+proxies' logs that the strike hit a copy that was under way (`struck`), heals, waits for quiescence, and
+has `verdict` ask the oracle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+from sqlalchemy import select
+
+from api.samples.http_messages import Access
+from service.bootstrap import open_services
+from service.settings import TEST_TIMERS, Settings
+from service.store.keyring import write_new_key
+from service.store.schema import create_or_upgrade
+from service.store.tables import processes
+from tests.oracle.closure import Report, check
+from tests.oracle.cost import open_uploads
+from tests.oracle.pushes import DELETED, Place, PushLog
+from tests.oracle.states import ENDED, judge_executions
+from tests.support.fault_proxy import FaultProxy
+from tests.support.processes import ManagedProcess, free_port, wait_until
+from tests.support.servers import PostgresServer, RealRegistry, RedisServer
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.transship import clean_environment
+from tests.support.wire import Wire, image_body, sha256
+
+ROOT = Path(__file__).parents[2]
+ROLES = ("api", "scheduler", "worker")
+PREFIX = "mirror/"
+QUIET_SECONDS = 30.0
+
+MODULES: dict[str, list[str]] = {
+    "api": ["-m", "api.serve"],
+    "scheduler": ["-m", "workers.main", "scheduler"],
+    "worker": ["-m", "workers.main", "worker"],
+}
+
+
+@dataclass
+class Verdict:
+    """What the oracle found after a scenario, and how much it read."""
+
+    report: Report
+    faults: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return "\n  ".join([str(self.report), *self.faults])
+
+
+class Lab:
+    """One control plane with its workers; registries, Redis and SQL are its own."""
+
+    def __init__(self, folder: Path, *, postgres: PostgresServer | None = None) -> None:
+        self.folder = folder
+        self._stack = contextlib.ExitStack()
+        self._postgres = postgres
+        self.processes: dict[str, ManagedProcess] = {}
+        self.variables: dict[str, str] = {}
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        enter = self._stack.enter_context
+        self.source = enter(RealRegistry())
+        self.destination = enter(RealRegistry())
+        self.east = enter(FaultProxy(self.source.url))
+        self.west = enter(FaultProxy(self.destination.url))
+        self.redis = enter(RedisServer(tcp=True))
+        self.redis_ways = {role: enter(TcpProxy(self.redis.port)) for role in ROLES}
+        database = f"sqlite:///{self.folder}/transship.db"
+        self.sql_ways: dict[str, TcpProxy] = {}
+        if self._postgres is not None:
+            database = self._postgres.fresh_database()
+            self.sql_ways = {role: enter(TcpProxy(self._postgres.port)) for role in ROLES}
+        self._database = database
+        write_new_key(self.folder / "keys")
+        self._services = open_services(self._settings("", 0), check=False)
+        self._stack.callback(self._services.close)
+        create_or_upgrade(self._services.database)
+        self.token, _ = self._services.tokens.create("admin", "admin")
+        self._listen = free_port()
+        self.client = enter(
+            httpx.Client(
+                base_url=f"http://127.0.0.1:{self._listen}/api/v1",
+                headers={"Authorization": f"Bearer {self.token}"},
+                trust_env=False,
+                timeout=20,
+            )
+        )
+
+    def close(self) -> None:
+        """End all processes, the workers first, and all servers."""
+        for process in reversed(list(self.processes.values())):
+            process.stop(timeout=30)
+        self._stack.close()
+
+    def _settings(self, role: str, number: int) -> Settings:
+        redis_port = self.redis_ways[role].port if role else self.redis.port
+        database = self._database
+        if role and self._postgres is not None:
+            database = database.replace(
+                f":{self._postgres.port}/", f":{self.sql_ways[role].port}/", 1
+            )
+        return Settings.from_env(
+            {**TEST_TIMERS, **self.variables},
+            database_url=database,
+            redis_url=f"redis://127.0.0.1:{redis_port}/0",
+            secret_key_file=str(self.folder / "keys"),
+            listen=f"127.0.0.1:{self._listen if number else 0}",
+            worker_slots=8,
+            retry_seconds=0.05,
+        )
+
+    # ---- processes -------------------------------------------------------------------------------
+
+    def start(self, *names: str, **variables: str) -> Self:
+        """Start processes ("api", "scheduler", "worker", "worker-2", ...) and wait until they are there."""
+        for name in names:
+            role = name.partition("-")[0]
+            known = self.processes.get(name)
+            if known is None:
+                known = ManagedProcess(
+                    name,
+                    [sys.executable, *MODULES[role]],
+                    log_directory=self.folder,
+                    environment={
+                        **clean_environment(),
+                        **self._settings(role, 1).to_env(),
+                        **variables,
+                    },
+                    cwd=ROOT,
+                )
+                self.processes[name] = known
+            known.start()
+        if "api" in names:
+            self.processes["api"].wait_ready(self._api_answers)
+        for name in names:
+            if name.startswith("worker"):
+                self.processes[name].wait_ready(lambda name=name: self._reports(name))
+        return self
+
+    def _api_answers(self) -> bool:
+        try:
+            return self.client.get("/executions").is_success
+        except httpx.HTTPError:
+            return False
+
+    def _reports(self, name: str) -> bool:
+        """Whether a worker has written its heartbeat row."""
+        query = select(processes.c.boot).where(processes.c.pid == self.processes[name].pid)
+        with self._services.database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    # ---- the API ---------------------------------------------------------------------------------
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """Ask the API; anything but success fails."""
+        response = self.client.request(method, path, json=body, headers=headers)
+        assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
+        return response.json() if response.content else None
+
+    def rule(self, name: str, **more: Any) -> None:
+        """Save both registries (by their proxies) and a rule of east to west."""
+        self.ask("PUT", "/registries/east", {"url": self.east.url})
+        self.ask("PUT", "/registries/west", {"url": self.west.url})
+        body = {
+            "source": "east",
+            "destinations": [{"registry": "west", "repository": PREFIX + "{repository}"}],
+            **more,
+        }
+        self.ask("PUT", f"/rules/{name}", body)
+
+    def run(self, name: str, **body: Any) -> str:
+        """Start an execution of a rule and return its id."""
+        identity: str = self.ask("POST", f"/rules/{name}/executions", body or None)["id"]
+        return identity
+
+    def execution(self, identity: str) -> dict[str, Any]:
+        """Return an execution as the API has it."""
+        found: dict[str, Any] = self.ask("GET", f"/executions/{identity}")
+        return found
+
+    def copies(self, identity: str) -> list[dict[str, Any]]:
+        """Return all copies of an execution."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            query = f"?limit=200{'&cursor=' + cursor if cursor else ''}"
+            page = self.ask("GET", f"/executions/{identity}/copies{query}")
+            items += page["items"]
+            cursor = page["next"]
+        return items
+
+    def wait(self, identity: str, timeout: float = QUIET_SECONDS) -> dict[str, Any]:
+        """Wait for an execution's end and return it."""
+        return wait_until(
+            lambda: one if (one := self.execution(identity))["state"] in ENDED else None,
+            timeout,
+            f"the end of execution {identity}",
+        )
+
+    def quiesce(self, timeout: float = QUIET_SECONDS) -> None:
+        """Wait until no execution is open."""
+        wait_until(
+            lambda: all(
+                one["state"] in ENDED for one in self.ask("GET", "/executions?limit=200")["items"]
+            ),
+            timeout,
+            "quiescence",
+        )
+
+    def scene(self, name: str) -> Scene:
+        """Return a corner of its own for one scenario: repositories, a rule, what is expected."""
+        return Scene(self, name)
+
+
+class Scene:
+    """Repositories NAME/** at the source, mirrored by a rule of the same name."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self.lab = lab
+        self.name = name
+        self.east, self.west = lab.east, lab.west
+        self.pushes = PushLog()
+        self.expected: dict[Place, Place] = {}
+        self.runs: list[str] = []
+        self._numbers = itertools.count(1)
+        lab.rule(name, select=[{"repositories": [f"{name}/**"]}])
+
+    def at_source(self, rest: str = "") -> str:
+        """Return the start of a path of the source, as fault rules match it."""
+        return f"/v2/{self.name}/{rest}"
+
+    def at_destination(self, rest: str = "") -> str:
+        """Return the start of a path of the destination."""
+        return f"/v2/{PREFIX}{self.name}/{rest}"
+
+    # ---- content ---------------------------------------------------------------------------------
+
+    def push(
+        self, place: str, sizes: Sequence[int] = (20_000, 40_000), seed: str = ""
+    ) -> dict[str, Any]:
+        """Push an image ("app:v1") to the source, past the proxy, and expect it; its manifest's body.
+
+        `sizes` are those of its layers; the same seed gives the same layers.
+        """
+        repository, _, tag = place.partition(":")
+        repository = f"{self.name}/{repository}"
+        number = next(self._numbers)
+        layers = [
+            hashlib.shake_256(f"{seed or f'{repository}:{tag}:{number}'}:{i}".encode()).digest(size)
+            for i, size in enumerate(sizes)
+        ]
+        config = {"architecture": "amd64", "os": "linux", "of": repository, "n": number}
+        raw = json.dumps(config).encode()
+        body = image_body(raw, layers)
+        self.pushes.add((repository, tag), sha256(json.dumps(body).encode()))
+        with Wire(self.lab.source.url) as wire:
+            for blob in (raw, *layers):
+                assert wire.push_blob(repository, blob).status == 201
+            assert wire.put_manifest(repository, tag, body).status == 201
+        self.expected[repository, tag] = (PREFIX + repository, tag)
+        return body
+
+    def remove(self, place: str) -> None:
+        """Remove a tag's manifest at the source, and expect it no longer."""
+        repository, _, tag = place.partition(":")
+        repository = f"{self.name}/{repository}"
+        with Wire(self.lab.source.url) as wire:
+            digest = wire.get_manifest(repository, tag)["Docker-Content-Digest"]
+            answer = wire.request("DELETE", f"/v2/{repository}/manifests/{digest}")
+            assert answer.status == 202, answer
+        self.pushes.add((repository, tag), DELETED)
+        del self.expected[repository, tag]
+
+    # ---- runs ------------------------------------------------------------------------------------
+
+    def start(self) -> str:
+        """Start an execution of the scene's rule; its id."""
+        self.runs.append(self.lab.run(self.name))
+        return self.runs[-1]
+
+    def run(self, timeout: float = QUIET_SECONDS) -> dict[str, Any]:
+        """Run the rule to its end and return the execution."""
+        return self.lab.wait(self.start(), timeout)
+
+    def retry(self, timeout: float = QUIET_SECONDS) -> dict[str, Any]:
+        """Have what failed of the last run tried again, to its end; returns that execution."""
+        self.runs.append(self.lab.ask("POST", f"/executions/{self.runs[-1]}/retry")["id"])
+        return self.lab.wait(self.runs[-1], timeout)
+
+    def copy(self, place: str, run: int = -1) -> dict[str, Any]:
+        """Return the copy to "app:v1" of a run."""
+        wanted = f"west/{PREFIX}{self.name}/{place}"
+        return next(one for one in self.lab.copies(self.runs[run]) if one["destination"] == wanted)
+
+    def heal(self) -> None:
+        """End all faults."""
+        self.east.faults.clear()
+        self.west.faults.clear()
+
+    def tag_puts(self, place: str) -> list[Access]:
+        """Return the PUTs of a destination tag that went through the proxy."""
+        repository, _, tag = place.partition(":")
+        path = self.at_destination(f"{repository}/manifests/{tag}")
+        return [one for one in list(self.west.log) if (one.method, one.path) == ("PUT", path)]
+
+    def reads(self, digest: str) -> int:
+        """Return how often a blob was read whole, or begun to be, through the source's proxy."""
+        return sum(
+            1
+            for one in list(self.east.log)
+            if one.method == "GET" and one.path.endswith(f"/blobs/{digest}")
+        )
+
+    # ---- judgement -------------------------------------------------------------------------------
+
+    def verdict(self, *, tags: int, blobs: int, uploads: bool = False) -> Verdict:
+        """Ask the oracle: content, books, uploads. It must read at least so many tags and blobs.
+
+        `uploads`: whether upload sessions may be left open.
+        """
+        lab = self.lab
+        report = check(lab.source.url, lab.destination.url, self.expected, extra=False)
+        verdict = Verdict(report, list(report.faults))
+        if report.tags < tags:
+            verdict.faults.append(f"the oracle looked at {report.tags} tags, {tags} at least")
+        if report.blobs < blobs:
+            verdict.faults.append(f"the oracle read {report.blobs} blobs, {blobs} at least")
+        copies = {run: lab.copies(run) for run in self.runs}
+        executions = [lab.execution(run) for run in self.runs]
+        verdict.faults += judge_executions(executions[-1:], copies, holes=_holes(report))
+        verdict.faults += judge_executions(executions, copies)
+        verdict.faults += [
+            f"an upload was left open: {path}"
+            for path in open_uploads(lab.destination.storage_path)
+            if f"/{self.name}/" in path and not uploads
+        ]
+        return verdict
+
+
+def _holes(report: Report) -> set[str]:
+    return {f"west/{fault.split(': ')[0].split(' ')[0]}" for fault in report.faults}
+
+
+def struck(log: Sequence[Access], path: str, before: Sequence[Access]) -> bool:
+    """Whether a request to `path` came before the first of `before`: its copy was under way."""
+    first = min((one.started for one in before), default=time.monotonic())
+    return any(path in one.path and one.started < first for one in log)
+
+
+@contextlib.contextmanager
+def open_lab(folder: Path, postgres: PostgresServer | None = None) -> Iterator[Lab]:
+    """A lab with all its processes up and the rule saved."""
+    with Lab(folder, postgres=postgres) as lab:
+        lab.start("api", "scheduler", "worker")
+        yield lab
