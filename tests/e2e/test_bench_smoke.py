@@ -35,14 +35,17 @@ LIMITS = {
         1.0, "each unique blob crosses the link once (DESIGN, promise 7)"
     ),
     "requests of manifests at the source, per tag": Limit(
-        3.5,
-        "a HEAD and a GET of the tag, a HEAD before its commit, and the same for children, "
-        "signatures and referrers: their share a tag in this fleet",
+        2.4,
+        "a GET of the tag and a HEAD before its commit; one GET of each child, signature and "
+        "referrer: their share a tag in this fleet",
     ),
     "requests of manifests at the destination, per tag": Limit(
-        4.0,
-        "a HEAD, a PUT and a read-back of the tag; each child, and each referrer with its tag, is put "
-        "once an execution",
+        3.15,
+        "a PUT and a read-back of the tag; each child, and each referrer with its tag, is put "
+        "once an execution; a HEAD of one tag a repository, of each where it has no more than two",
+    ),
+    "listings at the destination, per repository": Limit(
+        1.0, "one tells what a repository of three tags and more lacks"
     ),
     "requests of blobs at the destination, per repository and blob": Limit(
         2.8, "POST and PUT or one mount, and a ranged read that proves what was not uploaded"
@@ -54,6 +57,7 @@ LIMITS = {
         6.0, "five blobs above 1 MiB are tasks, the small ones one together"
     ),
     "second run, requests per tag at both": Limit(2.0, "one HEAD at each side"),
+    "second run, listings at the destination": Limit(0.0, "every tag is found by its HEAD"),
     "second run, blobs asked for": Limit(0.0, "nothing changed"),
 }
 
@@ -103,6 +107,7 @@ def _first_run(
         "bytes at the source, per unique byte": here.blob_bytes / fleet.unique_bytes,
         "requests of manifests at the source, per tag": _of(here, "manifest") / fleet.tags,
         "requests of manifests at the destination, per tag": _of(there, "manifest") / fleet.tags,
+        "listings at the destination, per repository": there.listings / FLEET.repositories,
         "requests of blobs at the destination, per repository and blob": (
             sum(_of(there, what) for what in ("blob", "upload", "mount")) / len(pairs)
         ),
@@ -117,6 +122,7 @@ def _second_run(
     costs = [RequestCost.of(one.access_log()) for one in (source, destination)]
     return {
         "second run, requests per tag at both": sum(cost.per_tag(fleet.tags) for cost in costs),
+        "second run, listings at the destination": float(costs[1].listings),
         "second run, blobs asked for": float(
             sum(_of(cost, what) for cost in costs for what in ("blob", "upload", "mount"))
         ),
