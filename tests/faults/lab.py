@@ -238,15 +238,15 @@ class Lab:
             "quiescence",
         )
 
-    def scene(self, name: str) -> Scene:
+    def scene(self, name: str, **rule: Any) -> Scene:
         """Return a corner of its own for one scenario: repositories, a rule, what is expected."""
-        return Scene(self, name)
+        return Scene(self, name, **rule)
 
 
 class Scene:
     """Repositories NAME/** at the source, mirrored by a rule of the same name."""
 
-    def __init__(self, lab: Lab, name: str) -> None:
+    def __init__(self, lab: Lab, name: str, **rule: Any) -> None:
         self.lab = lab
         self.name = name
         self.east, self.west = lab.east, lab.west
@@ -254,7 +254,7 @@ class Scene:
         self.expected: dict[Place, Place] = {}
         self.runs: list[str] = []
         self._numbers = itertools.count(1)
-        lab.rule(name, select=[{"repositories": [f"{name}/**"]}])
+        lab.rule(name, select=[{"repositories": [f"{name}/**"]}], **rule)
 
     def at_source(self, rest: str = "") -> str:
         """Return the start of a path of the source, as fault rules match it."""
@@ -301,6 +301,19 @@ class Scene:
             assert answer.status == 202, answer
         self.pushes.add((repository, tag), DELETED)
         del self.expected[repository, tag]
+
+    def manifest(self, place: str) -> dict[str, Any]:
+        """Return the manifest's body that a tag names at the source."""
+        repository, _, tag = place.partition(":")
+        with Wire(self.lab.source.url) as wire:
+            return wire.get_manifest(f"{self.name}/{repository}", tag).json()
+
+    def retag(self, place: str, body: dict[str, Any]) -> None:
+        """Have a tag of the source name a manifest that is there."""
+        repository, _, tag = place.partition(":")
+        self.pushes.add((f"{self.name}/{repository}", tag), sha256(json.dumps(body).encode()))
+        with Wire(self.lab.source.url) as wire:
+            assert wire.put_manifest(f"{self.name}/{repository}", tag, body).status == 201
 
     # ---- runs ------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import pytest
 
 from api.samples.faults import FOREVER, FaultRule
 from api.samples.http_messages import Request, Response, WireFault
-from tests.faults.lab import Lab, Scene, struck
+from tests.faults.lab import Lab, struck
 
 pytestmark = pytest.mark.timeout(180)
 

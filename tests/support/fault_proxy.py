@@ -18,7 +18,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from api.samples.faults import FaultPlan, FaultRule
-from api.samples.http_messages import Access, Request, Response
+from api.samples.http_messages import Access, Request, Response, WireFault
 from api.samples.http_server import HttpServer
 
 _BODY_LIMIT = 256 << 20
@@ -111,12 +111,19 @@ class FaultProxy:
 
     @staticmethod
     def _answer(answer: http.client.HTTPResponse) -> Response:
-        data = answer.read()
+        """Pass an answer on, one that the registry breaks off as well."""
+        fault = None
+        try:
+            data = answer.read()
+        except http.client.IncompleteRead as error:
+            data = error.partial
+            fault = WireFault(truncate_at=len(data))
         headers: dict[str, str] = {}
         for name, value in answer.getheaders():
-            if name.lower() not in _HOP_BY_HOP and not (name.lower() == "content-length" and data):
+            told = name.lower() == "content-length" and data and fault is None
+            if name.lower() not in _HOP_BY_HOP and not told:
                 headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return Response(answer.status, headers, data)
+        return Response(answer.status, headers, data, fault, close=fault is not None)
 
     def _forget(self, request: Request, response: Response) -> None:
         """End the upload session that was just handed out, behind the client's back."""
