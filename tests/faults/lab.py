@@ -165,7 +165,7 @@ class Lab:
             self.processes["api"].wait_ready(self._api_answers)
         for name in names:
             if name.startswith("worker"):
-                self.processes[name].wait_ready(lambda name=name: self._reports(name))
+                self.processes[name].wait_ready(lambda name=name: self.reports(name))
         return self
 
     def _api_answers(self) -> bool:
@@ -174,7 +174,7 @@ class Lab:
         except httpx.HTTPError:
             return False
 
-    def _reports(self, name: str) -> bool:
+    def reports(self, name: str) -> bool:
         """Whether a worker has written its heartbeat row."""
         query = select(processes.c.boot).where(processes.c.pid == self.processes[name].pid)
         with self._services.database.read() as connection:

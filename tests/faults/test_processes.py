@@ -1,0 +1,197 @@
+"""Processes that are killed, stopped and frozen in the middle of a copy: rows F003, F020-F024, F040-F044, F181."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from api.samples.faults import FaultRule
+from tests.faults.lab import Lab, Scene
+from tests.support.processes import wait_until
+
+pytestmark = pytest.mark.timeout(180)
+
+RECOVERY_SECONDS = 15.0
+"""Test timers: a process counts as dead after 2 s, and the reconciler looks every 0.3 s."""
+
+
+@pytest.fixture(autouse=True)
+def mended(lab: Lab) -> Iterator[None]:
+    """Every process runs again after a test, and no fault is left."""
+    yield
+    lab.east.faults.clear()
+    lab.west.faults.clear()
+    for name, process in list(lab.processes.items()):
+        if process.alive:
+            process.send_signal(signal.SIGCONT)
+        elif name in ("api", "scheduler", "worker"):
+            lab.start(name)
+
+
+class Held:
+    """A request that waits at a registry: the moment at which a process is struck."""
+
+    def __init__(self, side: object, path: str, method: str) -> None:
+        self._gate = threading.Event()
+        self.rule: FaultRule = side.fault(path, method=method, hold=self._gate)  # type: ignore[attr-defined]
+
+    def reached(self) -> None:
+        """Wait until the request is there."""
+        wait_until(lambda: self.rule.fired, 20, "the request to hold")
+
+    def let_go(self) -> None:
+        self._gate.set()
+
+
+MOMENTS: dict[str, tuple[str, Callable[[Scene], str], str]] = {
+    "reading-the-manifest": ("east", lambda s: s.at_source("app/manifests/"), "GET"),
+    "reading-a-blob": ("east", lambda s: s.at_source("app/blobs/"), "GET"),
+    "opening-an-upload": ("west", lambda s: s.at_destination("app/blobs/uploads/"), "POST"),
+    "closing-an-upload": ("west", lambda s: s.at_destination("app/blobs/uploads/"), "PUT"),
+    "putting-the-tag": ("west", lambda s: s.at_destination("app/manifests/v1"), "PUT"),
+}
+
+
+def held_at(scene: Scene, moment: str) -> Held:
+    side, path, method = MOMENTS[moment]
+    return Held(scene.east if side == "east" else scene.west, path(scene), method)
+
+
+def whole(scene: Scene, tags: int, blobs: int) -> None:
+    verdict = scene.verdict(tags=tags, blobs=blobs, uploads=True)
+    assert verdict.faults == [], str(verdict)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("size", [20_000, 900_000], ids=["small", "large"])
+def test_f040_f070_a_worker_killed_in_a_copy_loses_nothing(
+    lab: Lab, moment: str, size: int
+) -> None:
+    scene = lab.scene(f"f040-{moment}-{size}")
+    scene.push("app:v1", (size, 30_000))
+    scene.push("neighbour:v1")
+    held = held_at(scene, moment)
+
+    identity = scene.start()
+    held.reached()
+    lab.processes["worker"].kill()
+    held.let_go()
+    lab.start("worker")
+
+    assert lab.wait(identity, RECOVERY_SECONDS)["state"] == "succeeded"
+    assert len(scene.tag_puts("app:v1")) <= 2
+    whole(scene, tags=2, blobs=6)
+
+
+def test_f041_a_worker_asked_to_end_finishes_what_it_holds(lab: Lab) -> None:
+    scene = lab.scene("f041")
+    scene.push("app:v1")
+    held = held_at(scene, "reading-a-blob")
+
+    identity = scene.start()
+    held.reached()
+    worker = lab.processes["worker"]
+    worker.send_signal(signal.SIGTERM)
+    held.let_go()
+
+    assert worker.wait(30) == 0
+    lab.start("worker")
+    assert lab.wait(identity, RECOVERY_SECONDS)["state"] == "succeeded"
+    assert scene.copy("app:v1")["attempts"] <= 2
+    whole(scene, tags=1, blobs=3)
+
+
+@pytest.mark.parametrize("moment", ["closing-an-upload", "putting-the-tag"])
+def test_f042_f078_a_worker_that_stands_still_past_its_lease_does_no_harm(
+    lab: Lab, moment: str
+) -> None:
+    scene = lab.scene(f"f042-{moment}")
+    scene.push("app:v1")
+    held = held_at(scene, moment)
+
+    identity = scene.start()
+    held.reached()
+    frozen = lab.processes["worker"]
+    os.kill(frozen.pid, signal.SIGSTOP)
+    lab.start("worker-2")
+    try:
+        assert lab.wait(identity, RECOVERY_SECONDS)["state"] == "succeeded"
+        os.kill(frozen.pid, signal.SIGCONT)
+        held.let_go()
+        wait_until(lambda: lab.reports("worker"), 20, "the thawed worker's heartbeat")
+        second = scene.run()
+    finally:
+        frozen.send_signal(signal.SIGCONT)
+        held.let_go()
+        lab.processes["worker-2"].stop(30)
+
+    assert second["state"] == "succeeded"
+    whole(scene, tags=1, blobs=3)
+
+
+@pytest.mark.parametrize("moment", ["reading-the-manifest", "putting-the-tag"])
+def test_f020_a_scheduler_killed_in_a_run_is_no_loss(lab: Lab, moment: str) -> None:
+    scene = lab.scene(f"f020-{moment}")
+    for number in range(6):
+        scene.push(f"app:v{number}" if number else "app:v1")
+    held = held_at(scene, moment)
+
+    identity = scene.start()
+    held.reached()
+    lab.processes["scheduler"].kill()
+    held.let_go()
+    lab.start("scheduler")
+
+    assert lab.wait(identity, RECOVERY_SECONDS)["state"] == "succeeded"
+    whole(scene, tags=5, blobs=15)
+
+
+def test_f024_a_scheduler_that_hangs_is_replaced_and_stands_down(lab: Lab) -> None:
+    scene = lab.scene("f024")
+    scene.push("app:v1")
+    os.kill(lab.processes["scheduler"].pid, signal.SIGSTOP)
+    lab.start("scheduler-2")
+    try:
+        assert scene.run(RECOVERY_SECONDS)["state"] == "succeeded"
+        lab.processes["scheduler"].send_signal(signal.SIGCONT)
+        assert scene.run(RECOVERY_SECONDS)["state"] == "succeeded"
+    finally:
+        lab.processes["scheduler"].send_signal(signal.SIGCONT)
+        lab.processes["scheduler-2"].stop(30)
+
+    assert len(scene.tag_puts("app:v1")) == 1
+    whole(scene, tags=1, blobs=3)
+
+
+def test_f003_an_execution_that_was_accepted_survives_its_api(lab: Lab) -> None:
+    scene = lab.scene("f003")
+    scene.push("app:v1")
+    identity = scene.start()
+    lab.processes["api"].kill()
+    lab.start("api")
+
+    assert lab.wait(identity, RECOVERY_SECONDS)["state"] == "succeeded"
+    whole(scene, tags=1, blobs=3)
+
+
+def test_f181_everything_killed_at_once_goes_on_when_it_is_started(lab: Lab) -> None:
+    scene = lab.scene("f181")
+    for number in range(8):
+        scene.push(f"app{number}:v1", (60_000, 80_000))
+    held = Held(scene.west, scene.at_destination("app3/manifests/v1"), "PUT")
+
+    identity = scene.start()
+    held.reached()
+    for process in lab.processes.values():
+        process.kill()
+    lab.redis.kill()
+    held.let_go()
+    lab.redis.start()
+    lab.start("api", "scheduler", "worker")
+
+    assert lab.wait(identity, 60)["state"] == "succeeded"
+    whole(scene, tags=8, blobs=24)
