@@ -63,6 +63,7 @@ class Database:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self._kept: Connection | None = None  # the writer thread's, over SQLite
 
     def _engine(self, busy_timeout_seconds: float, *, immediate: bool) -> Engine:
         if not self.is_sqlite:
@@ -97,15 +98,20 @@ class Database:
             cursor.execute("PRAGMA foreign_keys=ON")
             cursor.close()
 
-        @event.listens_for(engine, "begin")
-        def _begin(connection: Connection) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        if immediate:  # a reader's statement is its own transaction, as over PostgreSQL
+
+            @event.listens_for(engine, "begin")
+            def _begin(connection: Connection) -> None:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         return engine
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a short read transaction. Raises StoreUnavailable when the database is not there."""
+        """Read for a moment; each statement sees what is committed when it begins.
+
+        Raises StoreUnavailable when the database is not there.
+        """
         try:
             with self._readers.connect() as connection:
                 yield connection
@@ -155,6 +161,8 @@ class Database:
                 self._queue.put(None)
         if thread is not None:
             thread.join(timeout=30)
+        if self._kept is not None:
+            self._kept.close()
         self._readers.dispose()
         self._writers.dispose()
 
@@ -202,7 +210,7 @@ class Database:
     def _transact(self, statements: list[Callable[[Connection], Any]]) -> list[Any]:
         for attempt in range(WRITE_TRIES):
             try:
-                with self._writers.begin() as connection:
+                with self._begin() as connection:
                     return _carry_out(connection, statements)
             except DBAPIError as error:
                 if attempt == WRITE_TRIES - 1 or not _is_transient(error):
@@ -210,6 +218,25 @@ class Database:
                 log.warning("write_retried", attempt=attempt, error=str(error.orig))
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter
         raise AssertionError("unreachable")
+
+    @contextmanager
+    def _begin(self) -> Iterator[Connection]:
+        """Open a write transaction of the writer thread.
+
+        Over SQLite on a connection that it keeps: taking one from the pool costs as much as a
+        statement. Over PostgreSQL a connection may die while it lies idle, and the pool looks.
+        """
+        connection, self._kept = self._kept or self._writers.connect(), None
+        try:
+            with connection.begin():
+                yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if self.is_sqlite:
+            self._kept = connection
+        else:
+            connection.close()
 
 
 def write_beside(also: Callable[[Connection, Any], object] | None) -> None:
