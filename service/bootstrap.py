@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from service.replication.locate import Locator
     from service.replication.notify import Notifier
     from service.replication.plan import Planner
+    from service.replication.side_by_side import SideBySide
     from service.store.audit import AuditStore
     from service.store.budgets import LateBudgets
     from service.store.claims import RedisClaims
@@ -269,6 +270,13 @@ class Services:
         return budgets
 
     @cached_property
+    def beside(self) -> SideBySide:
+        """The threads that help tasks over slow links."""
+        from service.replication.side_by_side import SideBySide
+
+        return SideBySide(self.settings.helper_threads, self.meter)
+
+    @cached_property
     def planner(self) -> Planner:
         """Plans executions."""
         from service.replication.plan import Planner
@@ -325,6 +333,7 @@ class Services:
             clients=self.clients,
             meter=self.meter,
             metrics=metrics,
+            beside=self.beside,
             limiters=self.limiters,
         )
 
@@ -383,6 +392,8 @@ class Services:
     def close(self) -> None:
         """Let connections go, the database last."""
         parts = self.__dict__
+        if "beside" in parts:
+            self.beside.close()
         if "clients" in parts:
             self.clients.close()
         if "limiters" in parts:

@@ -44,6 +44,10 @@ class Settings:
         "", "HOST:PORT of health and metrics of worker and scheduler; empty: none"
     )
     worker_slots: int = _setting(16, "tasks that one worker process runs at once (threads)")
+    far_slots: int = _setting(
+        64, "tasks that it runs at once while registries let it wait long for their answers"
+    )
+    helper_threads: int = _setting(48, "threads that help the tasks of a process meanwhile")
     tags_per_task: int = _setting(8, "changed tags that one replicate task takes at most")
     urgent_slots: int = _setting(4, "tasks that a worker for urgent work alone runs at once")
     executions_kept: int = _setting(

@@ -24,6 +24,7 @@ def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) ->
 
     from workers import process, queues
     from workers.app import make_app
+    from workers.breadth import breadth_step
     from workers.lease import Lease
     from workers.tasks import copies, executions
 
@@ -33,6 +34,9 @@ def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) ->
     app.finalize()
     app.steps["consumer"].add(Lease)
     opened = process.open_process(settings, region, urgent_only=urgent_only)
+    slots = settings.urgent_slots if urgent_only else settings.worker_slots
+    far_slots = slots if urgent_only else max(slots, settings.far_slots)
+    app.steps["consumer"].add(breadth_step(slots, far_slots, opened.is_far))
 
     @worker_shutting_down.connect(weak=False)
     def _drain(**_kwargs: object) -> None:
@@ -42,7 +46,7 @@ def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) ->
     try:
         worker = app.Worker(
             pool_cls="threads",
-            concurrency=settings.urgent_slots if urgent_only else settings.worker_slots,
+            concurrency=far_slots,
             queues=queues.served_by(region, urgent_only=urgent_only),
             hostname=f"{'urgent' if urgent_only else 'copy'}.{region}@{os.uname().nodename}-{os.getpid()}",
             without_gossip=True,

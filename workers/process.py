@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from service.bootstrap import Services, open_services
 from service.replication.engine import Engine
 from service.replication.heartbeat import Heartbeat
+from service.replication.side_by_side import FAR_SECONDS
 from service.settings import Settings
 from service.telemetry import get_logger
 from workers.signatures import QueuePublisher
@@ -46,6 +47,10 @@ class WorkerProcess:
         if self.engine.metrics is not None:
             self._end_metrics = self.engine.metrics.serve(self.settings.metrics_listen)
         self._heartbeat.start()
+
+    def is_far(self) -> bool:
+        """Whether a registry that is asked now lets this process wait for its answers."""
+        return self.services.clients.answers_within() >= FAR_SECONDS
 
     def drain(self) -> None:
         """Give running tasks a grace, then have them let go of their copies."""

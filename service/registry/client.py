@@ -83,6 +83,14 @@ class RegistryClient:
         """How many HTTP requests were sent, token requests and redirects included."""
         return self.http.requests
 
+    def answers_within(self, kind: str) -> float:
+        """Return the seconds that the quickest answers of lately took; 0.0 when there was none yet.
+
+        `kind` is one of those that `on_request` is told of; before the first of that kind, the
+        answers to all count.
+        """
+        return self.http.times.quickest(kind)
+
     def ping(self) -> None:
         """Check address, TLS and credentials by GET /v2/."""
         answer = self.http.request("GET", "ping", "/v2/", PING)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from service.errors import NetworkError, ProtocolError, RegistryError, ServerError, Throttled
 from service.model.endpoint import Credential, RegistryEndpoint
 from service.registry.access import Access
+from service.registry.answer_times import AnswerTimes
 from service.registry.auth import Authenticator
 from service.registry.connection import Connection, Response
 from service.registry.connector import Connector, Resolver, resolve_host
@@ -57,6 +58,7 @@ class Http:
         self.name = endpoint.name
         self.limiter = limiter
         self.timeouts = timeouts
+        self.times = AnswerTimes()
         self.connector = Connector(endpoint, timeouts, resolve=resolve)
         self.pool = Pool(self.connector, timeouts)
         self.origin = self.connector.origin
@@ -253,6 +255,7 @@ class Http:
     ) -> Response:
         data = self._head(origin, method, target, headers)
         leave = self._enter(origin)
+        began = time.monotonic()
         try:
             response = self.pool.exchange(origin, method, data + body if body else data, leave)
         except BaseException as error:
@@ -263,6 +266,7 @@ class Http:
             if isinstance(error, RegistryError):
                 self.named(error)
             raise
+        self.times.note(kind, time.monotonic() - began)
         self.count(method, kind, response.status)
         self._learn(origin, response)
         return response

@@ -13,7 +13,7 @@ from service.registry.connector import Connector
 from service.registry.origin import Origin
 from service.registry.timeouts import Timeouts
 
-MAX_IDLE = 64  # connections kept per origin
+MAX_IDLE = 128  # connections kept per origin
 
 
 class Pool:

@@ -18,6 +18,7 @@ from service.settings import Settings
 from service.store.registries import RegistryStore
 
 RECHECK_SECONDS = 2.0
+LATELY_SECONDS = 5.0
 
 
 class Meter:
@@ -99,6 +100,19 @@ class Clients:
     def scope(self, name: str) -> str:
         """Return the credential scope of a registry: what one credential proved, another may not see."""
         return self.endpoint(name).credentials.username
+
+    def answers_within(self) -> float:
+        """Return the seconds that the slowest of the registries asked lately takes for an answer."""
+        since = time.monotonic() - LATELY_SECONDS
+        known = list(self._known.values())
+        return max(
+            (
+                one.client.answers_within("manifest")
+                for one in known
+                if one.client.http.times.noted_at >= since
+            ),
+            default=0.0,
+        )
 
     def _look(self, name: str) -> _Known:
         known = self._known.get(name)

@@ -70,8 +70,7 @@ class Committer:
         work = self._work
         try:
             listed = _listed(tree)
-            for child in tree.children:
-                self._put_once(child, listed)
+            self._put_children(tree, listed)
             if tree.referrers or tree.tagged:
                 self._put_once(tree.root, listed)
             for referrer in tree.referrers:
@@ -140,6 +139,17 @@ class Committer:
         return False
 
     # ---- manifests by digest ---------------------------------------------------------------------
+
+    def _put_children(self, tree: Tree, listed: Collection[tuple[str, Digest]]) -> None:
+        """Put what the root is made of: images at once where the destination is far, then indexes of them."""
+        self._engine.beside.each(
+            [child for child in tree.children if child.kind != "index"],
+            lambda child: self._put_once(child, listed),
+            answers=lambda: self._destination.answers_within("manifest"),
+        )
+        for child in tree.children:
+            if child.kind == "index":
+                self._put_once(child, listed)
 
     def _put_once(self, manifest: Manifest, listed: Collection[tuple[str, Digest]]) -> None:
         """Put a manifest by its digest, unless this execution has: indexes share their children."""

@@ -7,6 +7,7 @@ mount 201 prove nothing on a registry that has collected garbage (reliability.md
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
@@ -41,7 +42,10 @@ log = get_logger("copy_blob")
 
 
 class BlobPlacer:
-    """Places the blobs of one copy at its destination and keeps account of what is proved."""
+    """Places the blobs of one copy at its destination and keeps account of what is proved.
+
+    Blobs do not depend on each other: over slow links they are placed side by side.
+    """
 
     def __init__(self, engine: Engine, work: CopyWork, counters: Counters) -> None:
         self._engine = engine
@@ -54,6 +58,7 @@ class BlobPlacer:
         self._token = f"{engine.boot}/{os.urandom(6).hex()}"
         self._cancelled = engine.cancelled(work)
         self._pace = pace_of(engine.limiters, work)
+        self._lock = threading.Lock()
         self._fresh_proofs: list[Proof] = []
         self._uploaded: list[str] = []
         self._near: dict[str, tuple[str, float | None]] = {}
@@ -68,12 +73,15 @@ class BlobPlacer:
         """
         wanted = [blob for blob in blobs if str(blob.digest) not in self.proved]
         known = self._known(wanted)
-        missing = []
-        for blob in wanted:
+
+        def settled(blob: Descriptor) -> bool:
             self._check_cancelled()
-            if not self._settle_one(blob, known.get(str(blob.digest), [])):
-                missing.append(blob)
-        return missing
+            return self._settle_one(blob, known.get(str(blob.digest), []))
+
+        found = self._engine.beside.each(
+            wanted, settled, answers=lambda: self._destination.answers_within("mount")
+        )
+        return [blob for blob, there in zip(wanted, found, strict=True) if not there]
 
     def _known(self, blobs: Sequence[Descriptor]) -> dict[str, list[Presence]]:
         known: dict[str, list[Presence]] = {}
@@ -106,6 +114,12 @@ class BlobPlacer:
             self._mount(blob, row.repository, row.proved_at) for row in elsewhere[:MOUNT_TRIES]
         )
 
+    def _proved_meanwhile(self, blob: Descriptor) -> bool:
+        """Whether another copy of the execution has proved it here, since this one has looked."""
+        rows = self._known([blob]).get(str(blob.digest), ())
+        here = self._work.destination_repository
+        return any(row.proved_here and row.repository == here for row in rows)
+
     def _mount(self, blob: Descriptor, repository: str, proved_at: float | None = None) -> bool:
         """Mount a blob and prove it; `proved_at`: when the ledger says that it was there."""
         if repository == self._work.destination_repository:
@@ -124,8 +138,7 @@ class BlobPlacer:
                     f"{blob.digest} was mounted from {repository} but cannot be read", proved_at
                 )
             return False
-        self._counters.blobs_mounted += 1
-        self._counters.bytes_saved += blob.size
+        self._count(mounted=1, saved=blob.size)
         self._prove(blob)
         return True
 
@@ -135,8 +148,7 @@ class BlobPlacer:
         )
 
     def _present(self, blob: Descriptor) -> None:
-        self._counters.blobs_present += 1
-        self._counters.bytes_saved += blob.size
+        self._count(present=1, saved=blob.size)
         self._prove(blob)
 
     # ---- moving bytes ----------------------------------------------------------------------------
@@ -147,15 +159,21 @@ class BlobPlacer:
         Raises RegistryError for the first one that fails, after the others so far are on the ledger,
         and Cancelled.
         """
-        held = []
+        wanted = list(blobs)
+
+        def moved(blob: Descriptor) -> bool:
+            self._check_cancelled()
+            return self._transfer_one(blob)
+
         try:
-            for blob in blobs:
-                self._check_cancelled()
-                if not self._transfer_one(blob):
-                    held.append(blob)
+            found = self._engine.beside.each(wanted, moved, answers=self._answers_within)
         finally:
             self.flush()
-        return held
+        return [blob for blob, there in zip(wanted, found, strict=True) if not there]
+
+    def _answers_within(self) -> float:
+        """Return the seconds that the slower of both sides takes for an answer."""
+        return max(self._source.answers_within("blob"), self._destination.answers_within("upload"))
 
     def _transfer_one(self, blob: Descriptor) -> bool:
         digest = str(blob.digest)
@@ -170,7 +188,9 @@ class BlobPlacer:
                 registry=self._work.source_registry,
             )
         if state is ClaimState.DONE:
-            if detail == self._work.destination_repository and self._probe(blob):
+            if detail == self._work.destination_repository and (
+                self._proved_meanwhile(blob) or self._probe(blob)
+            ):
                 self._present(blob)
                 return True
             if self._mount(blob, detail):
@@ -217,7 +237,7 @@ class BlobPlacer:
         near = self._near.pop(str(blob.digest), None)
         if near is None or not self._stream_from_near(blob, *near):
             self._stream_from_source(blob)
-        self._counters.blobs_copied += 1
+        self._count(copied=1)
 
     def _stream_from_near(self, blob: Descriptor, repository: str, proved_at: float | None) -> bool:
         """Copy from another repository of the destination, which would not mount it.
@@ -240,11 +260,11 @@ class BlobPlacer:
             if proved_at is not None and isinstance(error, BlobNotFound | Corrupt):
                 self._distrust(f"{blob.digest} was in {repository} and is gone", proved_at)
             return False
-        self._counters.bytes_saved += blob.size
+        self._count(saved=blob.size)
         return True
 
     def _stream_from_source(self, blob: Descriptor) -> None:
-        self._counters.bytes_copied += stream(
+        read = stream(
             self._source,
             self._work.source_repository,
             self._destination,
@@ -253,6 +273,7 @@ class BlobPlacer:
             cancelled=self._cancelled,
             pace=self._pace.current if self._pace is not None else None,
         )
+        self._count(read=read)
 
     def _give_up(self, digest: str, error: BaseException) -> None:
         """Let the claim go; a blob that is bad at its source is remembered for a while."""
@@ -269,6 +290,16 @@ class BlobPlacer:
         self._wake(woken)
 
     # ---- account ---------------------------------------------------------------------------------
+
+    def _count(
+        self, *, copied: int = 0, mounted: int = 0, present: int = 0, read: int = 0, saved: int = 0
+    ) -> None:
+        with self._lock:
+            self._counters.blobs_copied += copied
+            self._counters.blobs_mounted += mounted
+            self._counters.blobs_present += present
+            self._counters.bytes_copied += read
+            self._counters.bytes_saved += saved
 
     def flush(self) -> None:
         """Write proofs durably, then turn claims into done markers and wake who waited."""

@@ -17,6 +17,7 @@ from service.model.ports import ClaimPort, Publisher, StatePort
 from service.model.work import CopyRef, CopyWork, Outcome
 from service.registry.limiters import Limiters
 from service.replication.clients import Clients, Meter
+from service.replication.side_by_side import SideBySide
 from service.settings import Settings
 from service.telemetry import get_logger
 
@@ -144,6 +145,7 @@ class Reads:
     clients: Clients
     state: StatePort
     manifests: ManifestCache = field(default_factory=ManifestCache)
+    beside: SideBySide = field(default_factory=lambda: SideBySide(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ class Engine:
     publisher: Publisher
     clients: Clients
     meter: Meter
+    beside: SideBySide
     metrics: Metrics | None = None
     manifests: ManifestCache = field(default_factory=ManifestCache)
     put: ManifestsPut = field(default_factory=ManifestsPut)

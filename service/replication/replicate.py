@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from redis.exceptions import RedisError
 
-from service.errors import Cancelled, ManifestNotFound
+from service.errors import Cancelled, ManifestNotFound, TransshipError
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
 from service.model.states import BlobState, CopyState
@@ -45,6 +46,10 @@ from service.telemetry import get_logger
 
 PATIENCE_SECONDS = 0.25
 PATIENCE_STEP_SECONDS = 0.01
+PATIENCE_ANSWERS = 12
+"""How many answers' time a held blob is waited for: its holder needs half a dozen, one after the other."""
+MAX_PATIENCE_SECONDS = 3.0
+MAX_PATIENCE_STEP_SECONDS = 0.1
 
 log = get_logger("replicate")
 
@@ -52,16 +57,27 @@ Result = CopyEnded | CopyPostponed | CopyWaits | CopyFansOut
 
 
 def replicate(engine: Engine, refs: Sequence[CopyRef]) -> dict[str, int]:
-    """Carry out dispatched copies, one after the other; each ends in an outcome of its own.
+    """Carry out dispatched copies, side by side over slow links; each ends in an outcome of its own.
 
     Returns how many came to which state, for the task's result.
     """
-    tally: dict[str, int] = {}
     with engine.holding.hold(refs):
-        for work in engine.state.begin(refs, engine.boot):
-            name = _settle(engine, work, fan_out=True)
-            tally[name] = tally.get(name, 0) + 1
-    return tally
+        works = engine.state.begin(refs, engine.boot)
+        names = engine.beside.each(
+            works,
+            lambda work: _settle(engine, work, fan_out=True),
+            answers=lambda: max(_answers_within(engine, work) for work in works),
+        )
+    return dict(Counter(names))
+
+
+def _answers_within(engine: Engine, work: CopyWork) -> float:
+    """Return the seconds that the slower side of a copy takes for an answer, 0.0 if it cannot be told."""
+    sides = (work.source_registry, work.destination_registry)
+    try:
+        return max(engine.clients.get(side).answers_within("manifest") for side in sides)
+    except TransshipError:
+        return 0.0  # the copy itself will say so
 
 
 def commit_manifest(engine: Engine, ref: CopyRef) -> str:
@@ -147,7 +163,7 @@ def _copy(
     if missing and not in_one:
         return _fan_out(engine, work, counters, placer, missing)
     if missing:
-        held = _be_patient(placer, placer.transfer(missing))
+        held = _be_patient(engine, work, placer, placer.transfer(missing))
         if held:
             return _wait(placer, work, counters, held)
     return _commit(engine, work, counters, tree)
@@ -204,11 +220,16 @@ def _commit(engine: Engine, work: CopyWork, counters: Counters, tree: Tree) -> R
     return Committer(engine, work, counters).commit(tree)
 
 
-def _be_patient(placer: BlobPlacer, held: list[Descriptor]) -> list[Descriptor]:
-    """Give others a moment: a small blob that is on its way is mostly there in milliseconds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def _be_patient(
+    engine: Engine, work: CopyWork, placer: BlobPlacer, held: list[Descriptor]
+) -> list[Descriptor]:
+    """Give others a moment: a small blob that is on its way is mostly there in a few answers' time."""
+    answer = _answers_within(engine, work)
+    patience = max(PATIENCE_SECONDS, min(MAX_PATIENCE_SECONDS, PATIENCE_ANSWERS * answer))
+    step = max(PATIENCE_STEP_SECONDS, min(MAX_PATIENCE_STEP_SECONDS, answer / 4))
+    deadline = time.monotonic() + patience
     while held and time.monotonic() < deadline:
-        time.sleep(PATIENCE_STEP_SECONDS)
+        time.sleep(step)
         held = placer.transfer(held)
     return held
 

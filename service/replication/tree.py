@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from service.errors import Corrupt, InvalidManifest, ManifestNotFound
 from service.model.content import PlatformFilter
@@ -16,6 +17,9 @@ from service.model.reference import digest_tag, is_digest_tag
 from service.model.work import CopyWork
 from service.registry.client import RegistryClient
 from service.replication.engine import Engine, Reads
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 MAX_DEPTH = 5
 MAX_MANIFESTS = 2000
@@ -115,17 +119,18 @@ class TreeReader:
             kept = platforms.children(parent)
             tree.sparse = tree.sparse or len(kept) < len(entries)
             entries = kept
+        fresh: dict[Digest, Descriptor] = {}
         for descriptor in entries:
+            if descriptor.digest not in self._seen:
+                fresh.setdefault(descriptor.digest, descriptor)
+        if len(self._seen) + len(fresh) > MAX_MANIFESTS:
+            raise InvalidManifest(f"the index reaches more than {MAX_MANIFESTS} manifests")
+        found = self._each(fresh.values(), self._child)
+        for descriptor, child in zip(fresh.values(), found, strict=True):
             if descriptor.digest in self._seen:
-                continue
+                continue  # an entry before it has it, too
             self._seen.add(descriptor.digest)
-            if len(self._seen) > MAX_MANIFESTS:
-                raise InvalidManifest(f"the index reaches more than {MAX_MANIFESTS} manifests")
-            try:
-                child = self._fetch(descriptor.digest, descriptor.size)
-            except ManifestNotFound:
-                if descriptor.media_type in MANIFEST_TYPES:
-                    raise
+            if child is None:
                 tree.extra_blobs.append(descriptor)  # an index may name a blob of an unknown type
                 continue
             if (
@@ -139,10 +144,27 @@ class TreeReader:
             self._children(child, into, tree, depth=depth + 1, platforms=platforms)
             into.append(child)
 
+    def _child(self, descriptor: Descriptor) -> Manifest | None:
+        """Return what an entry of an index names; None for something that is no manifest."""
+        try:
+            return self._fetch(descriptor.digest, descriptor.size)
+        except ManifestNotFound:
+            if descriptor.media_type in MANIFEST_TYPES:
+                raise
+            return None
+
+    def _each(self, items: Iterable[T], do: Callable[[T], R]) -> list[R]:
+        """Ask the source for each of the items, at once where it is far."""
+        return self._engine.beside.each(
+            items, do, answers=lambda: self._source.answers_within("manifest")
+        )
+
     def _referrers(self, tree: Tree) -> None:
         subjects = [tree.root, *tree.children]
-        for subject in subjects:
-            listed = self._source.referrers(self._work.source_repository, subject.digest)
+        repository = self._work.source_repository
+        for listed in self._each(
+            subjects, lambda subject: self._source.referrers(repository, subject.digest)
+        ):
             for descriptor in listed or ():
                 self._referrer(descriptor, tree)
         for tag in self._digest_tags(subjects):
