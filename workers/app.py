@@ -7,7 +7,7 @@ from kombu import Queue
 
 from service.errors import EngineError
 from service.settings import Settings
-from workers import envelope, queues
+from workers import broker, envelope, queues
 
 SUPPORTED = "5.7."
 
@@ -24,6 +24,7 @@ def check_version(version: str = __version__) -> None:
 def make_app(settings: Settings, regions: list[str] | None = None) -> Celery:
     """Return a configured app; nothing connects yet."""
     check_version()
+    broker.use()
     names = [name for region in regions or [settings.region] for name in queues.served_by(region)]
     app = Celery("transship", broker=_kombu_url(settings.redis_url), backend=_result_url(settings))
     app.conf.update(

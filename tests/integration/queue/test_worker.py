@@ -96,6 +96,18 @@ def test_the_lease_is_renewed_for_what_is_held_and_nothing_else(
         assert consumer.timer.cancelled == 1
 
 
+def test_a_channel_has_one_client_for_as_long_as_its_pool(redis_server: RedisServer) -> None:
+    app = make_app(Settings(redis_url=redis_server.url))
+    with app.connection_for_read() as connection, connection.channel() as channel:
+        with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
+            assert first.ping()
+            assert second is first
+        channel._disconnect_pools()  # what kombu does when a connection is lost
+        with channel.conn_or_acquire() as third:
+            assert third.ping()
+            assert third is not first
+
+
 def test_a_lease_that_cannot_be_renewed_leaves_the_consumer_alone(
     redis_server: RedisServer,
 ) -> None:
