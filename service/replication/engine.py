@@ -23,6 +23,7 @@ from service.telemetry import get_logger
 
 if TYPE_CHECKING:
     from service.replication.metrics import Metrics
+from service.replication.recent import RecentReads
 
 MANIFEST_CACHE_BYTES = 32 << 20
 COMMITTED_BYTES = 1 << 20
@@ -145,6 +146,7 @@ class Reads:
     clients: Clients
     state: StatePort
     manifests: ManifestCache = field(default_factory=ManifestCache)
+    recent: RecentReads = field(default_factory=RecentReads)
     beside: SideBySide = field(default_factory=lambda: SideBySide(0))
 
 
@@ -165,6 +167,7 @@ class Engine:
     beside: SideBySide
     metrics: Metrics | None = None
     manifests: ManifestCache = field(default_factory=ManifestCache)
+    recent: RecentReads = field(default_factory=RecentReads)
     put: ManifestsPut = field(default_factory=ManifestsPut)
     draining: threading.Event = field(default_factory=threading.Event)
     holding: Holding = field(default_factory=Holding)

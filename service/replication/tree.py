@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from service.errors import Corrupt, InvalidManifest, ManifestNotFound
@@ -161,11 +162,8 @@ class TreeReader:
 
     def _referrers(self, tree: Tree) -> None:
         subjects = [tree.root, *tree.children]
-        repository = self._work.source_repository
-        for listed in self._each(
-            subjects, lambda subject: self._source.referrers(repository, subject.digest)
-        ):
-            for descriptor in listed or ():
+        for listed in self._each(subjects, lambda subject: self._attached(subject.digest)):
+            for descriptor in listed:
                 self._referrer(descriptor, tree)
         for tag in self._digest_tags(subjects):
             self._tagged(tag, tree)
@@ -177,9 +175,23 @@ class TreeReader:
         self._seen.add(descriptor.digest)
         manifest = self._fetch(descriptor.digest, descriptor.size)
         self._children(manifest, tree.referrers, tree, depth=1)
-        for further in self._source.referrers(self._work.source_repository, manifest.digest) or ():
+        for further in self._attached(manifest.digest):
             self._referrer(further, tree, depth + 1)
         tree.referrers.append(manifest)
+
+    def _attached(self, digest: Digest) -> tuple[Descriptor, ...]:
+        repository = self._work.source_repository
+        return self._recently(
+            "referrers", str(digest), lambda: self._source.referrers(repository, digest) or ()
+        )
+
+    def _recently(self, what: str, name: str, read: Callable[[], T]) -> T:
+        """Return what this execution has read of late; a copy that is tried again believes nothing."""
+        work = self._work
+        if work.retried:
+            return read()
+        key = (work.execution, work.source_registry, work.source_repository, what, name)
+        return self._engine.recent.get(key, read)
 
     def _digest_tags(self, subjects: Iterable[Manifest]) -> list[str]:
         """Return the tags that belong to these: as listed, and as probed until the list is complete."""
@@ -196,16 +208,21 @@ class TreeReader:
         found.update(
             (tag, None)
             for tag in candidates
-            if tag not in found
-            and self._source.head_manifest(self._work.source_repository, tag) is not None
+            if tag not in found and self._recently("probe", tag, partial(self._is_there, tag))
         )
         return list(found)
 
+    def _is_there(self, tag: str) -> bool:
+        return self._source.head_manifest(self._work.source_repository, tag) is not None
+
     def _tagged(self, tag: str, tree: Tree) -> None:
-        try:
-            manifest = self._source.get_manifest(self._work.source_repository, tag)
-        except ManifestNotFound:
+        digest = self._recently("tag", tag, partial(self._read_tag, tag))
+        if digest is None:
             return  # it was there when the tags were listed
+        try:
+            manifest = self._fetch(digest)
+        except ManifestNotFound:  # it has moved since, and nobody here has kept what it was
+            manifest = self._source.get_manifest(self._work.source_repository, tag)
         if manifest.kind == "index":
             manifest = self._without_lost(manifest)
             for descriptor in manifest.children():
@@ -213,6 +230,13 @@ class TreeReader:
         else:
             self._seen.add(manifest.digest)
         tree.tagged.append((tag, manifest))
+
+    def _read_tag(self, tag: str) -> Digest | None:
+        try:
+            manifest = self._source.get_manifest(self._work.source_repository, tag)
+        except ManifestNotFound:
+            return None
+        return self._engine.manifests.get(manifest.digest, lambda: manifest).digest
 
     def _without_lost(self, index: Manifest) -> Manifest:
         """Leave out entries of a fallback tag that the source has deleted; its clients skip them."""

@@ -10,8 +10,9 @@ import pytest
 
 from api.samples.faults import FOREVER
 from api.samples.http_messages import Request, Response
-from api.samples.storage import StoredManifest
+from api.samples.storage import StoredManifest, digest_of
 from service.model.digest import Digest
+from service.model.media_types import OCI_MANIFEST
 from service.model.reference import digest_tag
 from service.model.rule import Destination, NameFilter, Selection
 from service.model.states import CopyState, ExecutionState
@@ -469,3 +470,90 @@ def test_what_the_planner_could_not_judge_is_judged_however_often_it_is_tried(wo
     (copy,) = world.copies(execution)
     assert copy.state is SKIPPED
     assert copy.reason == "it has none of the platforms linux/amd64"
+
+
+# ---- tags of one image ---------------------------------------------------------------------------
+
+
+ALIASES = ["1", "1.2", "1.2.3", "latest"]
+
+
+def _image_with_aliases(world: World) -> tuple[Image, str]:
+    """An image under several tags, with a signature by cosign's tag and a referrer by its subject."""
+    image = world.push("team/app", ALIASES[0], [LAYER])
+    for alias in ALIASES[1:]:
+        world.east.storage.move_tag("team/app", alias, image.digest)
+    signature = _sign(world, image)
+    raw = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "artifactType": "application/spdx+json",
+            "config": {
+                "mediaType": "application/vnd.oci.empty.v1+json",
+                "digest": digest_of(b"{}"),
+                "size": 2,
+            },
+            "layers": [],
+            "subject": {
+                "mediaType": OCI_MANIFEST,
+                "digest": image.digest,
+                "size": len(_manifest(world, image).raw),
+            },
+        }
+    ).encode()
+    world.east.storage.put_blob("team/app", digest_of(b"{}"), b"{}")
+    referrer = StoredManifest(raw, OCI_MANIFEST, digest_of(raw))
+    listed = {"mediaType": OCI_MANIFEST, "digest": referrer.digest, "size": len(raw)}
+    world.east.storage.put_manifest("team/app", referrer, None, (image.digest, listed))
+    return image, signature
+
+
+def _manifest(world: World, image: Image) -> StoredManifest:
+    found = world.east.storage.manifest(image.repository, image.digest)
+    assert found is not None
+    return found
+
+
+def reads_of(world: World, ending: str) -> int:
+    return sum(
+        1 for line in list(world.east.log) if line.method == "GET" and line.path.endswith(ending)
+    )
+
+
+def test_tags_of_one_image_read_its_signatures_and_referrers_once(world: World) -> None:
+    image, signature = _image_with_aliases(world)
+
+    execution = plan(world, mirror("team/*"))
+    assert finish(world, execution) is ExecutionState.SUCCEEDED
+
+    assert world.states(execution) == [COPIED] * len(ALIASES)
+    assert world.tag_at_west("team/app", signature)
+    assert reads_of(world, f"/manifests/{signature}") == 1
+    assert reads_of(world, f"/referrers/{image.digest}") == 1
+    assert costs(world)[0].kinds["GET referrers"] == 2, "of the image, and of its referrer"
+    assert len(world.west.storage.referrers("mirror/team/app", image.digest)) == 1
+
+
+def test_a_copy_that_is_tried_again_reads_them_again(world: World) -> None:
+    image, signature = _image_with_aliases(world)
+    fault = world.west.fault("/blobs/uploads/", method="POST", times=5, status=503)
+
+    execution = plan(world, mirror("team/app", tags=("1",)))
+    assert finish(world, execution) is ExecutionState.SUCCEEDED
+
+    assert fault.fired
+    assert reads_of(world, f"/manifests/{signature}") == 2
+    assert reads_of(world, f"/referrers/{image.digest}") == 2
+
+
+def test_another_execution_reads_them_again(world: World) -> None:
+    image, signature = _image_with_aliases(world)
+    party = world.party()
+    for tag in ("1", "1.2"):
+        execution = plan(world, mirror("team/app", tags=(tag,)))
+        world.run_to_end(execution, party)
+        world.services.dispatching.end_executions()
+
+    assert reads_of(world, f"/referrers/{image.digest}") == 2
+    assert reads_of(world, f"/manifests/{signature}") >= 2
