@@ -60,7 +60,10 @@ class Services:
     """No other process takes part yet: Redis, whose library takes 0.1 s to load, is left alone."""
 
     def share(self) -> None:
-        """Be one of several processes from now on; before the others start. Raises what Redis raises."""
+        """Be one of several processes from now on. Raises what Redis raises.
+
+        To be called before the others are at work: it marks the Redis that they will work with.
+        """
         if self.alone:
             self.claims.new_epoch()
             self.alone = False

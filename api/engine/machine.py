@@ -77,9 +77,9 @@ class Machine:
         Raises EngineError when Redis does not come up.
         """
         redis_server.wait_ready(self.data.redis_socket)
-        self.services.share()
         for number in range(1, count + 1):
             self.start_child(f"worker-{number}", [sys.executable, "-m", "workers.main", "worker"])
+        self.services.share()  # loads Redis's library while they load theirs
 
     def start_child(
         self, name: str, argv: list[str], extra: Mapping[str, str] | None = None
