@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from service.model.project import EVERYTHING, Project
 from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
@@ -26,13 +26,16 @@ ALL_TAGS = "*"
 HINT = "change the project or the rule"
 
 
+_PROJECT = (  # built once: it is asked at each page
+    select(executions.c.project, projects.c.spec)
+    .outerjoin(projects, projects.c.name == executions.c.project)
+    .where(executions.c.id == bindparam("execution"))
+)
+
+
 def project_of(connection: Connection, execution: str) -> Project:
     """Return what the project of an execution allows now; one that is gone allows nothing."""
-    row = connection.execute(
-        select(executions.c.project, projects.c.spec)
-        .outerjoin(projects, projects.c.name == executions.c.project)
-        .where(executions.c.id == execution)
-    ).first()
+    row = connection.execute(_PROJECT, {"execution": execution}).first()
     if row is None:
         return EVERYTHING
     if row.spec is not None:

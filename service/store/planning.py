@@ -209,11 +209,7 @@ class PlanStore:
         tags = list(referrer_tags)
 
         def work(connection: Connection) -> None:
-            running = connection.execute(
-                select(executions.c.kind, executions.c.priority)
-                .where(executions.c.id == execution, executions.c.state == ExecutionState.RUNNING)
-                .with_for_update(read=True)
-            ).first()
+            running = connection.execute(_RUNNING, {"execution": execution}).first()
             if running is None:
                 raise Cancelled
             planned_only = running.kind == "plan"
@@ -256,37 +252,28 @@ class PlanStore:
                     take_turn(connection, copy, asked_now=running.kind == "tags")
             if tags:
                 connection.execute(
-                    upsert(connection, digest_tags).on_conflict_do_nothing(),
+                    _adding_digest_tags(connection.dialect.name),
                     [
                         {"execution_id": execution, "repository": repository, "tag": tag}
                         for tag in tags
                     ],
                 )
             connection.execute(
-                update(selections)
-                .where(
-                    selections.c.execution_id == execution, selections.c.repository == repository
-                )
-                .values(
-                    cursor=cursor,
-                    done=done,
-                    matched=selections.c.matched + matched,
-                    **({"listed": True} if listed else {}),
-                )
+                _MOVE_LISTED if listed else _MOVE,
+                {
+                    "of_execution": execution,
+                    "of_repository": repository,
+                    "to": cursor,
+                    "to_its_end": done,
+                    "more": matched,
+                },
             )
-            for registry, count in sorted(unchanged.items()):
-                statement = upsert(connection, execution_unchanged).values(
-                    execution_id=execution, registry=registry, unchanged=count
-                )
-                connection.execute(
-                    statement.on_conflict_do_update(
-                        index_elements=["execution_id", "registry"],
-                        set_={
-                            "unchanged": execution_unchanged.c.unchanged
-                            + statement.excluded.unchanged
-                        },
-                    )
-                )
+            rows = [
+                {"execution_id": execution, "registry": registry, "unchanged": count}
+                for registry, count in sorted(unchanged.items())
+            ]
+            if rows:
+                connection.execute(_adding_unchanged(connection.dialect.name), rows)
             for kind, count in sorted(left_out.items()):
                 added = upsert(connection, execution_left_out).values(
                     execution_id=execution, kind=kind, left_out=count
@@ -537,6 +524,42 @@ def _insert_copies(
         return []
     made = connection.execute(_inserting_copies(connection.dialect.name), rows)
     return sorted((row.id, CopyState(row.state)) for row in made)
+
+
+# Built once: building a page's statements took longer than carrying them out.
+
+_RUNNING = (
+    select(executions.c.kind, executions.c.priority)
+    .where(executions.c.id == bindparam("execution"), executions.c.state == ExecutionState.RUNNING)
+    .with_for_update(read=True)
+)
+_MOVE = (
+    update(selections)
+    .where(
+        selections.c.execution_id == bindparam("of_execution"),
+        selections.c.repository == bindparam("of_repository"),
+    )
+    .values(
+        cursor=bindparam("to"),
+        done=bindparam("to_its_end"),
+        matched=selections.c.matched + bindparam("more"),
+    )
+)
+_MOVE_LISTED = _MOVE.values(listed=True)
+
+
+@cache
+def _adding_digest_tags(dialect: str) -> Any:
+    return insert_of(dialect, digest_tags).on_conflict_do_nothing()
+
+
+@cache
+def _adding_unchanged(dialect: str) -> Any:
+    adding = insert_of(dialect, execution_unchanged)
+    return adding.on_conflict_do_update(
+        index_elements=["execution_id", "registry"],
+        set_={"unchanged": execution_unchanged.c.unchanged + adding.excluded.unchanged},
+    )
 
 
 @cache

@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Row, and_, exists, func, or_, select, update
+from sqlalchemy import (
+    Connection,
+    FromClause,
+    Row,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
@@ -22,20 +33,21 @@ OVERTAKEN = "overtaken"
 """The class of a copy that was skipped since a newer execution was asked for the same tag."""
 
 
+_RIVALS = (  # built once: it is asked at each page
+    select(executions.c.id)
+    .where(
+        executions.c.rule == bindparam("rule"),
+        executions.c.id != bindparam("execution"),
+        executions.c.state.not_in(ENDED_EXECUTIONS),
+    )
+    .limit(1)
+)
+
+
 def has_rivals(connection: Connection, execution: str, rule: str) -> bool:
     """Whether another execution of the rule is open."""
-    return (
-        connection.execute(
-            select(executions.c.id)
-            .where(
-                executions.c.rule == rule,
-                executions.c.id != execution,
-                executions.c.state.not_in(ENDED_EXECUTIONS),
-            )
-            .limit(1)
-        ).first()
-        is not None
-    )
+    values = {"rule": rule, "execution": execution}
+    return connection.execute(_RIVALS, values).first() is not None
 
 
 def take_turn(connection: Connection, copy: int, *, asked_now: bool) -> None:
