@@ -23,7 +23,7 @@ class AnswerTimes:
         ] = {}  # count, quickest, of the window before
 
     def note(self, kind: str, seconds: float) -> None:
-        """Account for the time from a request to the head of its answer."""
+        """Account for the time from a request, sent on an open connection, to the head of its answer."""
         self.noted_at = time.monotonic()
         with self._lock:
             count, quickest, before = self._seen.get(kind, (0, seconds, seconds))

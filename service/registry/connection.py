@@ -70,7 +70,8 @@ class Connection:
         ProtocolError for what is no HTTP/1.x.
         """
         data = b""
-        deadline = time.monotonic() + self._timeouts.head_seconds + patience_seconds
+        began = time.monotonic()
+        deadline = began + self._timeouts.head_seconds + patience_seconds
         if patience_seconds:
             self.sock.settimeout(self._timeouts.read_seconds + patience_seconds)
         for _ in range(_MAX_INTERIM):
@@ -87,7 +88,10 @@ class Connection:
                 self.used = True
                 if patience_seconds:
                     self.sock.settimeout(self._timeouts.read_seconds)
-                return Response(self, method, status, headers, data, persistent, release)
+                waited = time.monotonic() - began
+                response = Response(self, method, status, headers, data, persistent, release)
+                response.waited_seconds = waited
+                return response
         raise ProtocolError(f"{self.origin}: no final answer after many interim ones")
 
     def _recv(self, *, empty: bool) -> bytes:
@@ -134,6 +138,7 @@ class Response:
         "headers",
         "length",
         "status",
+        "waited_seconds",
     )
 
     def __init__(
@@ -149,6 +154,7 @@ class Response:
         self.connection = connection
         self.status = status
         self.headers = headers  # names in lower case
+        self.waited_seconds = 0.0  # for the head, since the request was sent
         self._rest = rest
         self._release = release
         self._finished = False

@@ -255,7 +255,6 @@ class Http:
     ) -> Response:
         data = self._head(origin, method, target, headers)
         leave = self._enter(origin)
-        began = time.monotonic()
         try:
             response = self.pool.exchange(origin, method, data + body if body else data, leave)
         except BaseException as error:
@@ -266,7 +265,7 @@ class Http:
             if isinstance(error, RegistryError):
                 self.named(error)
             raise
-        self.times.note(kind, time.monotonic() - began)
+        self.times.note(kind, response.waited_seconds)
         self.count(method, kind, response.status)
         self._learn(origin, response)
         return response

@@ -31,6 +31,7 @@ from service.replication.engine import ManifestCache, Reads
 from service.replication.estimate import Estimator, moved_since, sum_up
 from service.replication.preflight import refusals, refused_copy
 from service.replication.select import ALL_TAGS, Selector
+from service.replication.side_by_side import FAR_SECONDS
 from service.replication.still_open import StillOpen
 from service.replication.survey import Survey
 from service.replication.verify import Verifier
@@ -49,6 +50,8 @@ FIRST_PAUSE_SECONDS = 0.05
 MAX_PAUSE_SECONDS = 5.0
 MAX_TOLD_SECONDS = 900.0
 PAUSED_SECONDS = 1.0
+FAR_TIMES = 4
+"""So many times as many questions are under way where answers are waited for."""
 ESTIMATE_CACHE_BYTES = 4 << 20
 """Of raw manifests; as read they take some times as much, and tags that share one are neighbours."""
 
@@ -167,9 +170,9 @@ class Planner:
             for name in names
             if self._registries.get(name).endpoint.host == source.endpoint.host
         }
-        with ThreadPoolExecutor(self._settings.compare_threads, "compare") as pool:
-            if only is None:
-                destinations = self._welcome(execution, rule, destinations, pool)
+        if only is None:
+            destinations = self._welcome(execution, rule, destinations)
+        with ThreadPoolExecutor(self._at_once(), "compare") as pool:
             selector = Selector(
                 rule,
                 source,
@@ -216,8 +219,6 @@ class Planner:
             requests: dict[str, int] = {}
             try:
                 with self._meter.collect(requests):
-                    if only is None:
-                        source.ping()
                     selector.list_repositories()
                     survey.refuse_collisions(comparer)
             finally:
@@ -234,17 +235,24 @@ class Planner:
         execution: str,
         rule: SyncRule,
         destinations: list[tuple[str, ...]],
-        pool: ThreadPoolExecutor,
     ) -> list[tuple[str, ...]]:
         """Return the destinations that do not refuse us; each that does is one failed copy.
 
-        Raises the refusal when there is no other destination.
+        Raises the refusal when there is no other destination, and that of the source.
         """
         requests: dict[str, int] = {}
         names = [name for members in destinations for name in members]
-        refused = refusals(names, self._clients, self._meter, pool, requests)
+
+        def ping_source() -> None:
+            with self._meter.collect(requests):
+                self._clients.get(rule.source).ping()
+
+        with ThreadPoolExecutor(self._settings.compare_threads, "welcome") as pool:
+            answer = pool.submit(ping_source)
+            refused = refusals(names, self._clients, self._meter, pool, requests)
         if not refused:
             self._state.add_requests(execution, requests)
+            answer.result()
             return destinations
         if len(refused) == len(set(names)):
             self._state.add_requests(execution, requests)
@@ -267,7 +275,13 @@ class Planner:
             referrers=False,
             requests=requests,
         )
+        answer.result()
         return [tuple(name for name in members if name not in refused) for members in destinations]
+
+    def _at_once(self) -> int:
+        """Return how many questions may be under way: more where answers are waited for."""
+        threads = self._settings.compare_threads
+        return FAR_TIMES * threads if self._clients.answers_within() >= FAR_SECONDS else threads
 
     def _estimate(
         self, execution: str, rule: SyncRule, pool: ThreadPoolExecutor, still_open: StillOpen

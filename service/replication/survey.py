@@ -15,12 +15,17 @@ from service.replication.clients import Clients, Meter
 from service.replication.collisions import CollisionCheck
 from service.replication.compare import GONE, Comparer, Comparison, Wanted, subject_of
 from service.replication.select import ALL_TAGS, Page, Selector, apart
+from service.replication.side_by_side import FAR_SECONDS
 from service.store.planning import Cursor, PlanStore
 from service.store.work import SqlState
 from service.telemetry import get_logger
 
 REPOSITORIES_AT_ONCE = 8
-REPOSITORIES_IN_HAND = 2 * REPOSITORIES_AT_ONCE
+FAR_REPOSITORIES_AT_ONCE = 32
+"""Where answers are waited for: a repository is three to five of them, one after the other."""
+IN_HAND = 2
+"""So many times as many repositories are begun or wait for a thread."""
+REPOSITORIES_IN_HAND = IN_HAND * FAR_REPOSITORIES_AT_ONCE
 FAILURES_IN_A_ROW = 24
 """So many repositories that fail for a while, one after the other, are the registry's failure."""
 MAX_NAME = 255
@@ -101,11 +106,13 @@ class Survey:
         One that cannot be listed is recorded as failed and the others go on; for a failure that may
         pass, the first of them is raised when the others are through.
         """
-        with ThreadPoolExecutor(REPOSITORIES_AT_ONCE, "select") as pool:
+        far = self._clients.answers_within() >= FAR_SECONDS
+        at_once = FAR_REPOSITORIES_AT_ONCE if far else REPOSITORIES_AT_ONCE
+        with ThreadPoolExecutor(at_once, "select") as pool:
             running: set[Future[None]] = set()
             try:
                 for cursor in self._cursors():
-                    if len(running) >= REPOSITORIES_IN_HAND:
+                    if len(running) >= IN_HAND * at_once:
                         ended, running = wait(running, return_when=FIRST_COMPLETED)
                         for job in ended:
                             job.result()

@@ -230,7 +230,7 @@ def test_planning_is_closed_as_soon_as_sql_answers(world: World, method: str) ->
 def test_a_failure_is_recorded_as_soon_as_sql_answers(world: World, method: str) -> None:
     world.push("team/a", "v1", [LAYER])
     for_good = method == "fail"
-    world.east.fault("/v2/$", times=FOREVER, status=403 if for_good else 500)
+    world.east.fault("/v2/_catalog", times=FOREVER, status=403 if for_good else 500)
     calls = {"attempts": 0}
 
     def before(name: str, number: int) -> None:
