@@ -30,6 +30,7 @@ def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) ->
     from workers.app import make_app
     from workers.breadth import breadth_step
     from workers.lease import Lease
+    from workers.reconnect import reconnect_step
     from workers.tasks import copies, executions
 
     app = make_app(settings, [region])
@@ -41,6 +42,7 @@ def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) ->
     slots = settings.urgent_slots if urgent_only else settings.worker_slots
     far_slots = slots if urgent_only else max(slots, settings.far_slots)
     app.steps["consumer"].add(breadth_step(slots, far_slots, opened.is_far))
+    app.steps["consumer"].add(reconnect_step(opened.doubt_the_queue))
 
     @worker_shutting_down.connect(weak=False)
     def _drain(**_kwargs: object) -> None:

@@ -52,6 +52,13 @@ class WorkerProcess:
         """Whether a registry that is asked now lets this process wait for its answers."""
         return self.services.clients.answers_within() >= FAR_SECONDS
 
+    def doubt_the_queue(self) -> None:
+        """Have the reconciler send again what nobody holds: messages may be lost."""
+        try:
+            self.services.claims.forget_epoch()
+        except RedisError as error:  # the consumer loses this connection, too, and comes back here
+            log.info("queue_still_away", error=f"{type(error).__name__}: {error}")
+
     def drain(self) -> None:
         """Give running tasks a grace, then have them let go of their copies."""
 

@@ -100,7 +100,7 @@ class Reconciler:
                 log.warning("messages_lost", region=region, copies_sent_again=count)
 
     def _check_redis(self) -> None:
-        """Send everything unowned again as soon as Redis has lost its memory."""
+        """Send everything unowned again as soon as Redis has lost its memory, or a worker its connection."""
         epoch = self._read_epoch()
         if epoch is None or (epoch and epoch == self._epoch):
             return

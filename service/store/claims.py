@@ -96,8 +96,8 @@ class RedisClaims:
     def keep_alive(self, boot: str, seconds: float) -> None:
         """Renew the only lease that a process's claims have, and let go of claims that are owed.
 
-        A claim is owed when Redis did not answer to its release: while its owner lives, nobody else
-        could take it.
+        A claim is owed when Redis did not answer to its taking or its release: while its owner lives,
+        nobody else could take it.
         """
         self._redis.set(self._alive() + boot, "1", px=int(seconds * 1000))
         while self._owed:
@@ -124,7 +124,8 @@ class RedisClaims:
             self._key("done", registry, scope, digest),
             *self._bad(source, digest),
         ]
-        state, detail = self._claim(keys=keys, args=[token, self._alive(), CORRUPT_READS])
+        with self._owing(keys[:1], token):  # it may have been taken, and the answer lost
+            state, detail = self._claim(keys=keys, args=[token, self._alive(), CORRUPT_READS])
         return ClaimState(_text(state)), _text(detail)
 
     def forgive(self, execution: str, source: tuple[str, str], digest: str) -> bool:
@@ -221,6 +222,10 @@ class RedisClaims:
         """Put a new random value; the one that stands afterwards is returned."""
         self._redis.set(self._prefix + "epoch", os.urandom(12).hex(), nx=True)
         return self.epoch()
+
+    def forget_epoch(self) -> None:
+        """Have it look as if Redis had lost its memory: messages may be lost, though nothing else is."""
+        self._redis.delete(self._prefix + "epoch")
 
     def _alive(self) -> str:
         return self._prefix + "alive:"

@@ -28,6 +28,7 @@ from sqlalchemy import select
 from api.samples.http_messages import Access
 from service.bootstrap import open_services
 from service.settings import TEST_TIMERS, Settings
+from service.store.clock import now_epoch
 from service.store.keyring import write_new_key
 from service.store.schema import create_or_upgrade
 from service.store.tables import processes
@@ -71,7 +72,7 @@ class Lab:
     def __init__(self, folder: Path, *, postgres: PostgresServer | None = None) -> None:
         self.folder = folder
         self._stack = contextlib.ExitStack()
-        self._postgres = postgres
+        self.postgres = postgres
         self.processes: dict[str, ManagedProcess] = {}
         self.variables: dict[str, str] = {}
 
@@ -98,9 +99,9 @@ class Lab:
         self.redis_ways = {role: enter(TcpProxy(self.redis.port)) for role in ROLES}
         database = f"sqlite:///{self.folder}/transship.db"
         self.sql_ways: dict[str, TcpProxy] = {}
-        if self._postgres is not None:
-            database = self._postgres.fresh_database()
-            self.sql_ways = {role: enter(TcpProxy(self._postgres.port)) for role in ROLES}
+        if self.postgres is not None:
+            database = self.postgres.fresh_database()
+            self.sql_ways = {role: enter(TcpProxy(self.postgres.port)) for role in ROLES}
         self._database = database
         write_new_key(self.folder / "keys")
         self._services = open_services(self._settings("", 0), check=False)
@@ -126,9 +127,9 @@ class Lab:
     def _settings(self, role: str, number: int) -> Settings:
         redis_port = self.redis_ways[role].port if role else self.redis.port
         database = self._database
-        if role and self._postgres is not None:
+        if role and self.postgres is not None:
             database = database.replace(
-                f":{self._postgres.port}/", f":{self.sql_ways[role].port}/", 1
+                f":{self.postgres.port}/", f":{self.sql_ways[role].port}/", 1
             )
         return Settings.from_env(
             {**TEST_TIMERS, **self.variables},
@@ -167,6 +168,19 @@ class Lab:
             if name.startswith("worker"):
                 self.processes[name].wait_ready(lambda name=name: self.reports(name))
         return self
+
+    def lapse(self) -> None:
+        """Wait until whoever fell silent now counts as dead for others: twice the test's lease."""
+        mark = self._services.database
+        silent = float(TEST_TIMERS["TRANSSHIP_DEAD_AFTER_SECONDS"])
+        with mark.read() as connection:
+            began = float(connection.execute(select(now_epoch())).scalar_one())
+
+            def lapsed() -> bool:
+                now = float(connection.execute(select(now_epoch())).scalar_one())
+                return now - began > 2 * silent
+
+            wait_until(lapsed, 10 * silent, "the lease to lapse")
 
     def _api_answers(self) -> bool:
         try:
@@ -221,12 +235,17 @@ class Lab:
         return items
 
     def wait(self, identity: str, timeout: float = QUIET_SECONDS) -> dict[str, Any]:
-        """Wait for an execution's end and return it."""
-        return wait_until(
-            lambda: one if (one := self.execution(identity))["state"] in ENDED else None,
-            timeout,
-            f"the end of execution {identity}",
-        )
+        """Wait for an execution's end and return it; an API that says 503 meanwhile is asked again."""
+
+        def ended() -> dict[str, Any] | None:
+            response = self.client.get(f"/executions/{identity}")
+            if response.status_code == 503:
+                return None
+            assert response.is_success, response.text
+            found: dict[str, Any] = response.json()
+            return found if found["state"] in ENDED else None
+
+        return wait_until(ended, timeout, f"the end of execution {identity}")  # type: ignore[return-value]
 
     def quiesce(self, timeout: float = QUIET_SECONDS) -> None:
         """Wait until no execution is open."""

@@ -9,6 +9,8 @@ import redis
 
 from service.model.ports import ClaimState
 from service.store.claims import CORRUPT_SECONDS, DONE_SECONDS, RedisClaims
+from tests.support.servers import RedisServer
+from tests.support.tcp_proxy import TcpProxy
 
 DIGEST = "sha256:" + "a" * 64
 PLACE = ("west", "user", DIGEST)
@@ -167,3 +169,21 @@ def test_every_key_but_the_epoch_and_claims_lapses(
     eternal = sorted(key.decode() for key in client.keys("*") if client.ttl(key) == -1)
 
     assert eternal == [f"transship:claim:west:user:{DIGEST}", "transship:epoch"]
+
+
+def test_a_claim_whose_answer_was_lost_is_let_go_with_the_next_sign_of_life() -> None:
+    """Its owner lives and does not know of it: every other copy would wait for good (F095)."""
+    with RedisServer(tcp=True) as server, TcpProxy(server.port) as way, server.client() as direct:
+        cut_off = RedisClaims(redis.Redis(port=way.port, socket_timeout=0.2, retry=None))
+        other = RedisClaims(direct)
+        cut_off.keep_alive("a", 60)
+        way.half_open()
+        with pytest.raises(redis.TimeoutError):
+            cut_off.claim("west", "", "sha256:1", "a/1")
+        way.heal()
+        other.keep_alive("b", 60)
+        assert other.claim("west", "", "sha256:1", "b/1")[0] is ClaimState.HELD
+
+        cut_off.keep_alive("a", 60)
+
+        assert other.claim("west", "", "sha256:1", "b/1")[0] is ClaimState.MINE
