@@ -177,6 +177,7 @@ def test_a_claim_whose_answer_was_lost_is_let_go_with_the_next_sign_of_life() ->
         cut_off = RedisClaims(redis.Redis(port=way.port, socket_timeout=0.2, retry=None))
         other = RedisClaims(direct)
         cut_off.keep_alive("a", 60)
+        cut_off.claim("west", "", "sha256:0", "a/0")  # the script is loaded
         way.half_open()
         with pytest.raises(redis.TimeoutError):
             cut_off.claim("west", "", "sha256:1", "a/1")
