@@ -17,6 +17,7 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
+    or_,
     select,
     update,
 )
@@ -365,7 +366,8 @@ _ADDED = {name: copies.c[name] + bindparam(f"b_{name}", type_=BigInteger) for na
 _OWNED = and_(
     copies.c.id == bindparam("b_id"),
     copies.c.fence == bindparam("b_fence"),
-    copies.c.state.in_([CopyState.RUNNING, CopyState.COPYING]),
+    # no IN: SQLAlchemy spells that out anew at each execution
+    or_(copies.c.state == CopyState.RUNNING, copies.c.state == CopyState.COPYING),
 )
 _ENDING = (
     update(copies)
