@@ -139,8 +139,8 @@ class Comparer:
         `repair`: names at destinations (registry, repository, reference) that are copied again though
         they are in place by their digest, since something behind them is lost.
         `tags`: what is known of destinations without asking for each tag; None: each is asked for.
-        `digests`: every copy is to say what it copies. Else one of a listed tag that its only
-        destination lacks says nothing: whoever carries it out reads the tag, and nobody asks twice.
+        `digests`: every copy is to say what it copies. Else one of a tag that was listed or asked
+        for, and that its only destination lacks, says nothing: whoever carries it out reads the tag.
         """
         self._tags = tags
         self._digests = digests
@@ -225,7 +225,8 @@ class Comparer:
         entry = ask.entries[0]
         conditional = names.conditional(entry)
         there: There | None = None
-        if listed and not self._digests and not conditional and ":" not in ask.reference:
+        met = listed or self._asked  # that it is gone meanwhile is found out by its copy
+        if met and not self._digests and not conditional and ":" not in ask.reference:
             wanted = named[0] if len(named) == 1 else None
             if isinstance(wanted, Wanted):
                 there = self._look(wanted)

@@ -37,7 +37,7 @@ from service.replication.survey import Survey
 from service.replication.verify import Verifier
 from service.replication.walk import Children
 from service.settings import Settings
-from service.store.creation import REPAIR, RETRY
+from service.store.creation import ASKED, REPAIR
 from service.store.executions import ExecutionStore
 from service.store.planning import PlanStore
 from service.store.registries import RegistryStore
@@ -54,9 +54,6 @@ FAR_TIMES = 4
 """So many times as many questions are under way where answers are waited for."""
 ESTIMATE_CACHE_BYTES = 4 << 20
 """Of raw manifests; as read they take some times as much, and tags that share one are neighbours."""
-
-ASKED = frozenset({"event", RETRY, REPAIR})
-"""Triggers whose references may have gone meanwhile without that being a failure."""
 
 EXACT = frozenset({"plan", "verify"})
 """Kinds of executions that tell of each tag what it is here and there: nothing is concluded for them."""

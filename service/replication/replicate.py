@@ -170,8 +170,8 @@ def _copy(
 
 
 def _gone(work: CopyWork, counters: Counters) -> CopyEnded:
-    """Skip a tag that vanished after it was listed; one that the rule names must be there."""
-    if work.listed:
+    """Skip a tag that vanished after it was listed or asked for; one that the rule names must be there."""
+    if work.listed or work.asked:
         reason = "the source no longer has this tag"
         return CopyEnded(work, CopyState.SKIPPED, counters, reason=reason)
     return CopyEnded(

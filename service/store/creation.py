@@ -27,6 +27,9 @@ REPAIR = "repair"
 RETRY = "retry"
 """The trigger of an execution of what failed in another one."""
 
+ASKED = frozenset({"event", RETRY, REPAIR})
+"""Triggers whose references may have gone meanwhile without that being a failure."""
+
 WANTED = "wanted"
 """In the column repair: findings are to be copied again; the repairing execution's id follows."""
 

@@ -40,7 +40,7 @@ from service.store import codec
 from service.store import outcomes as rows
 from service.store.clock import now_epoch
 from service.store.conditions import rule_is_paused
-from service.store.creation import REPAIR, RETRY
+from service.store.creation import ASKED, REPAIR, RETRY
 from service.store.database import Database
 from service.store.tables import (
     copies,
@@ -444,6 +444,7 @@ def copy_work(row: Row[Any], rule: SyncRule, trigger: str) -> CopyWork:
         throttles=row.throttles,
         urgent=row.priority == 0,
         late=bool(row.behind),
+        asked=trigger in ASKED,
         asked_again=trigger in (REPAIR, RETRY),
         repair=trigger == REPAIR,
         on_conflict=rule.on_conflict,

@@ -421,6 +421,50 @@ def test_a_tag_that_goes_before_it_is_copied_is_skipped(world: World, when: str)
     assert world.tag_at_west("team/app", "v1") is None
 
 
+def ask_for(world: World, *tags: str, trigger: str = "event") -> str:
+    """Plan single tags, as an event or a retry does."""
+    references = [("team/app", tag) for tag in tags]
+    rule = mirror("team/*", referrers=False)
+    execution = world.services.executions.create_tags(rule, references, trigger=trigger).id
+    assert world.services.planner.plan(execution, world.services.boot)
+    return execution
+
+
+@pytest.mark.parametrize("trigger", ["event", "retry"])
+def test_a_new_tag_that_was_asked_for_is_read_once(world: World, trigger: str) -> None:
+    image = world.push("team/app", "v1", [LAYER])
+
+    execution = ask_for(world, "v1", trigger=trigger)
+    assert finish(world, execution) is ExecutionState.SUCCEEDED
+
+    east, west = costs(world)
+    assert world.tag_at_west("team/app", "v1") == image.digest
+    assert (east.kinds["GET manifest"], east.kinds["HEAD manifest"]) == (1, 1)
+    assert west.kinds["HEAD manifest"] == 2, "is it there, and the read-back"
+
+
+def test_a_tag_that_was_asked_for_and_is_gone_is_no_failure(world: World) -> None:
+    world.push("team/app", "v1", [LAYER])
+    execution = ask_for(world, "v1", "never")
+    world.east.storage.delete_tag("team/app", "v1")
+
+    assert finish(world, execution) is ExecutionState.SUCCEEDED
+
+    gone = "the source no longer has this tag"
+    assert [(c.state, c.reason) for c in world.copies(execution)] == [(SKIPPED, gone)] * 2
+
+
+def test_a_tag_that_the_rule_names_fails_where_it_is_not(world: World) -> None:
+    world.push("team/app", "v1", [LAYER])
+    select = (Selection(NameFilter(("team/app",)), NameFilter(("v1", "v2"))),)
+
+    execution = plan(world, mirror(select=select))
+
+    assert finish(world, execution) is ExecutionState.PARTIAL
+    ended = {c.source_reference: (c.state, c.failure_class) for c in world.copies(execution)}
+    assert ended == {"v1": (COPIED, ""), "v2": (FAILED, "gone")}
+
+
 # ---- the digest of a copy ------------------------------------------------------------------------
 
 
