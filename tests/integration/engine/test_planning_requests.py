@@ -17,6 +17,7 @@ from service.model.reference import digest_tag
 from service.model.rule import Destination, NameFilter, Selection
 from service.model.states import CopyState, ExecutionState
 from service.store.creation import REPAIR
+from tests.integration.engine.databases import on_both_databases
 from tests.support.planning import finish, mirror, plan
 from tests.support.source_log import RequestCost
 from tests.support.world import Image, World, some_bytes
@@ -77,6 +78,7 @@ def lists_nothing(world: World, times: int = FOREVER) -> Any:
 # ---- counts --------------------------------------------------------------------------------------
 
 
+@on_both_databases
 def test_an_empty_destination_is_asked_for_one_tag_and_a_listing(world: World) -> None:
     push(world)
     push(world, "team/other")
@@ -109,6 +111,7 @@ def test_where_nothing_changed_each_side_is_asked_once_a_tag(world: World) -> No
         assert world.copies(execution) == []
 
 
+@on_both_databases
 def test_where_some_of_our_own_tags_changed_nothing_is_listed(world: World) -> None:
     push(world)
     assert finish(world, plan(world, mirror("team/*"))) is ExecutionState.SUCCEEDED
@@ -468,6 +471,7 @@ def test_a_tag_that_the_rule_names_fails_where_it_is_not(world: World) -> None:
 # ---- the digest of a copy ------------------------------------------------------------------------
 
 
+@on_both_databases
 def test_a_copy_knows_its_digest_from_its_first_step_on(world: World) -> None:
     image = world.push("team/app", "v1", [LARGE])
     execution = plan(world, mirror("team/*"))
