@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 
-WINDOW = 16  # answers; the quickest of this many to twice as many counts
+WINDOW = 64  # answers; the quickest of this many to twice as many counts
+ENOUGH = 8  # answers of a kind before it is told by itself
 
 
 class AnswerTimes:
@@ -27,12 +28,14 @@ class AnswerTimes:
         self.noted_at = time.monotonic()
         with self._lock:
             count, quickest, before = self._seen.get(kind, (0, seconds, seconds))
-            if count >= WINDOW:
-                count, quickest, before = 0, seconds, quickest
+            if count >= 2 * WINDOW:
+                count, quickest, before = WINDOW, seconds, quickest
             self._seen[kind] = count + 1, min(quickest, seconds), before
 
     def quickest(self, kind: str) -> float:
-        """Return seconds; of all kinds while this one was never asked for, and 0.0 while none was."""
+        """Return seconds: of all kinds while there were few answers of this one, 0.0 while there was none."""
         with self._lock:
-            seen = [self._seen[kind]] if kind in self._seen else list(self._seen.values())
+            known = self._seen.get(kind)
+            enough = known is not None and known[0] >= ENOUGH
+            seen = [known] if known is not None and enough else list(self._seen.values())
         return min((min(quickest, before) for _, quickest, before in seen), default=0.0)

@@ -20,7 +20,7 @@ from service.errors import (
     UploadLost,
 )
 from service.model.descriptor import Descriptor
-from service.registry.buffers import thread_buffer
+from service.registry.buffers import BUFFERS
 from service.registry.connection import Connection, Response
 from service.registry.limiter import Limiter, hold_all, streaming
 from service.registry.results import UploadSession
@@ -129,8 +129,8 @@ class _BlobCopy:
             if self._size <= WHOLE_BYTES:
                 self._copy_whole()
             else:
-                self._buffer = thread_buffer(self._size, self._destination.buffer_bytes)
-                self._copy_stream()
+                with BUFFERS.lend(self._size, self._destination.buffer_bytes) as self._buffer:
+                    self._copy_stream()
         except _SourceFailed as failure:
             self._abandon()
             raise failure.error from failure.error.__cause__

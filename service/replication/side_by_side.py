@@ -21,7 +21,7 @@ R = TypeVar("R")
 FAR_SECONDS = 0.015
 """From here on an answer is waited for much longer than the asking takes."""
 
-UNANSWERED_SECONDS = 0.05
+UNANSWERED_SECONDS = 0.1
 """Whoever has answered nothing for so long is taken to be far."""
 
 
