@@ -278,6 +278,13 @@ class ProtocolError(RegistryError):
     retryable = True
 
 
+class AnswerTooLong(ProtocolError):
+    """The registry's answer is longer than any that is read; it would not be shorter again."""
+
+    code = "answer_too_long"
+    retryable = False
+
+
 class AuthenticationFailed(RegistryError):
     """The registry does not accept the credentials."""
 

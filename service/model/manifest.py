@@ -58,11 +58,11 @@ class Manifest:
         A layer of a foreign type without urls is an ordinary blob.
         """
         named = (self.config, *self.layers) if self.config else self.layers
-        return _unique(item for item in named if not item.is_foreign)
+        return unique_descriptors(item for item in named if not item.is_foreign)
 
     def children(self) -> tuple[Descriptor, ...]:
         """Entries of the index, each digest once."""
-        return _unique(self.manifests)
+        return unique_descriptors(self.manifests)
 
     def descriptor(self) -> Descriptor:
         """Describe this manifest as a list of referrers does.
@@ -199,8 +199,11 @@ def _check_sizes(manifest: Manifest) -> None:
             raise InvalidManifest(f"two sizes for {item.digest}")
 
 
-def _unique(descriptors: Iterable[Descriptor]) -> tuple[Descriptor, ...]:
+def unique_descriptors(descriptors: Iterable[Descriptor]) -> tuple[Descriptor, ...]:
+    """Return each digest's descriptor once; raises InvalidManifest where two disagree on its size."""
     first: dict[Digest, Descriptor] = {}
     for item in descriptors:
-        first.setdefault(item.digest, item)
+        known = first.setdefault(item.digest, item)
+        if known.size != item.size:
+            raise InvalidManifest(f"{item.digest} is named with {known.size} and {item.size} bytes")
     return tuple(first.values())

@@ -71,6 +71,7 @@ class Presence:
     repository: str
     proved_here: bool  # by this execution, and recently enough to be believed
     proved_at: float = field(default=0.0, compare=False)  # by the database's clock
+    size: int = field(default=-1, compare=False)  # in bytes, as it was read; -1: not told
 
 
 @dataclass(frozen=True, slots=True)

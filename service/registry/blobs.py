@@ -45,10 +45,11 @@ class Blobs:
     def probe(self, repository: str, digest: Digest, size: int) -> bool:
         """Whether the blob can really be read: its last byte is asked for and awaited.
 
-        A zero-size blob is true without a request (distribution 2.8.2 answers 416 to its range).
+        The empty blob is true without a request (distribution 2.8.2 answers 416 to its range); any
+        other of size 0 cannot be.
         """
         if size == 0:
-            return True
+            return digest == Digest.of(b"", digest.algorithm)
         target = _target(repository, digest)
         line = f"Range: bytes={size - 1}-{size - 1}\r\n"
         attempt = 0

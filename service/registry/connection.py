@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 
-from service.errors import NetworkError, ProtocolError
+from service.errors import AnswerTooLong, NetworkError, ProtocolError
 from service.registry.origin import Origin
 from service.registry.redaction import clean
 from service.registry.timeouts import Timeouts
@@ -203,7 +203,7 @@ class Response:
         return count
 
     def read(self, limit: int) -> bytes:
-        """Read the whole body, at most `limit` bytes; raises ProtocolError beyond that."""
+        """Read the whole body, at most `limit` bytes; raises AnswerTooLong beyond that."""
         if self._finished:
             return b""
         if 0 < self._left <= len(self._rest) and self._left <= limit:  # it came with the head
@@ -218,7 +218,7 @@ class Response:
         """Read up to `most` bytes, then give the connection up unless the body ended there."""
         if limit is not None and self._left > limit:
             self.close()
-            raise ProtocolError(f"{self.connection.origin}: an answer over {limit} bytes")
+            raise AnswerTooLong(f"{self.connection.origin}: an answer over {limit} bytes")
         timeouts = self.connection._timeouts  # noqa: SLF001 - two halves of one thing
         deadline = time.monotonic() + timeouts.head_seconds + most / timeouts.minimum_rate
         body = bytearray()
@@ -230,7 +230,7 @@ class Response:
                 raise NetworkError(f"{self.connection.origin}: a body not sent within its deadline")
         if not self._finished and (limit is not None and len(body) > limit):
             self.close()
-            raise ProtocolError(f"{self.connection.origin}: an answer over {limit} bytes")
+            raise AnswerTooLong(f"{self.connection.origin}: an answer over {limit} bytes")
         self.close()
         return bytes(body)
 

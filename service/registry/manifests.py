@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from service.errors import (
+    AnswerTooLong,
     Corrupt,
     InvalidDigest,
     InvalidManifest,
@@ -69,14 +70,20 @@ class Manifests:
         Raises ManifestNotFound, Corrupt, InvalidManifest and other RegistryErrors.
         """
         target = _target(repository, reference)
-        answer = self._http.request(
-            "GET",
-            "manifest",
-            target,
-            Access("pull", repository),
-            headers=_ACCEPT_LINE,
-            limit=MAX_MANIFEST_BYTES + 1,
-        )
+        try:
+            answer = self._http.request(
+                "GET",
+                "manifest",
+                target,
+                Access("pull", repository),
+                headers=_ACCEPT_LINE,
+                limit=MAX_MANIFEST_BYTES,
+            )
+        except AnswerTooLong:
+            raise InvalidManifest(
+                f"{self._http.name}/{repository}:{reference}: over {MAX_MANIFEST_BYTES} bytes: "
+                "no registry takes it"
+            ) from None
         if answer.status == 404:
             raise _as_manifest_not_found(self._http.error(answer, "GET", target, "manifest"))
         if answer.status != 200:

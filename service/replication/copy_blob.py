@@ -93,6 +93,11 @@ class BlobPlacer:
                 self._work.execution,
             ):
                 known.setdefault(row.digest, []).append(row)
+        for (
+            blob
+        ) in blobs:  # a size that the ledger does not know is the bytes' to judge, not a proof's
+            digest = str(blob.digest)
+            known[digest] = [r for r in known.get(digest, ()) if r.size in (-1, blob.size)]
         return known
 
     def _settle_one(self, blob: Descriptor, rows: list[Presence]) -> bool:
@@ -231,7 +236,7 @@ class BlobPlacer:
 
     def _in_place(self, blob: Descriptor) -> bool:
         size = self._destination.head_blob(self._work.destination_repository, blob.digest)
-        return size is not None and self._probe(blob)
+        return size == blob.size and self._probe(blob)
 
     def _stream(self, blob: Descriptor) -> None:
         near = self._near.pop(str(blob.digest), None)

@@ -12,7 +12,7 @@ from service.errors import Corrupt, InvalidManifest, ManifestNotFound
 from service.model.content import PlatformFilter
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
-from service.model.manifest import Manifest, parse_manifest
+from service.model.manifest import Manifest, parse_manifest, unique_descriptors
 from service.model.media_types import MANIFEST_TYPES
 from service.model.reference import digest_tag, is_digest_tag
 from service.model.work import CopyWork
@@ -46,15 +46,10 @@ class Tree:
     sparse: bool = False  # entries of the index are left out: of other platforms than the rule's
 
     def blobs(self) -> list[Descriptor]:
-        """Return every blob once."""
-        seen: dict[Digest, Descriptor] = {}
+        """Return every blob once; raises InvalidManifest where two manifests disagree on its size."""
         manifests = [*self.children, self.root, *self.referrers, *(m for _, m in self.tagged)]
-        for manifest in manifests:
-            for blob in manifest.blobs():
-                seen.setdefault(blob.digest, blob)
-        for blob in self.extra_blobs:
-            seen.setdefault(blob.digest, blob)
-        return list(seen.values())
+        named = [blob for manifest in manifests for blob in manifest.blobs()]
+        return list(unique_descriptors([*named, *self.extra_blobs]))
 
     def manifests(self) -> list[Manifest]:
         """Return every manifest of the tree."""

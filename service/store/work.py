@@ -171,7 +171,7 @@ class SqlState:
         }
         with self._database.read() as connection:
             return [
-                Presence(row.digest, row.repository, bool(row.proved_here), row.proved_at)
+                Presence(row.digest, row.repository, bool(row.proved_here), row.proved_at, row.size)
                 for row in connection.execute(_PRESENCE, values)
             ]
 
@@ -369,6 +369,7 @@ _PRESENCE = (
         presence.c.digest,
         presence.c.repository,
         presence.c.proved_at,
+        presence.c.size,
         and_(
             presence.c.execution_id == bindparam("execution"),
             presence.c.proved_at > now_epoch() - bindparam("seconds", type_=Double),

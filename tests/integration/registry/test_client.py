@@ -282,7 +282,8 @@ def test_a_probe_wants_the_byte_itself(source: RegistryClient, east: SampleRegis
     assert source.probe_blob("a/b", descriptor.digest, 1000) is True
     assert source.probe_blob("a/b", descriptor.digest, 1001) is False
     assert source.probe_blob("a/b", descriptor.digest, 999) is False
-    assert source.probe_blob("a/b", ABSENT, 0) is True
+    assert source.probe_blob("a/b", Digest.of(b""), 0) is True
+    assert source.probe_blob("a/b", ABSENT, 0) is False  # nothing else is empty
     faults = [
         {"wire": WireFault(truncate_at=0)},
         {"wire": WireFault(reset_at=0)},
