@@ -86,7 +86,7 @@ class Services:
                 field="TRANSSHIP_DATABASE_URL",
                 hint="set it, or use `transship up`, which brings its own database",
             )
-        return Database(self.settings.database_url)
+        return Database(self.settings.database_url, durable=self.settings.durable)
 
     @cached_property
     def redis(self) -> Any:

@@ -23,6 +23,11 @@ class Settings:
     database_url: str = _setting(
         "", "SQLAlchemy URL: sqlite:////path/file.db or postgresql+psycopg://..."
     )
+    durable: bool = _setting(
+        True,
+        "whether a commit to SQLite waits for the disk; false only for state that nobody reads after a "
+        "crash of the machine, such as a one-shot command's without --data",
+    )
     redis_url: str = _setting("", "Redis of this region: redis://, rediss:// or unix:///path?db=0")
     secret_key_file: str = _setting(
         "", "file of Fernet keys, one a line; the first encrypts, all decrypt"

@@ -55,6 +55,7 @@ class Machine:
         self.settings = Settings.from_env(
             self._environ,
             database_url=self.data.database_url,
+            durable=not self.data.temporary,
             redis_url=f"unix://{self.data.redis_socket}?db=0",
             secret_key_file=str(self.data.key_file),
             region=REGION,

@@ -52,7 +52,11 @@ log = get_logger("store")
 class Database:
     """One database as seen from one process."""
 
-    def __init__(self, url: str, *, busy_timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self, url: str, *, busy_timeout_seconds: float = 10.0, durable: bool = True
+    ) -> None:
+        """`durable`: commits to SQLite outlive a crash of the machine, and not only of processes."""
+        self._durable = durable
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._readers = self._engine(busy_timeout_seconds, immediate=False)
@@ -94,7 +98,7 @@ class Database:
             connection.isolation_level = None  # SQLAlchemy begins; pysqlite must not
             cursor = connection.cursor()
             _write_ahead(cursor, busy_timeout_seconds)
-            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
             cursor.execute("PRAGMA foreign_keys=ON")
             cursor.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, event, insert, select, update
@@ -160,6 +161,22 @@ def test_sqlite_is_durable_and_checks_its_keys(database: Database) -> None:
             ]
         assert values == ["wal", 2, 1]
     assert sqlite3.sqlite_version_info >= (3, 35)  # RETURNING
+
+
+def test_sqlite_without_durability_is_still_written_ahead(tmp_path: Path) -> None:
+    """NORMAL: a killed process loses nothing; a crash of the machine may lose the last commits."""
+    database = Database(f"sqlite:///{tmp_path / 'state.db'}", durable=False)
+
+    def pragmas(connection: Connection) -> tuple[object, ...]:
+        return tuple(
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous")
+        )
+
+    with database.read() as connection:
+        assert pragmas(connection) == ("wal", 1)
+    assert database.write(pragmas) == ("wal", 1)
+    database.close()
 
 
 def _put(name: str) -> Callable[[Connection], None]:
