@@ -1,14 +1,19 @@
-"""S6: 1, 2, 4 and 8 worker processes of ours on links where latency is everything."""
+"""S6: 1, 2, 4 and 8 worker processes of ours on links where latency is everything.
+
+A process is given one task and two helpers at a time, so that eight of them do not want more than the
+machine has: with all that one process does at once as shipped, the cores would be measured.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from api.samples.fleet_plan import MIB, FleetSpec
 from bench.contest import contest, ratio
 from bench.fleets import load
 from bench.options import Options
-from bench.peers import Contestant, Job, Transship
+from bench.peers import Contestant, Invocation, Job, Transship
 from bench.registries import registry
 from bench.results import Aim, Result, comparison, number
 from bench.shaping import Link
@@ -16,12 +21,21 @@ from bench.stages import fresh
 
 TITLE = "1 to 8 worker processes on latency-bound links"
 SCENARIO = "S6"
-LINK = Link(delay=0.15)
+LINK = Link(delay=0.05)
+NARROW = {
+    "TRANSSHIP_WORKER_SLOTS": "1",
+    "TRANSSHIP_FAR_SLOTS": "1",
+    "TRANSSHIP_HELPER_THREADS": "2",
+}
 
 
 class Workers(Transship):
     def words_of(self, setting: str, job: Job) -> Sequence[str]:
         return ("--workers", setting.split(maxsplit=1)[0])
+
+    def invoke(self, job: Job, setting: str) -> Invocation:
+        found = super().invoke(job, setting)
+        return replace(found, environment={**found.environment, **NARROW})
 
 
 def run(options: Options) -> Result:
@@ -31,8 +45,8 @@ def run(options: Options) -> Result:
         Workers(f"{count} worker processes", "transship", (f"{count} processes",), own=True)
         for count in counts
     ]
-    tags = 60 if options.quick else 1200
-    spec = FleetSpec(repositories=tags // 6, tags=tags, unique_bytes=8 * MIB, big_images=0)
+    tags = 30 if options.quick else 120
+    spec = FleetSpec(repositories=tags // 6, tags=tags, unique_bytes=2 * MIB, big_images=0)
     with registry() as source:
         fleet = load(source.url, spec)
         stages = fresh(source, fleet, source_link=LINK, destination_link=LINK)

@@ -12,6 +12,9 @@ from service.store.dispatching import URGENT, DispatchStore, Eligible, Pending
 WINDOW = 3
 """How many tasks stand in the queue for each live slot."""
 
+PAGES = 4
+"""How many pages a slot is to have of what stands, so that the last ones end at about the same time."""
+
 RESEND_PLAN_SECONDS = 30.0
 
 
@@ -95,5 +98,5 @@ class Dispatcher:
 
     def _pages(self, refs: Sequence[CopyRef], slots: int, standing: int) -> list[Sequence[CopyRef]]:
         """Cut copies into pages: full ones when there is plenty, single ones when slots would idle."""
-        size = max(1, min(self._settings.tags_per_task, (len(refs) + standing) // (2 * slots)))
+        size = max(1, min(self._settings.tags_per_task, (len(refs) + standing) // (PAGES * slots)))
         return [refs[start : start + size] for start in range(0, len(refs), size)]
