@@ -1,17 +1,18 @@
-"""The log: event names with fields, and the one place that sets it up: JSON lines on stderr or a file.
+"""Names of log fields and the one place where logging is set up: JSON lines on stderr or a file.
 
-Built on the standard library alone (docs/adr/0011): it is the first thing that each process imports.
+structlog writes the lines. It is imported with the first one: a command that has nothing to tell ends
+before that would pay (docs/adr/0011).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from datetime import UTC, datetime
-from typing import Any, TextIO
+from functools import cache
+from typing import TYPE_CHECKING, Any, TextIO
 
-FIELDS = "fields"  # where a record keeps what came with its event
+if TYPE_CHECKING:
+    import structlog
 
 
 class Logger:
@@ -40,38 +41,15 @@ class Logger:
 
     def exception(self, event: str, **fields: Any) -> None:
         """Write what did not work, with the exception in hand and its traceback."""
-        self._write(logging.ERROR, event, fields, exc_info=True)
+        self._write(logging.ERROR, event, {"exc_info": True, **fields})
 
-    def _write(
-        self, level: int, event: str, fields: dict[str, Any], *, exc_info: bool = False
-    ) -> None:
+    def _write(self, level: int, event: str, fields: dict[str, Any]) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, event, exc_info=exc_info, extra={FIELDS: fields})
-
-
-class _Lines(logging.Formatter):
-    """One JSON object a line; records of other libraries come as events without fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        line = {
-            **getattr(record, FIELDS, {}),
-            "event": record.getMessage(),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "timestamp": datetime.fromtimestamp(record.created, UTC)
-            .isoformat()
-            .replace("+00:00", "Z"),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        if record.stack_info:
-            line["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(line, default=repr)
+            _bound(self._logger.name).log(level, event, **fields)
 
 
 def configure_logging(level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Send our records and those of the standard library to `stream` as one JSON object a line."""
+    """Send structlog and the standard library's records to `stream` as one JSON object a line."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_Lines())
     root = logging.getLogger()
@@ -84,3 +62,46 @@ def configure_logging(level: str = "INFO", stream: TextIO | None = None) -> None
 def get_logger(name: str) -> Logger:
     """Return the logger `transship.<name>`."""
     return Logger(logging.getLogger(f"transship.{name}"))
+
+
+class _Lines(logging.Formatter):
+    """structlog's formatter, made with the first record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _formatter().format(record)
+
+
+@cache
+def _bound(name: str) -> structlog.stdlib.BoundLogger:
+    import structlog  # with the first line, see above
+
+    _formatter()
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+@cache
+def _formatter() -> logging.Formatter:
+    """Configure structlog and return what renders its records and those of others."""
+    import structlog  # with the first line, see above
+
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(),
+        ],
+    )
