@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from service import crashpoints
 from service.errors import InvalidConfiguration
 from service.settings import Settings
 
@@ -312,10 +313,13 @@ class Services:
 
     def deletion_keeper(self) -> DeletionKeeper:
         """Return the thread that brings deletions forward."""
-        from service.replication.delete import LEASE, LEASE_SECONDS, DeletionKeeper
+        from service.replication.delete import LEASE, LEASES, DeletionKeeper
 
+        seconds = LEASES * self.settings.dead_after_seconds
         return DeletionKeeper(
-            self.deleter, lambda: self.dispatching.lead(LEASE, self.boot, LEASE_SECONDS)
+            self.deleter,
+            lambda: self.dispatching.lead(LEASE, self.boot, seconds),
+            lambda: self.dispatching.resign(LEASE, self.boot),
         )
 
     def engine(self, publisher: Publisher) -> Engine:
@@ -440,6 +444,7 @@ def open_services(settings: Settings, *, check: bool = True) -> Services:
     """
     from service.store.schema import check_schema
 
+    crashpoints.arm(settings.crash)
     services = Services(settings)
     if check:
         check_schema(services.database)

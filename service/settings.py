@@ -107,6 +107,13 @@ class Settings:
         "", "file with the password of Flower's user admin; FLOWER_BASIC_AUTH goes before it"
     )
 
+    testing: bool = _setting(
+        False, "this is a test of Transship itself: crash may be set; never in production"
+    )
+    crash: str = _setting(
+        "", "where a process dies, POINT:NTH:WAY, see service/crashpoints.py; only with testing"
+    )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
         """Read TRANSSHIP_* variables.
@@ -134,6 +141,12 @@ class Settings:
             if numeric and (value < 0 or (value == 0 and item.name != "drain_seconds")):
                 name = f"TRANSSHIP_{item.name.upper()}"
                 raise InvalidConfiguration(f"{name}={value} must be greater than 0", field=name)
+        if self.crash and not self.testing:
+            raise InvalidConfiguration(
+                "TRANSSHIP_CRASH makes processes die: it is for tests of Transship itself",
+                field="TRANSSHIP_CRASH",
+                hint="unset it; tests set TRANSSHIP_TESTING=true as well",
+            )
         claim = max(2 * self.chord_join_seconds, PUBLISH_RETRY_BUDGET_SECONDS)
         if self.visibility_timeout <= claim:
             raise InvalidConfiguration(

@@ -33,6 +33,7 @@ from api.v1.shared import (
     set_parameter,
 )
 from api.versions import expected_version
+from service.crashpoints import crashpoint
 from service.errors import FieldProblem, InvalidFields, NotFoundInStore
 from service.model.project import check_access
 from service.model.rule import SyncRule
@@ -133,11 +134,13 @@ def run_rule(name: str) -> Response:
     query(())
     only = load(RunInputSchema(), read_json(optional=True)).get("references")
     rule, key, store = find_rule(name).rule, idempotency_key(), services().executions
+    crashpoint("api.before_tx")
     if only is None:
         record = store.create(rule, trigger="api", idempotency_key=key)
     else:
         references = [taken_apart(reference) for reference in only]
         record = store.create_tags(rule, references, trigger="api", idempotency_key=key)
+    crashpoint("api.after_tx_before_reply")
     announce(record)
     return answer(
         render.new_execution(record, services()),

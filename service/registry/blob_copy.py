@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from service.crashpoints import crashpoint
 from service.errors import (
     Cancelled,
     NetworkError,
@@ -149,6 +150,8 @@ class _BlobCopy:
         )
         self._account(len(data))
         session, self._session = self._session or self._open_session(), None
+        crashpoint("blob.session_open")
+        crashpoint("blob.before_final_put")
         self._destination.put_blob(self._repository, self._digest, data, session)
         self._moved(len(data))
 
@@ -160,6 +163,7 @@ class _BlobCopy:
             try:
                 if self._session is None:
                     self._session = self._open_session()
+                crashpoint("blob.session_open")
                 if self._destination.chunk_bytes or self._session.offset:
                     self._upload_chunks(self._session)
                 else:
@@ -185,6 +189,7 @@ class _BlobCopy:
         uploads = self._destination.uploads
         connection = uploads.begin_put(session, self._digest, self._size)
         self._pump(connection, 0, self._size)
+        crashpoint("blob.before_final_put")
         uploads.finish_put(connection, session, self._digest, self._size)
 
     def _upload_chunks(self, session: UploadSession) -> None:

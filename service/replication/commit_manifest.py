@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
+from service.crashpoints import crashpoint
 from service.errors import (
     Cancelled,
     Corrupt,
@@ -78,6 +79,8 @@ class Committer:
             for tag, manifest in tree.tagged:
                 if not self._was_put(f"{tag}@{manifest.digest}"):
                     self._put_digest_tag(tag, manifest)
+            crashpoint("commit.children_done")
+            crashpoint("commit.before_reread")
             moved = self._moved(tree.source_digest)
             if moved is not None:
                 return moved
@@ -89,6 +92,7 @@ class Committer:
                 raise Cancelled
             if time.monotonic() - asked > self._engine.settings.dead_after_seconds / 2:
                 raise Cancelled  # this process stood still: others may count it as dead
+            crashpoint("commit.before_put")
             self._put_tag(tree.root)
             if not self._engine.state.holds(self._work.ref):
                 self._undo_late_write(tree.source_digest)
@@ -346,6 +350,7 @@ class Committer:
             if back is not None and back.digest == root.digest:
                 return  # it was there, though the registry did not list it
             raise
+        crashpoint("commit.before_readback")
         for _ in range(READ_BACK_TRIES):
             back = self._destination.head_manifest(work.destination_repository, reference)
             if back is not None and back.digest == root.digest:

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from redis.exceptions import RedisError
 
+from service.crashpoints import crashpoint
 from service.errors import (
     AuthenticationFailed,
     BlobNotFound,
@@ -204,10 +205,12 @@ class BlobPlacer:
             self._prove(blob)
             return True
         try:
+            crashpoint("blob.leased")
             if self._look_first(blob) and self._in_place(blob):
                 self._present(blob)
             else:
                 self._stream(blob)
+                crashpoint("blob.after_put_before_sql")
                 self._prove(blob)
         except BaseException as error:
             self._give_up(digest, error)
@@ -323,6 +326,7 @@ class BlobPlacer:
                         corrupt=False,
                     )
             raise
+        crashpoint("blob.after_sql_before_done")
         if uploaded:
             woken = self._engine.claims.finish(
                 self._work.destination_registry,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 
+from service.crashpoints import crashpoint
 from service.errors import (
     Corrupt,
     Denied,
@@ -56,7 +57,8 @@ PAUSE_SECONDS = 1.0
 UNCLEAR_IN_A_ROW = 5
 """After so many tags that could not be looked at, the source is left alone for a while."""
 LEASE = "deletions"
-LEASE_SECONDS = 60.0
+LEASES = 3
+"""The lease on deletions lasts so many times the silence after which a process counts as dead."""
 NO_TAGS = "the registry cannot delete a tag alone"
 NO_TAGS_HINT = (
     "turn the rule's delete off, or delete there by hand: deleting by digest would take every tag "
@@ -275,8 +277,10 @@ class Deleter:
             )
             return True
         twin = self._store.twin(due.registry, tag)
+        crashpoint("delete.confirmed")
         with contextlib.suppress(ManifestNotFound):  # somebody was faster
             destination.delete_manifest(tag.repository, tag.tag)
+        crashpoint("delete.before_sql")
         self._store.settle(due, tag, DELETED, forget=True)
         log.info("tag_deleted", registry=due.registry, repository=tag.repository, tag=tag.tag)
         if not absent(source, tag.source_repository, tag.source_reference):
@@ -333,10 +337,13 @@ def _says_absent(error: RegistryError) -> bool:
 class DeletionKeeper:
     """A thread that brings deletions forward for as long as its process holds the lease."""
 
-    def __init__(self, deleter: Deleter, lead: Callable[[], bool]) -> None:
-        """`lead` takes or renews the lease; False while another process has it."""
+    def __init__(
+        self, deleter: Deleter, lead: Callable[[], bool], resign: Callable[[], None]
+    ) -> None:
+        """`lead` takes or renews the lease, False while another process has it; `resign` lets it go."""
         self._deleter = deleter
         self._lead = lead
+        self._resign = resign
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="deletions", daemon=True)
 
@@ -348,6 +355,11 @@ class DeletionKeeper:
         """End, after what is under way."""
         self._stop.set()
         self._thread.join(timeout=10)
+        if not self._thread.is_alive():
+            try:
+                self._resign()
+            except StoreUnavailable:
+                log.info("lease_left_to_lapse")
 
     def _run(self) -> None:
         while not self._stop.wait(PAUSE_SECONDS):

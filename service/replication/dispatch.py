@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from service.crashpoints import crashpoint
 from service.model.ports import Publisher
 from service.model.work import CopyRef
 from service.settings import Settings
@@ -68,11 +69,15 @@ class Dispatcher:
             chosen = [*self._one_suspect(region), *chosen]
         by_key = {item.id: item for item in chosen}
         sent = self._store.dispatch(chosen)
+        if sent:
+            crashpoint("sched.marked")
         try:
             self._publish(region, sent, by_key, slots, standing)
         except Exception:
             self._store.take_back(sent)  # what did arrive has an old fence by then
             raise
+        if sent:
+            crashpoint("sched.published")
         return len(sent)
 
     def _publish(

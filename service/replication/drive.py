@@ -12,6 +12,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
+from service.crashpoints import crashpoint
 from service.errors import NotFoundInStore, StoreUnavailable
 from service.model.rule import SyncRule
 from service.replication import executions as execution_cases
@@ -140,6 +141,7 @@ class Drive:
                 log.warning("schedule_missed", rule=due.rule, due_at=due.due_at)
                 self._rules.advance(due.rule, due.due_at)
                 continue
+            crashpoint("sched.claimed")
             try:
                 execution_cases.start(
                     self._rules,
@@ -183,7 +185,9 @@ class Drive:
         now = time.monotonic()
         lease = max(2.0, 4 * self._settings.heartbeat_seconds)
         if now >= self._next_lease:
-            self._leading = self._store.lead(LEASE, self._holder, lease)
+            led, self._leading = self._leading, self._store.lead(LEASE, self._holder, lease)
+            if self._leading and not led:
+                self._reconciler.take_over()
             self._next_lease = now + lease / 4
         if not self._leading:
             return False

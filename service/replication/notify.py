@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from service.crashpoints import crashpoint
 from service.errors import InvalidConfiguration, RegistryError, StoreUnavailable
 from service.registry.post import SECONDS, post
 from service.settings import Settings
@@ -112,6 +113,7 @@ class Notifier:
             reason = _refusal(status)
         except (RegistryError, InvalidConfiguration, StoreUnavailable) as error:
             reason = error.message
+        crashpoint("hook.before_mark")
         if not reason and status is not None:
             self._store.delivered(letter, status)
             return

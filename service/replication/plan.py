@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from service.crashpoints import crashpoint
 from service.errors import (
     Cancelled,
     InvalidInput,
@@ -93,16 +94,19 @@ class Planner:
         if not self._plans.begin(execution, boot):
             return False
         stop = stop or threading.Event()
-        self._write(execution, self._carry_out(execution, boot, stop), stop)
+        closing = self._carry_out(execution, boot, stop)
+        self._write(execution, closing, stop)
         return True
 
     def _carry_out(self, execution: str, boot: str, stop: threading.Event) -> Callable[[], None]:
         """Plan, and return the write that says what became of it."""
         source = ""
         try:
+            crashpoint("plan.begun")
             rule = self._executions.spec(execution)
             source = rule.source
             self._run(execution, rule, StillOpen(partial(self._plans.open, execution), stop))
+            crashpoint("plan.listed")
         except StoreUnavailable:
             return lambda: self._plans.postpone(
                 execution, 0.0, reason="", failure_class="", boot=boot

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from service.crashpoints import crashpoint
 from service.model.ports import ClaimState, Publisher
 from service.settings import Settings
 from service.store.dispatching import DispatchStore
@@ -62,10 +63,13 @@ class Reconciler:
             self._judge_from = now + dead_after
         if now >= self._judge_from:
             found = self._store.recover_dead(max_crashes=self._settings.max_crashes)
+            if found:
+                crashpoint("recon.found")
             for boot, count in found.items():
                 log.warning("process_died", boot=boot, copies_planned_again=count)
             if found:
                 self._send_parts()
+                crashpoint("recon.requeued")
         else:
             self._store.busy()
         self._heard_at = now
@@ -98,6 +102,12 @@ class Reconciler:
                 count = self._store.resend_stale(region, age)
                 count += self._send_parts(region, age)
                 log.warning("messages_lost", region=region, copies_sent_again=count)
+
+    def take_over(self) -> None:
+        """Send again what nobody holds, as whoever led before may have died before it was sent."""
+        count = self._store.resend_unowned() + self._send_parts()
+        if count:
+            log.info("taken_over", copies_sent_again=count)
 
     def _check_redis(self) -> None:
         """Send everything unowned again as soon as Redis has lost its memory, or a worker its connection."""

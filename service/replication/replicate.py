@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from redis.exceptions import RedisError
 
+from service.crashpoints import crashpoint
 from service.errors import Cancelled, ManifestNotFound, TransshipError
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
@@ -63,6 +64,7 @@ def replicate(engine: Engine, refs: Sequence[CopyRef]) -> dict[str, int]:
     """
     with engine.holding.hold(refs):
         works = engine.state.begin(refs, engine.boot)
+        crashpoint("copy.begun")
         names = engine.beside.each(
             works,
             lambda work: _settle(engine, work, fan_out=True),
@@ -84,6 +86,7 @@ def commit_manifest(engine: Engine, ref: CopyRef) -> str:
     """Commit a copy that was fanned out; does nothing when somebody else has or had it."""
     with engine.holding.hold([ref]):
         work = engine.state.begin_commit(ref, engine.boot)
+        crashpoint("commit.claimed")
         return "fenced" if work is None else _settle(engine, work, fan_out=False)
 
 
@@ -99,6 +102,7 @@ def copy_part(engine: Engine, ref: CopyRef, part: int, *, last: bool) -> str:
         counters = Counters()
         with engine.meter.collect(counters.requests):
             placed = _place_part(engine, work, counters)
+        crashpoint("part.placed")
         engine.post([PartEnded(work, counters, tuple(placed))])
     if last:
         return commit_manifest(engine, ref)
@@ -120,7 +124,9 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
             outcome = outcome_of(error, work, counters, engine.settings)
             if not isinstance(error, Cancelled):
                 _log(work, error, outcome)
+    crashpoint("commit.before_sql")
     engine.post([outcome])
+    crashpoint("copy.after_sql")
     try:
         if isinstance(outcome, CopyFansOut):
             labels = [_label(work, part) for part in outcome.parts]

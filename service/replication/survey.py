@@ -7,6 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import Lock
 
+from service.crashpoints import crashpoint
 from service.errors import Cancelled, InvalidInput, RegistryError, RegistryPaused, TransshipError
 from service.model.rule import SyncRule
 from service.model.states import CopyState
@@ -196,6 +197,7 @@ class Survey:
             requests=requests,
             seen=_seen(result) if self._rule.delete.enabled else (),
         )
+        crashpoint("plan.page_written")
 
     def _complete(self, comparer: Comparer, result: Comparison) -> None:
         """Copy again what has the right digest at a destination, but not all platforms of its entry."""
@@ -304,6 +306,7 @@ class Survey:
             referrers=self._rule.referrers,
             requests=requests,
         )
+        crashpoint("plan.page_written")
 
 
 def _seen(result: Comparison) -> Iterator[tuple[str, str, str]]:

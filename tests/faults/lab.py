@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from api.samples.http_messages import Access
 from service.bootstrap import open_services
@@ -32,6 +32,7 @@ from service.store.clock import now_epoch
 from service.store.keyring import write_new_key
 from service.store.schema import create_or_upgrade
 from service.store.tables import processes
+from service.store.tables_governance import webhook_deliveries
 from tests.oracle.closure import Report, check
 from tests.oracle.cost import open_uploads
 from tests.oracle.pushes import DELETED, Place, PushLog
@@ -74,6 +75,7 @@ class Lab:
         self._stack = contextlib.ExitStack()
         self.postgres = postgres
         self.processes: dict[str, ManagedProcess] = {}
+        self._armed: dict[str, dict[str, str]] = {}
         self.variables: dict[str, str] = {}
 
     # ---- life ------------------------------------------------------------------------------------
@@ -168,6 +170,28 @@ class Lab:
             if name.startswith("worker"):
                 self.processes[name].wait_ready(lambda name=name: self.reports(name))
         return self
+
+    def rearm(self, name: str, variables: dict[str, str]) -> None:
+        """Have a process run with other variables than it has: end it, and start it with them."""
+        known = self.processes[name]
+        if known.alive and self._armed.get(name, {}) == variables:
+            return
+        known.stop(30)
+        del self.processes[name]
+        self._armed[name] = dict(variables)
+        self.start(name, **variables)
+
+    def let_letters_go(self) -> None:
+        """Have the lease on deliveries to webhooks lapse, which lasts a minute."""
+        statement = update(webhook_deliveries).values(not_before=0)
+        self._services.database.write(lambda connection: connection.execute(statement))
+
+    def heal(self) -> None:
+        """End all faults of registries and ways."""
+        for side in (self.east, self.west):
+            side.faults.clear()
+        for way in (*self.redis_ways.values(), *self.sql_ways.values()):
+            way.heal()
 
     def lapse(self) -> None:
         """Wait until whoever fell silent now counts as dead for others: twice the test's lease."""
@@ -359,6 +383,12 @@ class Scene:
         """End all faults."""
         self.east.faults.clear()
         self.west.faults.clear()
+
+    def tags(self, repository: str) -> set[str]:
+        """Return the tags of a repository at the destination."""
+        with Wire(self.lab.destination.url) as wire:
+            path = self.at_destination(f"{repository}/tags/list")
+            return set(wire.request("GET", path).json().get("tags") or ())
 
     def tag_puts(self, place: str) -> list[Access]:
         """Return the PUTs of a destination tag that went through the proxy."""
