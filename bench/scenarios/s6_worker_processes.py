@@ -21,7 +21,7 @@ from bench.stages import fresh
 
 TITLE = "1 to 8 worker processes on latency-bound links"
 SCENARIO = "S6"
-LINK = Link(delay=0.05)
+LINK = Link(delay=0.12)
 NARROW = {
     "TRANSSHIP_WORKER_SLOTS": "1",
     "TRANSSHIP_FAR_SLOTS": "1",

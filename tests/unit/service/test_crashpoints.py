@@ -25,7 +25,7 @@ def test_a_point_is_nothing_until_it_is_armed_and_then_strikes_once() -> None:
     crashpoints.crashpoint("commit.before_put")
     crashpoints.arm("commit.before_put:2:raise")
     crashpoints.crashpoint("commit.before_put")
-    with pytest.raises(crashpoints.CrashRaised, match="commit.before_put"):
+    with pytest.raises(crashpoints.CrashRaised, match=r"commit\.before_put"):
         crashpoints.crashpoint("commit.before_put")
     crashpoints.crashpoint("commit.before_put")
     crashpoints.crashpoint("copy.begun")
