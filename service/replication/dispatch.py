@@ -13,8 +13,8 @@ from service.store.dispatching import URGENT, DispatchStore, Eligible, Pending
 WINDOW = 3
 """How many tasks stand in the queue for each live slot."""
 
-PAGES = 4
-"""How many pages a slot is to have of what stands, so that the last ones end at about the same time."""
+PAGES = 2
+"""A page is so small a share of what is left for each slot: a half of it at most."""
 
 RESEND_PLAN_SECONDS = 30.0
 
@@ -102,6 +102,14 @@ class Dispatcher:
         return [] if suspects and self._store.suspects_out() else suspects
 
     def _pages(self, refs: Sequence[CopyRef], slots: int, standing: int) -> list[Sequence[CopyRef]]:
-        """Cut copies into pages: full ones when there is plenty, single ones when slots would idle."""
-        size = max(1, min(self._settings.tags_per_task, (len(refs) + standing) // (PAGES * slots)))
-        return [refs[start : start + size] for start in range(0, len(refs), size)]
+        """Cut copies into pages, each a share of what is left: full ones while there is plenty.
+
+        The last ones are single copies, so that no slot is busy with a page when all others are idle.
+        """
+        pages, start = [], 0
+        while start < len(refs):
+            left = len(refs) - start + standing
+            size = max(1, min(self._settings.tags_per_task, left // (PAGES * slots)))
+            pages.append(refs[start : start + size])
+            start += size
+        return pages
