@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run check static test bench docs pictures clean
+.PHONY: help run check static test chaos nightly bench docs pictures clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ static: .venv/.dev ## format, lint, types and the direction of imports
 
 test: static ## set up and run everything: unit, integration, faults, end to end
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+chaos: .venv/.dev ## random faults again: make chaos SEED=n (the seed that a red run has printed)
+	CHAOS_SEED=$(SEED) $(BIN)/pytest tests/faults/test_chaos.py $(PYTEST_ARGS)
+
+nightly: .venv/.dev ## what is too long for CI: every fault in every variant, hundreds of random runs; hours
+	CHAOS_FRESH=500 $(BIN)/pytest -m 'nightly or not nightly' tests/faults $(PYTEST_ARGS)
 
 bench: .venv/.dev ## compare with crane, skopeo, regsync and oras, and write docs/explanation/performance.md; hours
 	$(BIN)/python -m bench.peers_install

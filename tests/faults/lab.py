@@ -76,6 +76,7 @@ class Lab:
         self.postgres = postgres
         self.processes: dict[str, ManagedProcess] = {}
         self._armed: dict[str, dict[str, str]] = {}
+        self._keys = itertools.count(1)
         self.variables: dict[str, str] = {}
 
     # ---- life ------------------------------------------------------------------------------------
@@ -221,8 +222,17 @@ class Lab:
     # ---- the API ---------------------------------------------------------------------------------
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        """Ask the API; anything but success fails."""
-        response = self.client.request(method, path, json=body, headers=headers)
+        """Ask the API, as a good client does: again while it is away or says 503; all else fails."""
+
+        def asked() -> httpx.Response | None:
+            try:
+                response = self.client.request(method, path, json=body, headers=headers)
+            except httpx.TransportError:
+                return None
+            return None if response.status_code == 503 else response
+
+        response = wait_until(asked, QUIET_SECONDS, f"an answer to {method} {path}")
+        assert response is not None
         assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
         return response.json() if response.content else None
 
@@ -239,7 +249,9 @@ class Lab:
 
     def run(self, name: str, **body: Any) -> str:
         """Start an execution of a rule and return its id."""
-        identity: str = self.ask("POST", f"/rules/{name}/executions", body or None)["id"]
+        key = f"{name}-{next(self._keys)}"
+        path = f"/rules/{name}/executions"
+        identity: str = self.ask("POST", path, body or None, **{"Idempotency-Key": key})["id"]
         return identity
 
     def execution(self, identity: str) -> dict[str, Any]:

@@ -118,6 +118,7 @@ def test_a_process_killed_at_a_point_loses_nothing(lab: Lab, point: str) -> None
     whole(scene, tags=2, blobs=len(way.sizes) + 4)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("point", [name for name in WAYS if WAYS[name].role == "worker"])
 def test_an_error_that_nobody_expects_at_a_point_fails_no_copy_for_good(
     lab: Lab, point: str
