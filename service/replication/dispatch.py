@@ -14,7 +14,7 @@ WINDOW = 3
 """How many tasks stand in the queue for each live slot."""
 
 PAGES = 2
-"""A page is so small a share of what is left for each slot: a half of it at most."""
+"""What is left for each slot is cut into at least so many pages, the last ones ever smaller."""
 
 RESEND_PLAN_SECONDS = 30.0
 
