@@ -7,10 +7,12 @@ import random
 import sqlite3
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import httpx
 import psycopg
 import pytest
+import redis
 
 from tests.faults.lab import Lab, Scene, open_lab
 from tests.faults.test_processes import held_at, whole
@@ -278,3 +280,52 @@ def test_f103_an_sqlite_file_that_a_backup_holds_for_seconds(lab: Lab) -> None:
 
     assert lab.wait(identity, 40)["state"] == "succeeded"
     whole(scene, tags=9, blobs=27)
+
+
+def test_f094_a_redis_without_memory_pushes_back_and_nothing_is_lost(lab: Lab) -> None:
+    scene = lab.scene("f094")
+    a_fleet(scene)
+    held = held_at(scene, "reading-a-blob")
+
+    identity = scene.start()
+    held.reached()
+    with lab.redis.client() as client:
+        client.config_set("maxmemory", "100kb")
+        client.config_set("maxmemory-policy", "noeviction")
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            client.set("any", "thing")
+        held.let_go()
+        lab.lapse()
+        client.config_set("maxmemory", "0")
+
+    assert lab.wait(identity, 60)["state"] == "succeeded"
+    whole(scene, tags=9, blobs=27)
+
+
+def test_f104_an_sqlite_file_whose_writers_are_killed_in_their_writes_stays_sound(
+    lab: Lab,
+) -> None:
+    if lab.sql_ways:
+        return
+    print("seed", SEED)
+    dice = random.Random(SEED)
+    accepted = []
+    for number in range(6):
+        scene = lab.scene(f"f104-{number}")
+        a_fleet(scene, 3)
+        accepted.append((scene, scene.start()))
+        wanted = len(lab.west.log) + dice.randint(1, 12)
+        wait_until(partial(_has_asked, lab, wanted), 20, "some requests")
+        lab.processes["worker"].kill()
+        lab.start("worker")
+
+    for scene, identity in accepted:
+        assert lab.wait(identity, 60)["state"] == "succeeded"
+        whole(scene, tags=4, blobs=12)
+    with sqlite3.connect(lab.folder / "transship.db") as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def _has_asked(lab: Lab, requests: int) -> bool:
+    return len(lab.west.log) >= requests
