@@ -122,9 +122,9 @@ class Lab:
         )
 
     def close(self) -> None:
-        """End all processes, the workers first, and all servers."""
+        """Kill all processes, and end all servers: nobody is there to take an orderly farewell from."""
         for process in reversed(list(self.processes.values())):
-            process.stop(timeout=30)
+            process.kill()
         self._stack.close()
 
     def _settings(self, role: str, number: int) -> Settings:

@@ -12,8 +12,8 @@ from tests.faults.lab import Lab
 
 pytestmark = pytest.mark.timeout(300)
 
-FIXED = 10
-FRESH = int(os.environ.get("CHAOS_FRESH", "5"))
+FIXED = 6
+FRESH = int(os.environ.get("CHAOS_FRESH", "3"))
 GIVEN = os.environ.get("CHAOS_SEED", "")
 
 SEEDS = (

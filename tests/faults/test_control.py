@@ -103,6 +103,7 @@ def test_f037_f044_messages_that_come_four_times_are_carried_out_once(lab: Lab) 
     whole(scene, tags=6, blobs=18)
 
 
+@pytest.mark.nightly
 def test_f124_one_of_three_destinations_is_down_and_catches_up(lab: Lab) -> None:
     port = free_port()
     with SampleRegistry() as second:

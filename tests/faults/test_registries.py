@@ -119,7 +119,15 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+LONG = {"F120-500-for-good"}  # as F111 at the source, with all of its pauses
+
+CASES = [
+    pytest.param(row, id=row.id, marks=[pytest.mark.nightly] if row.id in LONG else [])
+    for row in ROWS
+]
+
+
+@pytest.mark.parametrize("row", CASES)
 def test_a_registry_strikes_one_copy(lab: Lab, row: Row) -> None:
     carry_out(lab, row, armed=True)
 
