@@ -30,7 +30,8 @@ chaos: .venv/.dev ## random faults again: make chaos SEED=n (the seed that a red
 	CHAOS_SEED=$(SEED) $(BIN)/pytest tests/faults/test_chaos.py $(PYTEST_ARGS)
 
 nightly: .venv/.dev ## what is too long for CI: every fault in every variant, hundreds of random runs; hours
-	CHAOS_FRESH=500 $(BIN)/pytest -m 'nightly or not nightly' tests/faults $(PYTEST_ARGS)
+	CHAOS_FRESH=500 SIMULATIONS=2000 $(BIN)/pytest -m 'nightly or not nightly' \
+	  tests/faults tests/integration/engine/test_simulation.py $(PYTEST_ARGS)
 
 bench: .venv/.dev ## compare with crane, skopeo, regsync and oras, and write docs/explanation/performance.md; hours
 	$(BIN)/python -m bench.peers_install

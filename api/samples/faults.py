@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -45,6 +46,7 @@ class FaultRule:
     # what came of it
     hits: int = 0
     fired: int = 0
+    fired_at: float = 0.0  # time.monotonic of the first strike
 
     def matches(self, request: Request) -> bool:
         """Whether the rule looks at this request."""
@@ -96,6 +98,7 @@ class FaultPlan:
                     continue
                 rule.hits += 1
                 if rule.hits >= rule.nth and rule.fired < rule.times:
+                    rule.fired_at = rule.fired_at or time.monotonic()
                     rule.fired += 1
                     return rule
         return None

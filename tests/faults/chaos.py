@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from api.samples.http_messages import WireFault
 from tests.faults.lab import Lab, Scene
@@ -72,14 +73,14 @@ def _freeze(role: str) -> Strike:
     return strike
 
 
-def _registry(side: str, **fault: object) -> Strike:
+def _registry(side: str, **fault: Any) -> Strike:
     """Strike some of the next requests at one side."""
 
     def strike(chaos: Chaos) -> None:
         target = chaos.scene.east if side == "east" else chaos.scene.west
         times = chaos.dice.randint(1, 6)
         path = "/blobs/|/manifests/"
-        target.fault(path, nth=chaos.dice.randint(1, 5), times=times, **fault)  # type: ignore[arg-type]
+        target.fault(path, nth=chaos.dice.randint(1, 5), times=times, **fault)
 
     return strike
 

@@ -5,7 +5,7 @@
                    redis <- a TcpProxy for each role <-    -> a TcpProxy for each role -> PostgreSQL
 
 A scenario has a `Scene` of its own: it pushes to the source past the proxy, strikes, asserts from the
-proxies' logs that the strike hit a copy that was under way (`struck`), heals, waits for quiescence, and
+proxies' logs that the strike hit a copy that was under way (`went_on_after`), heals, waits for quiescence, and
 has `verdict` ask the oracle.
 """
 
@@ -16,7 +16,6 @@ import hashlib
 import itertools
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any, Self
 import httpx
 from sqlalchemy import select, update
 
+from api.samples.faults import FaultRule
 from api.samples.http_messages import Access
 from service.bootstrap import open_services
 from service.settings import TEST_TIMERS, Settings
@@ -42,7 +42,7 @@ from tests.support.processes import ManagedProcess, free_port, wait_until
 from tests.support.servers import PostgresServer, RealRegistry, RedisServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.transship import clean_environment
-from tests.support.wire import Wire, image_body, sha256
+from tests.support.wire import ACCEPT, Wire, image_body, sha256
 
 ROOT = Path(__file__).parents[2]
 ROLES = ("api", "scheduler", "worker")
@@ -281,7 +281,9 @@ class Lab:
             found: dict[str, Any] = response.json()
             return found if found["state"] in ENDED else None
 
-        return wait_until(ended, timeout, f"the end of execution {identity}")  # type: ignore[return-value]
+        found = wait_until(ended, timeout, f"the end of execution {identity}")
+        assert found is not None
+        return found
 
     def quiesce(self, timeout: float = QUIET_SECONDS) -> None:
         """Wait until no execution is open."""
@@ -408,6 +410,26 @@ class Scene:
         path = self.at_destination(f"{repository}/manifests/{tag}")
         return [one for one in list(self.west.log) if (one.method, one.path) == ("PUT", path)]
 
+    def went_on_after(self, rule: FaultRule, place: str) -> bool:
+        """Whether the destination was asked for "app" after a strike: its copy was not through by then."""
+        path = self.at_destination(f"{place}/")
+        return any(
+            one.path.startswith(path) and one.started >= rule.fired_at
+            for one in list(self.west.log)
+        )
+
+    def digest(self, place: str) -> str:
+        """Return what a tag named last at the source, by the pushes."""
+        repository, _, tag = place.partition(":")
+        return self.pushes.current()[f"{self.name}/{repository}", tag]
+
+    def tag_names(self, place: str) -> str | None:
+        """Return the digest that a tag names at the destination, asked past the proxy."""
+        repository, _, tag = place.partition(":")
+        with Wire(self.lab.destination.url) as wire:
+            path = self.at_destination(f"{repository}/manifests/{tag}")
+            return wire.request("HEAD", path, headers={"Accept": ACCEPT})["Docker-Content-Digest"]
+
     def reads(self, digest: str) -> int:
         """Return how often a blob was read whole, or begun to be, through the source's proxy."""
         return sum(
@@ -444,12 +466,6 @@ class Scene:
 
 def _holes(report: Report) -> set[str]:
     return {f"west/{fault.split(': ')[0].split(' ')[0]}" for fault in report.faults}
-
-
-def struck(log: Sequence[Access], path: str, before: Sequence[Access]) -> bool:
-    """Whether a request to `path` came before the first of `before`: its copy was under way."""
-    first = min((one.started for one in before), default=time.monotonic())
-    return any(path in one.path and one.started < first for one in log)
 
 
 @contextlib.contextmanager

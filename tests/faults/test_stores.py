@@ -22,6 +22,10 @@ from tests.support.servers import PostgresServer
 pytestmark = pytest.mark.timeout(240)
 
 RECOVERY_SECONDS = 20.0
+POSTGRESQL = pytest.mark.parametrize("lab", ["postgresql"], indirect=True)
+SQLITE = pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+"""Rows of one database alone: the other has no such server, or no such file."""
+
 SEED = random.SystemRandom().randrange(1 << 32)
 
 
@@ -177,9 +181,8 @@ def test_f097_garbage_in_the_queue_is_thrown_away(lab: Lab) -> None:
 # ---- SQL -----------------------------------------------------------------------------------------
 
 
+@POSTGRESQL
 def test_f100_a_postgresql_that_dies_and_comes_back(lab: Lab) -> None:
-    if not lab.sql_ways:
-        return  # SQLite has no server; its own row is F103
     scene = lab.scene("f100")
     a_fleet(scene)
     held = held_at(scene, "closing-an-upload")
@@ -194,9 +197,8 @@ def test_f100_a_postgresql_that_dies_and_comes_back(lab: Lab) -> None:
     whole(scene, tags=9, blobs=27)
 
 
+@POSTGRESQL
 def test_f100_every_connection_is_terminated(lab: Lab) -> None:
-    if not lab.sql_ways:
-        return
     scene = lab.scene("f100-terminated")
     a_fleet(scene)
     held = held_at(scene, "reading-a-blob")
@@ -217,9 +219,8 @@ def test_f100_every_connection_is_terminated(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 400, 4000])
+@POSTGRESQL
 def test_f101_a_commit_whose_outcome_is_unknown(lab: Lab, count: int) -> None:
-    if not lab.sql_ways:
-        return
     scene = lab.scene(f"f101-{count}")
     a_fleet(scene)
     held = held_at(scene, "closing-an-upload")
@@ -236,9 +237,8 @@ def test_f101_a_commit_whose_outcome_is_unknown(lab: Lab, count: int) -> None:
     whole(scene, tags=9, blobs=27)
 
 
+@POSTGRESQL
 def test_f008_without_sql_the_api_says_so_and_takes_nothing(lab: Lab) -> None:
-    if not lab.sql_ways:
-        return
     scene = lab.scene("f008")
     scene.push("app:v1")
     way = lab.sql_ways["api"]
@@ -259,9 +259,8 @@ def test_f008_without_sql_the_api_says_so_and_takes_nothing(lab: Lab) -> None:
     whole(scene, tags=1, blobs=3)
 
 
+@SQLITE
 def test_f103_an_sqlite_file_that_a_backup_holds_for_seconds(lab: Lab) -> None:
-    if lab.sql_ways:
-        return
     scene = lab.scene("f103")
     a_fleet(scene)
     held = held_at(scene, "closing-an-upload")
@@ -302,11 +301,10 @@ def test_f094_a_redis_without_memory_pushes_back_and_nothing_is_lost(lab: Lab) -
     whole(scene, tags=9, blobs=27)
 
 
+@SQLITE
 def test_f104_an_sqlite_file_whose_writers_are_killed_in_their_writes_stays_sound(
     lab: Lab,
 ) -> None:
-    if lab.sql_ways:
-        return
     print("seed", SEED)
     dice = random.Random(SEED)
     accepted = []

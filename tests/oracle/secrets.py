@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 
@@ -70,11 +71,11 @@ class SecretSearch:
         for file in sorted(path.parent.glob(path.name + "*")):
             self.look(file.name, file.read_bytes())
 
-    def redis(self, client: object) -> None:
+    def redis(self, client: Any) -> None:
         """Search every key and value of a Redis (`client`: redis-py's, decode_responses off)."""
-        for key in client.scan_iter():  # type: ignore[attr-defined]
+        for key in client.scan_iter():
             self.look(f"redis {key!r}", key)
-            dumped = client.dump(key)  # type: ignore[attr-defined]
+            dumped = client.dump(key)
             self.look(f"redis {key!r} (dump)", dumped or b"")
             for value in _values(client, key):
                 self.look(f"redis {key!r}", value)
@@ -120,18 +121,18 @@ def _inside_base64(secret: bytes, shift: int) -> bytes:
     return encoded[start:end]
 
 
-def _values(client: object, key: bytes) -> Iterator[bytes]:
+def _values(client: Any, key: bytes) -> Iterator[bytes]:
     """Return a key's values: DUMP compresses long ones."""
-    kind = client.type(key)  # type: ignore[attr-defined]
+    kind = client.type(key)
     if kind == b"string":
-        yield client.get(key) or b""  # type: ignore[attr-defined]
+        yield client.get(key) or b""
     elif kind == b"list":
-        yield from client.lrange(key, 0, -1)  # type: ignore[attr-defined]
+        yield from client.lrange(key, 0, -1)
     elif kind == b"set":
-        yield from client.smembers(key)  # type: ignore[attr-defined]
+        yield from client.smembers(key)
     elif kind == b"zset":
-        yield from client.zrange(key, 0, -1)  # type: ignore[attr-defined]
+        yield from client.zrange(key, 0, -1)
     elif kind == b"hash":
-        for field, value in client.hgetall(key).items():  # type: ignore[attr-defined]
+        for field, value in client.hgetall(key).items():
             yield field
             yield value

@@ -20,7 +20,6 @@ import time
 from typing import Self
 
 _PIECE = 64 << 10
-_STEP_SECONDS = 0.01
 
 
 class TcpProxy:
@@ -33,6 +32,8 @@ class TcpProxy:
         self._lock = threading.Lock()
         self._open: dict[socket.socket, socket.socket] = {}  # client -> server
         self._mode = "through"
+        self._changed = threading.Condition()
+        self._closed = False
         self._delay = 0.0
         self._cut_after: int | None = None
         self.cuts = 0
@@ -46,13 +47,16 @@ class TcpProxy:
 
     def __exit__(self, *_: object) -> None:
         self._close_listener()
+        self._closed = True
         self._reset_all()
+        self._set("through")
 
     # ---- modes -----------------------------------------------------------------------------------
 
     def heal(self) -> None:
         """Let everything through again; what was silent goes on."""
-        self._mode, self._delay, self._cut_after = "through", 0.0, None
+        self._delay, self._cut_after = 0.0, None
+        self._set("through")
         if self._listener is None:
             self._listen()
 
@@ -67,11 +71,11 @@ class TcpProxy:
 
     def blackhole(self) -> None:
         """Keep connections open and let nothing through; new ones are accepted and silent, too."""
-        self._mode = "blackhole"
+        self._set("blackhole")
 
     def half_open(self) -> None:
         """Let requests through and no answers."""
-        self._mode = "half_open"
+        self._set("half_open")
 
     def slow(self, seconds: float) -> None:
         """Wait so long before each piece."""
@@ -134,10 +138,10 @@ class TcpProxy:
             while piece := source.recv(_PIECE):
                 if self._delay:
                     time.sleep(self._delay)
-                while self._mode == "blackhole" or (self._mode == "half_open" and not upwards):
-                    time.sleep(_STEP_SECONDS)
-                    if source.fileno() < 0:
-                        return
+                with self._changed:
+                    self._changed.wait_for(lambda: self._lets_through(source, upwards=upwards))
+                if source.fileno() < 0:
+                    return
                 piece = self._cut(piece) if upwards else piece
                 sink.sendall(piece)
                 self.pieces += 1
@@ -149,6 +153,16 @@ class TcpProxy:
             pass
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+    def _lets_through(self, source: socket.socket, *, upwards: bool) -> bool:
+        """Whether a piece may go on, or nobody is there any more."""
+        silent = self._mode == "blackhole" or (self._mode == "half_open" and not upwards)
+        return not silent or source.fileno() < 0 or self._closed
+
+    def _set(self, mode: str) -> None:
+        with self._changed:
+            self._mode = mode
+            self._changed.notify_all()
 
     def _cut(self, piece: bytes) -> bytes:
         if self._cut_after is None:
@@ -167,6 +181,8 @@ class TcpProxy:
         self.cuts += 1
         for one in both:
             self._reset_one(one)
+        with self._changed:
+            self._changed.notify_all()
 
     @staticmethod
     def _reset_one(sock: socket.socket) -> None:

@@ -262,7 +262,7 @@ def _blobs(raw: bytes) -> Iterator[str]:
 
 
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # the product's jitter
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(max(180, 3 * EXAMPLES))
 def test_whatever_happens_to_messages_and_processes_all_ends_whole(tmp_path: Path) -> None:
     with open_world(tmp_path) as world:
         machine = type("Simulated", (Machine,), {"world": world})
