@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.peers import NEEDED, NEVER_FOUND, OTHERS, Contestant
 from bench.results import Result
@@ -21,8 +21,11 @@ class Options:
     quick: bool = False
     sweep: bool = True
 
-    def fleet_peers(self) -> tuple[list[Contestant], dict[str, str]]:
-        """Those that are here, and those that are missing with the reason; raises Missing."""
+    def fleet_peers(self, far: bool = False) -> tuple[list[Contestant], dict[str, str]]:
+        """Those that are here, and those that are missing with the reason; raises Missing.
+
+        `far`: swept over the settings for far links.
+        """
         gone = [one.program for one in NEEDED if one.path() is None]
         if gone:
             raise Missing(
@@ -36,6 +39,8 @@ class Options:
                 missing[one.name] = "not in .bench/bin or PATH (python -m bench.peers_install)"
             else:
                 present.append(one)
+        if far:
+            present = [replace(one, settings=one.far or one.settings) for one in present]
         return present, missing
 
     def result(

@@ -18,7 +18,7 @@ LINK = Link(delay=0.02, shared_bytes_per_second=12_500_000)  # 100 Mbit/s each d
 
 def run(options: Options) -> Result:
     """The same with each number of destinations."""
-    present, missing = options.fleet_peers()
+    present, missing = options.fleet_peers(far=True)
     contestants: list[Contestant] = [OURS, *present]
     result = options.result(SCENARIO, TITLE, contestants, missing)
     with registry() as source:

@@ -19,7 +19,7 @@ LINK = Link(delay=0.04, bytes_per_second=30_000_000)
 
 def run(options: Options) -> Result:
     """All contestants, each into a new registry behind a link, the source behind another."""
-    present, missing = options.fleet_peers()
+    present, missing = options.fleet_peers(far=True)
     contestants: list[Contestant] = [OURS, *present, FLOOR]
     tags = 30 if options.quick else 120
     spec = FleetSpec(repositories=tags // 4, tags=tags, unique_bytes=2 * MIB, big_images=0)
