@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from service import crashpoints
+from service import crashpoints, protections
 from service.errors import InvalidConfiguration
 from service.settings import Settings
 
@@ -445,6 +445,7 @@ def open_services(settings: Settings, *, check: bool = True) -> Services:
     from service.store.schema import check_schema
 
     crashpoints.arm(settings.crash)
+    protections.turn_off(settings.without)
     services = Services(settings)
     if check:
         check_schema(services.database)

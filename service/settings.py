@@ -108,10 +108,15 @@ class Settings:
     )
 
     testing: bool = _setting(
-        False, "this is a test of Transship itself: crash may be set; never in production"
+        False,
+        "this is a test of Transship itself: crash and without may be set; never in production",
     )
     crash: str = _setting(
         "", "where a process dies, POINT:NTH:WAY, see service/crashpoints.py; only with testing"
+    )
+    without: str = _setting(
+        "",
+        "protections that are off, by commas, see service/protections.py; only with testing",
     )
 
     @classmethod
@@ -145,6 +150,12 @@ class Settings:
             raise InvalidConfiguration(
                 "TRANSSHIP_CRASH makes processes die: it is for tests of Transship itself",
                 field="TRANSSHIP_CRASH",
+                hint="unset it; tests set TRANSSHIP_TESTING=true as well",
+            )
+        if self.without and not self.testing:
+            raise InvalidConfiguration(
+                "TRANSSHIP_WITHOUT turns protections off: it is for tests of Transship itself",
+                field="TRANSSHIP_WITHOUT",
                 hint="unset it; tests set TRANSSHIP_TESTING=true as well",
             )
         claim = max(2 * self.chord_join_seconds, PUBLISH_RETRY_BUDGET_SECONDS)

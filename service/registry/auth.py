@@ -17,6 +17,7 @@ from service.errors import (
 )
 from service.model.endpoint import Credential
 from service.model.reference import DOCKER_HUB_ALIASES
+from service.protections import without
 from service.registry.access import Access
 from service.registry.challenge import parse_challenges
 from service.registry.origin import Origin, resolve_url
@@ -148,7 +149,7 @@ class Authenticator:
         connector.check_scheme(origin)
         own = connector.origin.host
         is_parent = own.endswith(f".{origin.host}") and _DOMAIN.fullmatch(origin.host)
-        if is_parent or connector.is_trusted(origin):
+        if is_parent or connector.is_trusted(origin) or without("realm-check"):
             return
         if own in DOCKER_HUB_ALIASES and origin.host == "auth.docker.io":
             return

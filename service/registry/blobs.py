@@ -12,6 +12,7 @@ from service.errors import (
 )
 from service.model.digest import Digest
 from service.model.reference import validate_repository
+from service.protections import without
 from service.registry.access import Access
 from service.registry.connection import Response
 from service.registry.http import MAX_ATTEMPTS, Http, read_answer
@@ -50,6 +51,8 @@ class Blobs:
         """
         if size == 0:
             return digest == Digest.of(b"", digest.algorithm)
+        if without("head-distrust"):
+            return self.head(repository, digest) is not None
         target = _target(repository, digest)
         line = f"Range: bytes={size - 1}-{size - 1}\r\n"
         attempt = 0
@@ -102,7 +105,7 @@ class Blobs:
             attempt += 1
             try:
                 response = self.open(repository, digest)
-                if response.length not in (None, size):
+                if response.length not in (None, size) and not without("size-check"):
                     found = response.length
                     response.close()
                     raise self.corrupt(repository, digest, f"{found} bytes instead of {size}")
@@ -113,9 +116,9 @@ class Blobs:
                 if not error.retryable or isinstance(error, Corrupt) or attempt >= MAX_ATTEMPTS:
                     raise
                 self._http.back_off(attempt, error)
-        if len(data) != size:
+        if len(data) != size and not without("size-check"):
             raise self.corrupt(repository, digest, f"{len(data)} bytes instead of {size}")
-        if Digest.of(data, digest.algorithm) != digest:
+        if Digest.of(data, digest.algorithm) != digest and not without("digest-check"):
             raise self.corrupt(repository, digest, "other bytes than its digest names")
         return data
 

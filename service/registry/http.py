@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from service.errors import NetworkError, ProtocolError, RegistryError, ServerError, Throttled
 from service.model.endpoint import Credential, RegistryEndpoint
+from service.protections import without
 from service.registry.access import Access
 from service.registry.answer_times import AnswerTimes
 from service.registry.auth import Authenticator
@@ -182,7 +183,7 @@ class Http:
                 if not location or hops > MAX_REDIRECTS:
                     raise ProtocolError(f"{self.name}: redirects without end", status=status)
                 here, target = resolve_url(here, target, location)
-                trusted = here == self.origin
+                trusted = here == self.origin or without("redirect-strip")
                 line = self.auth.line(access) if trusted else ""
             else:
                 return response

@@ -33,6 +33,7 @@ from service.errors import (
 )
 from service.model.rule import SyncRule
 from service.model.selection import destination_registries, members_of_groups
+from service.protections import without
 from service.registry.client import RegistryClient
 from service.replication.clients import Clients
 from service.settings import Settings
@@ -146,7 +147,7 @@ class Deleter:
                 count += len(page.tags)
                 left.difference_update(page.tags)
         except RegistryError as error:
-            if not _says_absent(error):
+            if not _says_absent(error) and not without("complete-list"):
                 log.info("absence_unknown", repository=group[0].source_repository)
                 return [], False
         unlisted = [tag for tag in group if tag.source_reference in left]

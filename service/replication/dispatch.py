@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from service.crashpoints import crashpoint
 from service.model.ports import Publisher
 from service.model.work import CopyRef
+from service.protections import without
 from service.settings import Settings
 from service.store.dispatching import URGENT, DispatchStore, Eligible, Pending
 
@@ -37,6 +38,8 @@ class Dispatcher:
 
     def send_plans(self) -> int:
         """Send executions that nobody plans; returns how many."""
+        if without("outbox"):
+            return 0
         waiting = self._store.unplanned(RESEND_PLAN_SECONDS)
         urgent = self._store.urgent_plannings(waiting) if waiting else set()
         for execution in waiting:

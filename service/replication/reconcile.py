@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from service.crashpoints import crashpoint
 from service.model.ports import ClaimState, Publisher
+from service.protections import without
 from service.settings import Settings
 from service.store.dispatching import DispatchStore
 from service.telemetry import get_logger
@@ -58,6 +59,8 @@ class Reconciler:
 
     def _recover_dead(self) -> None:
         """Bury the silent, but not right after SQL was away, or we were: then all were silent."""
+        if without("reconciler"):
+            return
         now, dead_after = self._clock(), self._settings.dead_after_seconds
         if self._heard_at is not None and now - self._heard_at > dead_after / 2:
             self._judge_from = now + dead_after

@@ -38,6 +38,7 @@ from service.model.work import (
     Proof,
     Wake,
 )
+from service.protections import without
 from service.store import outbox
 from service.store.clock import now_epoch
 from service.store.database import before_commit, insert_of, upsert
@@ -224,7 +225,7 @@ def _postponed(connection: Connection, outcome: CopyPostponed) -> None:
             **_count(connection, outcome.work, outcome.counters),
             "b_digest": outcome.digest or outcome.work.digest,
             "b_pause": outcome.pause_seconds,
-            "b_failures": int(outcome.failed),
+            "b_failures": int(outcome.failed and not without("attempt-counter")),
             "b_replans": int(outcome.replanned),
             "b_throttles": int(outcome.failure_class == "throttled"),
             "b_class": outcome.failure_class,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -36,6 +36,7 @@ from service.model.work import (
     ProcessReport,
     Proof,
 )
+from service.protections import without
 from service.store import codec
 from service.store import outcomes as rows
 from service.store.clock import now_epoch
@@ -90,7 +91,7 @@ class SqlState:
 
         def work(connection: Connection) -> list[CopyWork]:
             begun = connection.execute(
-                _BEGINNING,
+                _beginning_anywhere() if without("forward-only") else _BEGINNING,
                 {
                     "b_ids": [ref.id for ref in refs],
                     "b_refs": [(ref.id, ref.fence) for ref in refs],
@@ -155,7 +156,8 @@ class SqlState:
     def holds(self, ref: CopyRef) -> bool:
         """Whether the fence is still the copy's, and its rule is not paused."""
         with self._database.read() as connection:
-            found = connection.execute(_HOLDING, {"b_id": ref.id, "b_fence": ref.fence})
+            holding = _holding_anyhow() if without("fence") else _HOLDING
+            found = connection.execute(holding, {"b_id": ref.id, "b_fence": ref.fence})
             return found.first() is not None
 
     def presence(
@@ -329,27 +331,36 @@ class SqlState:
         self._database.write(work)
 
 
-_BEGINNING = (  # by id, as the dispatcher's
-    update(copies)
-    .where(
-        copies.c.id.in_(bindparam("b_ids", expanding=True)),
-        tuple_(copies.c.id, copies.c.fence).in_(bindparam("b_refs", expanding=True)),
-        func.coalesce(copies.c.state, "") == CopyState.DISPATCHED,
+@cache
+def _beginning_anywhere() -> Any:
+    return (  # by id, as the dispatcher's
+        update(copies)
+        .where(
+            copies.c.id.in_(bindparam("b_ids", expanding=True)),
+            tuple_(copies.c.id, copies.c.fence).in_(bindparam("b_refs", expanding=True)),
+        )
+        .values(
+            state=CopyState.RUNNING,
+            owner=bindparam("b_boot"),
+            started=True,
+            attempts=copies.c.attempts + 1,
+            updated_at=now_epoch(),
+        )
+        .returning(*copies.c)
     )
-    .values(
-        state=CopyState.RUNNING,
-        owner=bindparam("b_boot"),
-        started=True,
-        attempts=copies.c.attempts + 1,
-        updated_at=now_epoch(),
+
+
+_BEGINNING = _beginning_anywhere().where(func.coalesce(copies.c.state, "") == CopyState.DISPATCHED)
+
+
+@cache
+def _holding_anyhow() -> Any:
+    return select(copies.c.id).where(
+        copies.c.id == bindparam("b_id"), ~rule_is_paused(copies.c.rule)
     )
-    .returning(*copies.c)
-)
-_HOLDING = select(copies.c.id).where(
-    copies.c.id == bindparam("b_id"),
-    copies.c.fence == bindparam("b_fence"),
-    ~rule_is_paused(copies.c.rule),
-)
+
+
+_HOLDING = _holding_anyhow().where(copies.c.fence == bindparam("b_fence"))
 
 
 def _has_pending_part(ref: CopyRef) -> Any:
