@@ -252,8 +252,16 @@ class Services:
     def clients(self) -> Clients:
         """Registry clients."""
         from service.replication.clients import Clients
+        from service.store.accepted import RedisAcceptance
 
-        return Clients(self.registries, self.settings, self.meter, self.limiters)
+        patient = self.settings.rotation_patience_seconds > 0 and self.settings.redis_url
+        return Clients(
+            self.registries,
+            self.settings,
+            self.meter,
+            self.limiters,
+            RedisAcceptance(lambda: self.redis) if patient else None,
+        )
 
     @cached_property
     def limiters(self) -> Limiters:

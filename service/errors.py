@@ -16,6 +16,7 @@ TransshipError
     |   +-- TooSlow
     +-- TLSError                 (class policy)
     +-- AddressRefused           (class policy)     the connector's rules forbid the address
+    +-- RegistryAway             (class: its cause's)  not asked: it has failed again and again lately
     +-- Throttled                (class throttled)  429, 503 with Retry-After
     +-- ServerError              (class server)     5xx
     +-- AuthenticationFailed     (class auth)       401 with fresh credentials
@@ -46,7 +47,7 @@ class TransshipError(Exception):
     """Something went wrong inside Transship."""
 
     code: ClassVar[str] = "internal"
-    failure_class: ClassVar[str] = "bug"
+    failure_class: str = "bug"
     retryable: ClassVar[bool] = False
     default_hint: ClassVar[str] = ""
 
@@ -260,6 +261,38 @@ class RegistryPaused(RegistryError):
     failure_class = "paused"
     retryable = True
     default_hint = "resume it with `transship registries resume NAME`"
+
+
+class RegistryAway(RegistryError):
+    """The registry was not asked: it has failed again and again, or takes our credentials no more.
+
+    `cause` is what it failed with, `since_seconds` how long ago that began, `pause_seconds` when it may be
+    asked again.
+    """
+
+    code = "away"
+    retryable = True
+
+    def __init__(
+        self,
+        registry: str,
+        cause: RegistryError,
+        *,
+        since_seconds: float,
+        retry_after_seconds: float,
+    ) -> None:
+        super().__init__(
+            f"{cause.message} (for {since_seconds:.0f} s now)",
+            registry=registry,
+            status=cause.status,
+            oci_code=cause.oci_code,
+            retry_after_seconds=retry_after_seconds,
+            hint=cause.hint,
+        )
+        self.failure_class = cause.failure_class
+        self.cause = cause
+        self.since_seconds = since_seconds
+        self.pause_seconds = retry_after_seconds
 
 
 class ServerError(RegistryError):

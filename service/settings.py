@@ -81,6 +81,14 @@ class Settings:
     retry_seconds: float = _setting(
         0.5, "first pause after a transient failure; doubles, with jitter, to 60"
     )
+    outage_patience_seconds: float = _setting(
+        300.0, "how long a registry that fails altogether is waited for before its copies fail"
+    )
+    rotation_patience_seconds: float = _setting(
+        600.0,
+        "how long copies wait for new credentials once a registry takes no more those that it took; "
+        "0: they fail at once",
+    )
     max_replans: int = _setting(
         3, "re-plans of a tag that moves during its copy before it is superseded"
     )
@@ -143,7 +151,7 @@ class Settings:
         for item in fields(self):
             value = getattr(self, item.name)
             numeric = isinstance(value, int | float) and not isinstance(value, bool)
-            if numeric and (value < 0 or (value == 0 and item.name != "drain_seconds")):
+            if numeric and (value < 0 or (value == 0 and item.name not in MAY_BE_ZERO)):
                 name = f"TRANSSHIP_{item.name.upper()}"
                 raise InvalidConfiguration(f"{name}={value} must be greater than 0", field=name)
         if self.crash and not self.testing:
@@ -183,6 +191,7 @@ class Settings:
         return result
 
 
+MAY_BE_ZERO = ("drain_seconds", "rotation_patience_seconds")
 PUBLISH_RETRY_BUDGET_SECONDS = 37.0
 """What Celery extends a chord's claim by at least before it publishes the body (measured, 5.7)."""
 
@@ -195,6 +204,8 @@ TEST_TIMERS: dict[str, str] = {
     "TRANSSHIP_CHORD_JOIN_SECONDS": "2",
     "TRANSSHIP_VISIBILITY_TIMEOUT": "38",
     "TRANSSHIP_UNACKED_RESTORE_SECONDS": "1",
+    "TRANSSHIP_OUTAGE_PATIENCE_SECONDS": "3",
+    "TRANSSHIP_ROTATION_PATIENCE_SECONDS": "6",
 }
 """Short timers for tests: recovery in about 5 s. All of them together, never one alone."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from redis.exceptions import RedisError
 
 from service.bootstrap import Services, open_services
+from service.errors import StoreUnavailable
 from service.replication.engine import Engine
 from service.replication.heartbeat import Heartbeat
 from service.replication.side_by_side import FAR_SECONDS
@@ -58,6 +60,15 @@ class WorkerProcess:
             self.services.claims.forget_epoch()
         except RedisError as error:  # the consumer loses this connection, too, and comes back here
             log.info("queue_still_away", error=f"{type(error).__name__}: {error}")
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Take a message: when SQL is away before its work is begun, nobody has it (F100)."""
+        try:
+            yield
+        except StoreUnavailable:
+            self.doubt_the_queue()
+            raise
 
     def drain(self) -> None:
         """Give running tasks a grace, then have them let go of their copies."""

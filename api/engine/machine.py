@@ -21,6 +21,13 @@ STOP_GRACE_SECONDS = 30.0
 log = get_logger("machine")
 
 
+IMPATIENT = {
+    "TRANSSHIP_OUTAGE_PATIENCE_SECONDS": "15",
+    "TRANSSHIP_ROTATION_PATIENCE_SECONDS": "0",
+}
+"""Somebody waits for this command, and can start it again."""
+
+
 class Machine:
     """Redis first, then SQL, then workers; children end with this process, however it ends."""
 
@@ -53,7 +60,7 @@ class Machine:
         if leftovers:
             log.warning("leftovers_ended", pids=leftovers)
         self.settings = Settings.from_env(
-            self._environ,
+            {**(IMPATIENT if self._alone else {}), **self._environ},
             database_url=self.data.database_url,
             durable=not self.data.temporary,
             redis_url=f"unix://{self.data.redis_socket}?db=0",

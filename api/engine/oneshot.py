@@ -18,6 +18,7 @@ from service.model.rule import SyncRule
 from service.model.states import ENDED_EXECUTIONS, ExecutionState
 from service.replication.heartbeat import Heartbeat
 from service.replication.plan import Planner
+from service.replication.side_by_side import FAR_SECONDS
 from service.store.executions import ExecutionRecord, ExecutionStore, Totals
 from service.store.planning import PlanStore
 from service.store.standing import Retry
@@ -73,7 +74,7 @@ def run(
     try:
         machine.start()
         services = machine.services
-        needs = _Needs(workers)
+        needs = _Needs(workers, early=purpose.copies)
         heartbeat = Heartbeat(
             machine.settings, services.state, services.boot, kind="command", region=REGION
         )
@@ -116,12 +117,14 @@ def run(
 class _Needs:
     """What the drive's thread has for the main one, which starts the workers.
 
-    They are started when planning has found the first copies: most runs find nothing changed.
+    They are started when planning has found the first copies: most runs find nothing changed. Where
+    registries are far, they are started at once (`early`): planning does nothing but wait for answers.
     (A process dies with the thread that started it, and the drive's ends first.)
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, *, early: bool) -> None:
         self._to_start = workers
+        self._early = early
         self._wanted = False
         self._news = threading.Event()
         self.planned: Callable[[], None] = lambda: None
@@ -141,6 +144,8 @@ class _Needs:
         """Wait a moment, or for news; start the workers once they are wanted."""
         self._news.wait(WATCH_SECONDS)
         self._news.clear()
+        if self._early and machine.services.clients.answers_within() >= FAR_SECONDS:
+            self._wanted = True
         self.start_wanted(machine)
 
     def start_wanted(self, machine: Machine) -> None:

@@ -27,6 +27,7 @@ class Purpose:
     begin: Callable[[Services, SyncRule], str]
     sum_up: Callable[[Services, Sequence[str], Sequence[str], float], dict[str, Any]]
     follow: Callable[[Services, Sequence[str]], Sequence[str]] = _nothing
+    copies: bool = False  # whether it mostly has something to copy
 
 
 def syncing(command: str) -> Purpose:
@@ -35,6 +36,7 @@ def syncing(command: str) -> Purpose:
         command,
         lambda services, rule: services.executions.create(rule, trigger="command").id,
         lambda services, begun, _followed, took: report(services.executions, begun, took),
+        copies=True,
     )
 
 
@@ -55,6 +57,7 @@ def carrying_out(plan: str) -> Purpose:
         "sync",
         lambda services, _rule: services.saved_plans.carry_out(plan, trigger="command"),
         lambda services, begun, _followed, took: report(services.executions, begun, took),
+        copies=True,
     )
 
 

@@ -81,6 +81,10 @@ class Authenticator:
             token, _ = self._obtain(access, stale="")
         return _bearer(token)
 
+    def forget(self, access: Access) -> None:
+        """Forget the token for an access, so that the credentials are presented anew."""
+        self._tokens.pop(access, None)
+
     def renew(self, access: Access, header: str, sent: str) -> tuple[str, bool]:
         """Answer the challenge of a 401; `sent` is the line it refused.
 

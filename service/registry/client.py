@@ -11,6 +11,7 @@ from service.model.endpoint import Credential, RegistryEndpoint
 from service.model.manifest import Manifest
 from service.registry.access import PING
 from service.registry.blobs import Blobs
+from service.registry.breaker import Breaker
 from service.registry.connector import Resolver, resolve_host
 from service.registry.http import Http, OnRequest
 from service.registry.limiter import Limiter
@@ -50,13 +51,14 @@ class RegistryClient:
         sleep: Callable[[float], None] = time.sleep,
         resolve: Resolver = resolve_host,
         limiter: Limiter | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         """Prepare; nothing is connected yet.
 
         `credential` is called when a challenge or a token asks for it. `on_request` is told of
         every request: method, kind (manifest, blob, upload, mount, tags, catalog, referrers, ping,
         token), status (0: no answer). `limiter` is the gate of the fleet's
-        limits. `sleep` and `resolve` stand in for the clock and DNS in tests.
+        limits, `breaker` what keeps from asking a registry that is away. `sleep` and `resolve` stand in for the clock and DNS in tests.
         """
         self.name = endpoint.name
         self.endpoint = endpoint
@@ -71,6 +73,7 @@ class RegistryClient:
             sleep=sleep,
             resolve=resolve,
             limiter=limiter,
+            breaker=breaker,
         )
         self.blobs = Blobs(self.http)
         self.uploads = Uploads(self.http)

@@ -8,12 +8,21 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from service.errors import NetworkError, ProtocolError, RegistryError, ServerError, Throttled
+from service.errors import (
+    AuthenticationFailed,
+    NetworkError,
+    ProtocolError,
+    RegistryAway,
+    RegistryError,
+    ServerError,
+    Throttled,
+)
 from service.model.endpoint import Credential, RegistryEndpoint
 from service.protections import without
-from service.registry.access import Access
+from service.registry.access import PING, Access
 from service.registry.answer_times import AnswerTimes
 from service.registry.auth import Authenticator
+from service.registry.breaker import Breaker
 from service.registry.connection import Connection, Response
 from service.registry.connector import Connector, Resolver, resolve_host
 from service.registry.limiter import SLOWED, Limiter
@@ -30,6 +39,7 @@ RETRY_IN_PLACE_SECONDS = 10.0  # a longer Retry-After is the caller's to wait
 FIRST_DELAY_SECONDS = 0.2
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRYABLE = frozenset({408, 429, 500, 502, 503, 504})
+_FAILURES = frozenset({500, 502, 503, 504})
 
 OnRequest = Callable[[str, str, int], None]
 
@@ -55,9 +65,11 @@ class Http:
         sleep: Callable[[float], None] = time.sleep,
         resolve: Resolver = resolve_host,
         limiter: Limiter | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         self.name = endpoint.name
         self.limiter = limiter
+        self.breaker = breaker or Breaker(endpoint.name)
         self.timeouts = timeouts
         self.times = AnswerTimes()
         self.connector = Connector(endpoint, timeouts, resolve=resolve)
@@ -163,7 +175,7 @@ class Http:
         """
         here = origin or self.origin
         trusted = self._may_hold_credentials(here)
-        line = self.auth.line(access) if trusted else ""
+        line = self._line(access) if trusted else ""
         renewals = 0
         hops = 0
         while True:
@@ -174,7 +186,7 @@ class Http:
                 if not challenge:
                     return response
                 response.read_some(MAX_ERROR_BODY)
-                line, fresh = self.auth.renew(access, challenge, line)
+                line, fresh = self.renew(access, challenge, line)
                 renewals = MAX_RENEWALS if fresh else renewals + 1
             elif status in REDIRECTS and follow and method in ("GET", "HEAD"):
                 location = response.headers.get("location")
@@ -184,23 +196,24 @@ class Http:
                     raise ProtocolError(f"{self.name}: redirects without end", status=status)
                 here, target = resolve_url(here, target, location)
                 trusted = here == self.origin or without("redirect-strip")
-                line = self.auth.line(access) if trusted else ""
+                line = self._line(access) if trusted else ""
             else:
+                if line and status != 401:
+                    self.breaker.accepted(push=_is_push(access))
                 return response
 
     def begin(
         self, method: str, target: str, access: Access, *, headers: str, origin: Origin
     ) -> Connection:
         """Send the head of a request whose body the caller sends on the returned connection."""
-        line = self.auth.line(access) if self._may_hold_credentials(origin) else ""
+        line = self._line(access) if self._may_hold_credentials(origin) else ""
         leave = self._enter(origin)
         try:
             connection = self.pool.acquire(origin)
         except BaseException as error:
             if leave is not None:
                 leave()
-            if isinstance(error, RegistryError):
-                self.named(error)
+            self._raise_for(error, origin)
             raise
         connection.leave = leave
         try:
@@ -219,8 +232,7 @@ class Http:
         except BaseException as error:
             connection.close()
             self.count(method, kind, 0)
-            if isinstance(error, RegistryError):
-                self.named(error)
+            self._raise_for(error, connection.origin)
             raise
         self.count(method, kind, response.status)
         self._learn(connection.origin, response)
@@ -232,9 +244,9 @@ class Http:
         return error
 
     def error(self, answer: Answer, method: str, target: str, kind: str) -> RegistryError:
-        """Return the error that an unexpected answer means."""
+        """Return the error that an unexpected answer means; RegistryAway where it is one of many."""
         path = target.partition("?")[0]
-        return error_from(
+        error = error_from(
             answer.status,
             answer.headers,
             answer.body,
@@ -243,6 +255,20 @@ class Http:
             kind=kind,
             anonymous=self.auth.anonymous,
         )
+        if isinstance(error, ServerError) and self.breaker.is_open:
+            return self.breaker.failed(error)
+        if isinstance(error, AuthenticationFailed):
+            return self._refusal(error, push=method not in ("GET", "HEAD"))
+        return error
+
+    def renew(self, access: Access, challenge: str, sent: str) -> tuple[str, bool]:
+        """Answer a challenge as Authenticator.renew does; RegistryAway where credentials are rotated."""
+        try:
+            return self.auth.renew(access, challenge, sent)
+        except AuthenticationFailed as error:
+            raise self._refusal(error, push=_is_push(access)) from error
+        except (NetworkError, ServerError) as error:
+            raise self.breaker.failed(self.named(error)) from error
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -250,6 +276,57 @@ class Http:
 
     def _may_hold_credentials(self, origin: Origin) -> bool:
         return origin == self.origin or self.connector.is_listed(origin)
+
+    def _line(self, access: Access) -> str:
+        """Return the Authorization line; what its token service fails with, is the registry's failure."""
+        if self.breaker.is_open:
+            self.breaker.enter()
+        try:
+            return self.auth.line(access)
+        except AuthenticationFailed as error:
+            raise self._refusal(error, push=_is_push(access)) from error
+        except (NetworkError, ServerError) as error:
+            raise self.breaker.failed(self.named(error)) from error
+
+    def _refusal(self, error: AuthenticationFailed, *, push: bool) -> RegistryError:
+        """Return what a refusal means: credentials that hold no more, or too small a scope.
+
+        Those that were taken before are tried alone (GET /v2/): a registry that takes them there
+        refuses what was asked for; one that does not has had them changed, and the new ones may come.
+        """
+        if self.auth.anonymous or not self.breaker.was_accepted(push=push):
+            return error
+        try:
+            self.auth.forget(PING)
+            line = self.auth.line(PING)
+            status, challenge = self._ping(line)
+            if status == 401:
+                line, _ = self.auth.renew(PING, challenge, line)
+                status, _ = self._ping(line)
+        except AuthenticationFailed as again:
+            return self.breaker.refused(again)
+        except RegistryAway as away:  # another thread has found it out
+            return away
+        except RegistryError:
+            return error
+        if status == 401:
+            return self.breaker.refused(error)
+        return self.breaker.doubted(error)
+
+    def _ping(self, line: str) -> tuple[int, str]:
+        response = self._exchange(self.origin, "GET", "ping", "/v2/", line, b"")
+        response.read_some(MAX_ERROR_BODY)
+        return response.status, response.headers.get("www-authenticate", "")
+
+    def _raise_for(self, error: BaseException, origin: Origin) -> None:
+        """Name a failure of the wire, and raise RegistryAway in its place where it is one of many."""
+        if not isinstance(error, RegistryError):
+            return
+        self.named(error)
+        if isinstance(error, NetworkError) and origin == self.origin:
+            instead = self.breaker.failed(error)
+            if instead is not error:
+                raise instead from error
 
     def _exchange(
         self, origin: Origin, method: str, kind: str, target: str, headers: str, body: bytes
@@ -263,8 +340,7 @@ class Http:
                 leave()
             if isinstance(error, NetworkError | ProtocolError):
                 self.count(method, kind, 0)
-            if isinstance(error, RegistryError):
-                self.named(error)
+            self._raise_for(error, origin)
             raise
         self.times.note(kind, response.waited_seconds)
         self.count(method, kind, response.status)
@@ -273,6 +349,8 @@ class Http:
 
     def _enter(self, origin: Origin) -> Callable[[], None] | None:
         """Wait for the registry's turn; other hosts (blobs elsewhere) have none."""
+        if self.breaker.is_open and origin == self.origin:
+            self.breaker.enter()
         limiter = self.limiter
         if limiter is None:
             return None
@@ -282,8 +360,13 @@ class Http:
         return None
 
     def _learn(self, origin: Origin, response: Response) -> None:
-        """Let the limiter see what says "too much", or how much is left."""
+        """Let the limiter see what says "too much", or how much is left; the breaker, what failed."""
         headers = response.headers
+        if origin == self.origin:
+            if response.status in _FAILURES and "retry-after" not in headers:
+                self.breaker.failed(ServerError(f"{self.name}: {response.status}"))
+            elif response.status != 401:
+                self.breaker.came()
         telling = (
             response.status in SLOWED
             or "ratelimit-remaining" in headers
@@ -309,6 +392,10 @@ def read_answer(response: Response, limit: int) -> Answer:
     if response.status < 300:
         return Answer(response.status, response.headers, response.read(limit))
     return Answer(response.status, response.headers, response.read_some(MAX_ERROR_BODY))
+
+
+def _is_push(access: Access) -> bool:
+    return access.level in ("push", "delete")
 
 
 def _tail(origin: Origin) -> str:

@@ -238,7 +238,7 @@ class Uploads:
         if answer.status != 401 or not challenge or session.origin != self._http.origin:
             return
         access = Access("push", session.repository)
-        self._http.auth.renew(access, challenge, self._http.auth.line(access))
+        self._http.renew(access, challenge, self._http.auth.line(access))
         raise UploadLost(
             f"{self._http.name}: the token ended during the upload",
             registry=self._http.name,

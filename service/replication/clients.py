@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from service.errors import RegistryPaused
 from service.model.endpoint import Credential, RegistryEndpoint
 from service.registry import credentials
+from service.registry.breaker import Acceptance, Breaker
 from service.registry.client import RegistryClient
 from service.registry.confined import confine_credentials, confine_tls
 from service.registry.limiters import Limiters
@@ -74,11 +75,14 @@ class Clients:
         settings: Settings,
         meter: Meter,
         limiters: Limiters | None = None,
+        acceptance: Acceptance | None = None,
     ) -> None:
+        """Open nothing yet; `acceptance` remembers who took our credentials, see Breaker."""
         self._registries = registries
         self._settings = settings
         self._meter = meter
         self._limiters = limiters
+        self._acceptance = acceptance
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
 
@@ -154,4 +158,9 @@ class Clients:
             credential,
             on_request=self._meter.counter(endpoint.name),
             limiter=limiter,
+            breaker=Breaker(
+                endpoint.name,
+                acceptance=self._acceptance,
+                first_pause_seconds=2 * self._settings.retry_seconds,
+            ),
         )

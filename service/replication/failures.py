@@ -12,6 +12,7 @@ from service.errors import (
     ManifestBlobUnknown,
     ManifestNotFound,
     NotFound,
+    RegistryAway,
     RegistryError,
     RegistryPaused,
     StoreUnavailable,
@@ -20,6 +21,7 @@ from service.errors import (
 )
 from service.model.states import CopyState
 from service.model.work import CopyEnded, CopyPostponed, CopyWork, Counters
+from service.replication.patience import is_waited_for
 from service.settings import Settings
 
 MAX_PAUSE_SECONDS = 60.0
@@ -65,6 +67,14 @@ def outcome_of(
             failure_class=error.failure_class,
             reason=reason,
         )
+    if isinstance(error, RegistryAway) and is_waited_for(error, settings):
+        return CopyPostponed(
+            work,
+            counters,
+            pause_seconds=random.uniform(1.0, 1.5) * error.pause_seconds,  # noqa: S311 - jitter
+            failure_class=error.failure_class,
+            reason=reason,
+        )
     if isinstance(error, Throttled) and work.throttles < MAX_THROTTLES:
         told = error.retry_after_seconds or backoff(work.failures, settings)
         return CopyPostponed(
@@ -78,7 +88,7 @@ def outcome_of(
         return CopyPostponed(
             work, counters, replanned=True, failure_class=error.failure_class, reason=reason
         )
-    if error.retryable and not isinstance(error, ManifestBlobUnknown | Throttled):
+    if error.retryable and not isinstance(error, ManifestBlobUnknown | Throttled | RegistryAway):
         tries = CORRUPT_TRIES if isinstance(error, Corrupt) else settings.max_attempts
         if work.failures + 1 < tries:
             return _again(work, counters, settings, error.failure_class, reason)

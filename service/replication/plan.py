@@ -13,6 +13,7 @@ from service.errors import (
     Cancelled,
     InvalidInput,
     NotFoundInStore,
+    RegistryAway,
     RegistryError,
     RegistryPaused,
     StoreUnavailable,
@@ -30,6 +31,7 @@ from service.replication.content import ContentReader
 from service.replication.destination_tags import DestinationTags
 from service.replication.engine import ManifestCache, Reads
 from service.replication.estimate import Estimator, moved_since, sum_up
+from service.replication.patience import is_waited_for
 from service.replication.preflight import refusals, refused_copy
 from service.replication.select import ALL_TAGS, Selector
 from service.replication.side_by_side import FAR_SECONDS
@@ -82,6 +84,8 @@ class Planner:
         self._state = state
         self._clients = clients
         self._meter = meter
+        self._lock = threading.Lock()
+        self._under_way: set[str] = set()
 
     def plan(self, execution: str, boot: str, *, stop: threading.Event | None = None) -> bool:
         """Plan to the end; False when the execution is not to be planned by this process.
@@ -91,12 +95,34 @@ class Planner:
         until what became of the planning is written, or `stop` is set: this living process would
         seem to hold it for good.
         """
-        if not self._plans.begin(execution, boot):
-            return False
         stop = stop or threading.Event()
-        closing = self._carry_out(execution, boot, stop)
-        self._write(execution, closing, stop)
+        with self._lock:
+            if execution in self._under_way:
+                return False
+            self._under_way.add(execution)
+        try:
+            if not self._begin(execution, boot, stop):
+                return False
+            closing = self._carry_out(execution, boot, stop)
+            self._write(execution, closing, stop)
+        finally:
+            with self._lock:
+                self._under_way.remove(execution)
         return True
+
+    def _begin(self, execution: str, boot: str, stop: threading.Event) -> bool:
+        """Own the planning; when the answer is lost, give back what it may have given (F101)."""
+        try:
+            return self._plans.begin(execution, boot)
+        except StoreUnavailable:
+            self._write(
+                execution,
+                lambda: self._plans.postpone(
+                    execution, 0.0, reason="", failure_class="", counted=False, boot=boot
+                ),
+                stop,
+            )
+            raise
 
     def _carry_out(self, execution: str, boot: str, stop: threading.Event) -> Callable[[], None]:
         """Plan, and return the write that says what became of it."""
@@ -337,6 +363,13 @@ class Planner:
         if isinstance(error, RegistryPaused):
             self._plans.postpone(
                 execution, PAUSED_SECONDS, reason=reason, failure_class="", counted=False, boot=boot
+            )
+            return
+        if isinstance(error, RegistryAway) and is_waited_for(error, self._settings):
+            pause = random.uniform(1.0, 1.5) * error.pause_seconds  # noqa: S311 - no secret
+            log.warning("planning_postponed", execution=execution, reason=reason, pause=pause)
+            self._plans.postpone(
+                execution, pause, reason=reason, failure_class="", counted=False, boot=boot
             )
             return
         attempts = self._plans.attempts(execution)

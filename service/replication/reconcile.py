@@ -43,6 +43,7 @@ class Reconciler:
         self._new_epoch = new_epoch
         self._blob_state = blob_state
         self._epoch = ""
+        self._resending = False
         self._clock = clock
         self._heard_at: float | None = None
         self._judge_from = 0.0
@@ -118,8 +119,11 @@ class Reconciler:
         if epoch is None or (epoch and epoch == self._epoch):
             return
         known = self._epoch
-        self._epoch = epoch or self._new_epoch()
-        if known or not epoch:
+        marked = epoch or self._new_epoch()
+        if known or not epoch or self._resending:
+            self._resending = True  # until it is done: SQL may be what was away
             count = self._store.resend_unowned() + self._send_parts()
             if known or count:
                 log.warning("redis_lost_its_memory", copies_sent_again=count)
+        self._resending = False
+        self._epoch = marked

@@ -10,7 +10,7 @@ from dataclasses import replace
 from redis.exceptions import RedisError
 
 from service.crashpoints import crashpoint
-from service.errors import Cancelled, ManifestNotFound, TransshipError
+from service.errors import Cancelled, ManifestNotFound, RegistryAway, TransshipError
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
 from service.model.states import BlobState, CopyState
@@ -232,11 +232,16 @@ def _be_patient(
     """Give others a moment: a small blob that is on its way is mostly there in a few answers' time."""
     answer = _answers_within(engine, work)
     patience = max(PATIENCE_SECONDS, min(MAX_PATIENCE_SECONDS, PATIENCE_ANSWERS * answer))
-    step = max(PATIENCE_STEP_SECONDS, min(MAX_PATIENCE_STEP_SECONDS, answer / 4))
+    step = max(PATIENCE_STEP_SECONDS, min(MAX_PATIENCE_STEP_SECONDS, answer / 2))
     deadline = time.monotonic() + patience
     while held and time.monotonic() < deadline:
         time.sleep(step)
-        held = placer.transfer(held)
+        if _is_moving(engine, work, held[-1]):
+            step = min(
+                2 * step, max(PATIENCE_STEP_SECONDS, answer)
+            )  # most are there by now, or soon
+        else:
+            held = placer.transfer(held)
     return held
 
 
@@ -305,10 +310,11 @@ def _place_part(engine: Engine, work: PartWork, counters: Counters) -> list[Blob
         except Exception as error:  # noqa: BLE001 - a part returns an outcome, it never raises across a chord
             outcome = outcome_of(error, work.copy, counters, engine.settings)
             _log(work.copy, error, outcome)
+            waits = isinstance(error, RegistryAway) and isinstance(outcome, CopyPostponed)
             placed.append(
                 BlobPlaced(
                     digest,
-                    BlobState.FAILED,
+                    BlobState.WAITING if waits else BlobState.FAILED,
                     outcome.failure_class,
                     outcome.reason,
                     outcome.pause_seconds if isinstance(outcome, CopyPostponed) else 0.0,

@@ -14,17 +14,20 @@ def register(app: Celery) -> None:
 
     @app.task(name=signatures.REPLICATE)
     def replicate(refs: list[list[int]]) -> dict[str, int]:
-        return use_cases.replicate(
-            process.current().engine, [CopyRef(copy, fence) for copy, fence in refs]
-        )
+        with process.current().taking():
+            return use_cases.replicate(
+                process.current().engine, [CopyRef(copy, fence) for copy, fence in refs]
+            )
 
     @app.task(name=signatures.COPY_BLOB)
     def copy_blob(copy: int, fence: int, part: int, last: bool) -> dict[str, int | str]:
-        outcome = use_cases.copy_part(
-            process.current().engine, CopyRef(copy, fence), part, last=last
-        )
+        with process.current().taking():
+            outcome = use_cases.copy_part(
+                process.current().engine, CopyRef(copy, fence), part, last=last
+            )
         return {"copy": copy, "part": part, "outcome": outcome}
 
     @app.task(name=signatures.COMMIT)
     def commit_manifest(copy: int, fence: int) -> str:
-        return use_cases.commit_manifest(process.current().engine, CopyRef(copy, fence))
+        with process.current().taking():
+            return use_cases.commit_manifest(process.current().engine, CopyRef(copy, fence))

@@ -16,6 +16,7 @@ def register(app: Celery) -> None:
         if not process.current().plannings.acquire(blocking=False):
             return False  # slots are for copies, too: the scheduler sends it again
         try:
-            return services.planner.plan(execution, services.boot)
+            with process.current().taking():
+                return services.planner.plan(execution, services.boot)
         finally:
             process.current().plannings.release()
