@@ -75,6 +75,8 @@ class Lab:
         self._stack = contextlib.ExitStack()
         self.postgres = postgres
         self.processes: dict[str, ManagedProcess] = {}
+        self.address = "127.0.0.1"  # where the ways to all servers are
+        self.launchers: dict[str, list[str]] = {}  # process -> words before its own
         self._armed: dict[str, dict[str, str]] = {}
         self._keys = itertools.count(1)
         self.variables: dict[str, str] = {}
@@ -96,15 +98,17 @@ class Lab:
         enter = self._stack.enter_context
         self.source = enter(RealRegistry())
         self.destination = enter(RealRegistry())
-        self.east = enter(FaultProxy(self.source.url))
-        self.west = enter(FaultProxy(self.destination.url))
+        here = self.address
+        self.east = enter(FaultProxy(self.source.url, listen=(here, 0)))
+        self.west = enter(FaultProxy(self.destination.url, listen=(here, 0)))
         self.redis = enter(RedisServer(tcp=True))
-        self.redis_ways = {role: enter(TcpProxy(self.redis.port)) for role in ROLES}
+        self.redis_ways = {role: enter(TcpProxy(self.redis.port, host=here)) for role in ROLES}
         database = f"sqlite:///{self.folder}/transship.db"
         self.sql_ways: dict[str, TcpProxy] = {}
         if self.postgres is not None:
             database = self.postgres.fresh_database()
-            self.sql_ways = {role: enter(TcpProxy(self.postgres.port)) for role in ROLES}
+            port = self.postgres.port
+            self.sql_ways = {role: enter(TcpProxy(port, host=here)) for role in ROLES}
         self._database = database
         write_new_key(self.folder / "keys")
         self._services = open_services(self._settings("", 0), check=False)
@@ -132,12 +136,12 @@ class Lab:
         database = self._database
         if role and self.postgres is not None:
             database = database.replace(
-                f":{self.postgres.port}/", f":{self.sql_ways[role].port}/", 1
+                f"127.0.0.1:{self.postgres.port}/", f"{self.address}:{self.sql_ways[role].port}/", 1
             )
         return Settings.from_env(
             {**TEST_TIMERS, **self.variables},
             database_url=database,
-            redis_url=f"redis://127.0.0.1:{redis_port}/0",
+            redis_url=f"redis://{self.address if role else '127.0.0.1'}:{redis_port}/0",
             secret_key_file=str(self.folder / "keys"),
             listen=f"127.0.0.1:{self._listen if number else 0}",
             worker_slots=8,
@@ -154,7 +158,7 @@ class Lab:
             if known is None:
                 known = ManagedProcess(
                     name,
-                    [sys.executable, *MODULES[role]],
+                    [*self.launchers.get(name, ()), sys.executable, *MODULES[role]],
                     log_directory=self.folder,
                     environment={
                         **clean_environment(),
@@ -310,6 +314,7 @@ class Scene:
         self.pushes = PushLog()
         self.expected: dict[Place, Place] = {}
         self.runs: list[str] = []
+        self.to = rule["destinations"][0]["registry"] if "destinations" in rule else "west"
         self._numbers = itertools.count(1)
         lab.rule(name, select=[{"repositories": [f"{name}/**"]}], **rule)
 
@@ -390,7 +395,7 @@ class Scene:
 
     def copy(self, place: str, run: int = -1) -> dict[str, Any]:
         """Return the copy to "app:v1" of a run."""
-        wanted = f"west/{PREFIX}{self.name}/{place}"
+        wanted = f"{self.to}/{PREFIX}{self.name}/{place}"
         return next(one for one in self.lab.copies(self.runs[run]) if one["destination"] == wanted)
 
     def heal(self) -> None:
@@ -454,7 +459,7 @@ class Scene:
             verdict.faults.append(f"the oracle read {report.blobs} blobs, {blobs} at least")
         copies = {run: lab.copies(run) for run in self.runs}
         executions = [lab.execution(run) for run in self.runs]
-        verdict.faults += judge_executions(executions[-1:], copies, holes=_holes(report))
+        verdict.faults += judge_executions(executions[-1:], copies, holes=_holes(report, self.to))
         verdict.faults += judge_executions(executions, copies)
         verdict.faults += [
             f"an upload was left open: {path}"
@@ -464,8 +469,8 @@ class Scene:
         return verdict
 
 
-def _holes(report: Report) -> set[str]:
-    return {f"west/{fault.split(': ')[0].split(' ')[0]}" for fault in report.faults}
+def _holes(report: Report, registry: str) -> set[str]:
+    return {f"{registry}/{fault.split(': ')[0].split(' ')[0]}" for fault in report.faults}
 
 
 @contextlib.contextmanager

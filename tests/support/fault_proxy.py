@@ -13,12 +13,14 @@ headers: what the service sent, and to whom.
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
+from collections.abc import Callable
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from api.samples.faults import FaultPlan, FaultRule
-from api.samples.http_messages import Access, Request, Response, WireFault
+from api.samples.http_messages import Access, Body, Request, Response, WireFault
 from api.samples.http_server import HttpServer
 
 _BODY_LIMIT = 256 << 20
@@ -27,16 +29,29 @@ _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "te", 
 
 
 class FaultProxy:
-    """One proxy on one port; heal it with `faults.clear()`."""
+    """One proxy on one port; heal it with `faults.clear()`.
 
-    def __init__(self, upstream: str) -> None:
+    `gate`, where one is set, sees every request that no rule has answered: what it returns is the answer
+    (a challenge, a token), and the registry behind is then asked without credentials.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        listen: tuple[str, int] = ("127.0.0.1", 0),
+        tls: ssl.SSLContext | None = None,
+        server_name: str = "",
+    ) -> None:
         parts = urlsplit(upstream)
         assert parts.scheme == "http", upstream
         self.upstream = parts.netloc
         self.faults = FaultPlan()
-        self._server = HttpServer(self._handle)
+        self.gate: Callable[[Request], Response | None] | None = None
+        self._server = HttpServer(self._handle, listen, tls=tls, server_name=server_name)
         self.url = self._server.url
         self.host = self._server.authority
+        self.port = self._server.port
         self._local = threading.local()
 
     @property
@@ -47,6 +62,11 @@ class FaultProxy:
     def fault(self, path: str = "", **options: Any) -> FaultRule:
         """Add a fault rule; see FaultRule for the options."""
         return self.faults.add(FaultRule(path, **options))
+
+    @property
+    def connections(self) -> int:
+        """How many connections clients have opened."""
+        return self._server.connections
 
     def cut_connections(self) -> None:
         """Reset all open connections."""
@@ -83,8 +103,14 @@ class FaultProxy:
         return response
 
     def _forward(self, request: Request, target: str = "") -> Response:
+        if self.gate is not None:
+            answered = self.gate(request)
+            if answered is not None:
+                return answered
         body = request.body.read(_BODY_LIMIT)
         headers = {k: v for k, v in request.headers.items() if k not in _HOP_BY_HOP}
+        if self.gate is not None:
+            headers.pop("authorization", None)
         headers.pop("expect", None)
         headers["content-length"] = str(len(body))
         return self._ask(request.method, target or request.target, body, headers)
@@ -132,3 +158,44 @@ class FaultProxy:
             path = location.split("://", 1)[-1]
             path = path[path.index("/") :] if "://" in location else location
             self._ask("DELETE", path, b"", {"host": request.headers["host"], "content-length": "0"})
+
+
+class _Shortened:
+    """A request's body of which only the beginning is passed on."""
+
+    def __init__(self, body: Body, count: int) -> None:
+        self._body = body
+        self._count = count
+        self.reset_at: int | None = None
+
+    @property
+    def received(self) -> int:
+        return self._body.received
+
+    def read(self, limit: int) -> bytes:
+        return self._body.read(limit)[: self._count]
+
+    def drain(self) -> bool:
+        return self._body.drain()
+
+
+def taking(count: int) -> Callable[[Request], None]:
+    """A rule's `before`: the registry is given only the first bytes of a PATCH, and says so truly."""
+
+    def shorten(request: Request) -> None:
+        headers = dict(request.headers)
+        start = int(headers.get("content-range", "0-").partition("-")[0])
+        headers["content-range"] = f"{start}-{start + count - 1}"
+        request.headers = headers
+        request.body = _Shortened(request.body, count)  # type: ignore[assignment]  # all that is used
+
+    return shorten
+
+
+def without(*names: str) -> Callable[[Request], None]:
+    """A rule's `before`: the registry does not see these headers; the log still does."""
+
+    def drop(request: Request) -> None:
+        request.headers = {k: v for k, v in request.headers.items() if k not in names}
+
+    return drop

@@ -6,8 +6,8 @@
 
 Modes: `heal` (all goes through), `refuse` (nobody listens; what is open is reset), `reset` (what is open
 is reset once, new connections work), `blackhole` (open and silent, both ways), `half_open` (what the
-client sends arrives, no answer comes back), `slow` (seconds before each piece) and `cut_after` (reset
-after so many bytes of the client's). `cuts` counts the connections that were reset, `pieces` what passed.
+client sends arrives, no answer comes back), `forget` (what is open is silent for good, new connections
+work), `slow` (seconds before each piece) and `cut_after` (reset after so many bytes of the client's). `cuts` counts the connections that were reset, `pieces` what passed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,22 @@ _PIECE = 64 << 10
 
 
 class TcpProxy:
-    """Forwards one port of 127.0.0.1, or a unix socket, until told otherwise."""
+    """Forwards one port, or a unix socket, until told otherwise; listens on `host`.
 
-    def __init__(self, target: int | str) -> None:
+    The port is one of 127.0.0.1, or of `to`.
+    """
+
+    def __init__(
+        self, target: int | str, *, host: str = "127.0.0.1", to: str = "127.0.0.1"
+    ) -> None:
         self._target = target
+        self._to = to
+        self._host = host
         self._listener: socket.socket | None = None
         self.port = 0
         self._lock = threading.Lock()
         self._open: dict[socket.socket, socket.socket] = {}  # client -> server
+        self._forgotten: set[socket.socket] = set()
         self._mode = "through"
         self._changed = threading.Condition()
         self._closed = False
@@ -77,6 +85,14 @@ class TcpProxy:
         """Let requests through and no answers."""
         self._set("half_open")
 
+    def forget(self) -> int:
+        """Have what is open be silent for good, as a NAT that forgot it; how many there were."""
+        with self._lock:
+            pairs = list(self._open.items())
+        for pair in pairs:
+            self._forgotten.update(pair)
+        return len(pairs)
+
     def slow(self, seconds: float) -> None:
         """Wait so long before each piece."""
         self._delay = seconds
@@ -88,7 +104,7 @@ class TcpProxy:
     # ---- connections -----------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=256)
+        self._listener = socket.create_server((self._host, self.port), backlog=256)
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
@@ -127,7 +143,7 @@ class TcpProxy:
 
     def _connect(self) -> socket.socket:
         if isinstance(self._target, int):
-            return socket.create_connection(("127.0.0.1", self._target), 10)
+            return socket.create_connection((self._to, self._target), 10)
         server = socket.socket(socket.AF_UNIX)
         server.connect(self._target)
         return server
@@ -156,7 +172,11 @@ class TcpProxy:
 
     def _lets_through(self, source: socket.socket, *, upwards: bool) -> bool:
         """Whether a piece may go on, or nobody is there any more."""
-        silent = self._mode == "blackhole" or (self._mode == "half_open" and not upwards)
+        silent = (
+            self._mode == "blackhole"
+            or (self._mode == "half_open" and not upwards)
+            or source in self._forgotten
+        )
         return not silent or source.fileno() < 0 or self._closed
 
     def _set(self, mode: str) -> None:
