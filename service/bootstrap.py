@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from service.store.planning import PlanStore
     from service.store.projects import ProjectStore
     from service.store.registries import RegistryStore
+    from service.store.reputation import RedisReputation
     from service.store.rules import RuleStore
     from service.store.saved_plans import SavedPlanStore
     from service.store.secrets import SecretStore
@@ -252,16 +253,21 @@ class Services:
     def clients(self) -> Clients:
         """Registry clients."""
         from service.replication.clients import Clients
-        from service.store.accepted import RedisAcceptance
 
-        patient = self.settings.rotation_patience_seconds > 0 and self.settings.redis_url
         return Clients(
             self.registries,
             self.settings,
             self.meter,
             self.limiters,
-            RedisAcceptance(lambda: self.redis) if patient else None,
+            self.reputation if self.settings.redis_url else None,
         )
+
+    @cached_property
+    def reputation(self) -> RedisReputation:
+        """What the fleet remembers of registries."""
+        from service.store.reputation import RedisReputation
+
+        return RedisReputation(lambda: self.redis)
 
     @cached_property
     def limiters(self) -> Limiters:
@@ -378,7 +384,9 @@ class Services:
             self.rules,
             self.executions,
             self.dispatching,
-            Dispatcher(self.settings, self.dispatching, publisher, starved),
+            Dispatcher(
+                self.settings, self.dispatching, publisher, starved, self.reputation.all_away
+            ),
             Reconciler(
                 self.settings,
                 self.dispatching,

@@ -32,14 +32,20 @@ PROBE_SECONDS = 60.0  # a probe that has said nothing for so long is followed by
 log = get_logger("breaker")
 
 
-class Acceptance(Protocol):
-    """What the fleet remembers of registries that have taken our credentials."""
+class Reputation(Protocol):
+    """What the fleet remembers of registries; no call raises."""
 
-    def note(self, registry: str, *, push: bool) -> None:
-        """Remember that they were taken."""
+    def accepted(self, registry: str, *, push: bool) -> None:
+        """Remember that it took our credentials."""
 
-    def known(self, registry: str, *, push: bool) -> bool:
+    def was_accepted(self, registry: str, *, push: bool) -> bool:
         """Whether any process has seen them taken lately."""
+
+    def away(self, registry: str, seconds: float) -> None:
+        """Remember that there is no use in asking it for so long."""
+
+    def back(self, registry: str) -> None:
+        """Remember that it has answered."""
 
 
 class Breaker:
@@ -52,18 +58,20 @@ class Breaker:
         self,
         registry: str,
         *,
-        acceptance: Acceptance | None = None,
+        reputation: Reputation | None = None,
+        patient: bool = False,
         first_pause_seconds: float = FIRST_PAUSE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin closed.
 
-        `acceptance` remembers who took our credentials; None: those that are refused are wrong,
-        whatever was before.
+        `reputation` is where other processes are told. `patient`: credentials that are refused after
+        they were taken are waited for; else they are wrong, whatever was before.
         """
         self.is_open = False
         self._registry = registry
-        self._acceptance = acceptance
+        self._reputation = reputation
+        self._patient = patient
         self._accepted = {False: False, True: False}  # by whether it was to push
         self._first_pause = first_pause_seconds
         self._clock = clock
@@ -97,53 +105,60 @@ class Breaker:
         if not self._failures and not self.is_open:
             return
         with self._lock:
-            if self.is_open:
-                refused = isinstance(self._cause, AuthenticationFailed)
-                if refused and self._prober != threading.get_ident():
-                    return  # with a token of before
+            closing = self.is_open
+            refused = isinstance(self._cause, AuthenticationFailed)
+            if closing and refused and self._prober != threading.get_ident():
+                return  # with a token of before
+            if closing:
                 self._close()
             self._failures = 0
+        if closing and self._reputation is not None:
+            self._reputation.back(self._registry)
 
     def failed(self, error: RegistryError) -> RegistryError:
         """Count a failure; returns what to raise: the error, or RegistryAway once it is open."""
         with self._lock:
             now = self._clock()
             if self.is_open:
-                self._probed(now)
+                news = self._probed(now)
                 if not isinstance(self._cause, AuthenticationFailed):
                     self._cause = error
-                return self._away(now)
-            if not self._failures:
-                self._since = now
-            self._failures += 1
-            if self._failures < FAILURES:
-                return error
-            self._open(error, self._first_pause, now)
-            return self._away(now)
+            else:
+                if not self._failures:
+                    self._since = now
+                self._failures += 1
+                if self._failures < FAILURES:
+                    return error
+                news = self._open(error, self._first_pause, now)
+            away = self._away(now)
+        return self._tell(away, news=news)
 
     def accepted(self, *, push: bool) -> None:
         """Remember that the registry has taken our credentials."""
         if not self._accepted[push]:
             self._accepted[push] = True
-            if self._acceptance is not None:
-                self._acceptance.note(self._registry, push=push)
+            if self._patient and self._reputation is not None:
+                self._reputation.accepted(self._registry, push=push)
 
     def was_accepted(self, *, push: bool) -> bool:
         """Whether it has taken them before, and a refusal may thus be one that passes."""
-        if self._acceptance is None:
-            return False
-        return self._accepted[push] or self._acceptance.known(self._registry, push=push)
+        if not self._patient or self._accepted[push]:
+            return self._patient
+        return self._reputation is not None and self._reputation.was_accepted(
+            self._registry, push=push
+        )
 
     def refused(self, error: AuthenticationFailed) -> RegistryError:
         """Open for credentials that were taken before and are not now; returns what to raise."""
         with self._lock:
             now = self._clock()
             if self.is_open and isinstance(self._cause, AuthenticationFailed):
-                self._probed(now)
+                news = self._probed(now)
             else:
                 self._since = now
-                self._open(error, REFUSED_PAUSES * self._first_pause, now)
-            return self._away(now)
+                news = self._open(error, REFUSED_PAUSES * self._first_pause, now)
+            away = self._away(now)
+        return self._tell(away, news=news)
 
     def doubted(self, error: AuthenticationFailed) -> RegistryError:
         """Return what a refusal by a registry that takes the credentials otherwise is raised as.
@@ -160,26 +175,33 @@ class Breaker:
             self._registry, error, since_seconds=0.0, retry_after_seconds=self._first_pause
         )
 
+    def _tell(self, away: RegistryAway, *, news: bool) -> RegistryAway:
+        if news and self._reputation is not None:
+            self._reputation.away(self._registry, away.pause_seconds)
+        return away
+
     # ---- under the lock --------------------------------------------------------------------------
 
-    def _open(self, cause: RegistryError, pause: float, now: float) -> None:
+    def _open(self, cause: RegistryError, pause: float, now: float) -> bool:
         self.is_open = True
         self._cause = cause
         self._pause = pause
         self._probe_at = now + pause
         self._prober = 0
         log.warning("registry_away", registry=self._registry, reason=cause.message)
+        return True
 
-    def _probed(self, now: float) -> None:
-        """Wait longer for the next probe, if this thread's was one."""
+    def _probed(self, now: float) -> bool:
+        """Wait longer for the next probe, if this thread's was one; whether it was."""
         if self._prober != threading.get_ident():
-            return
+            return False
         refused = isinstance(self._cause, AuthenticationFailed)
         self._pause = min(
             2 * self._pause, MAX_REFUSED_PAUSE_SECONDS if refused else MAX_PAUSE_SECONDS
         )
         self._probe_at = now + self._pause
         self._prober = 0
+        return True
 
     def _close(self) -> None:
         log.info(

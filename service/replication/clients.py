@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from service.errors import RegistryPaused
 from service.model.endpoint import Credential, RegistryEndpoint
 from service.registry import credentials
-from service.registry.breaker import Acceptance, Breaker
+from service.registry.breaker import Breaker, Reputation
 from service.registry.client import RegistryClient
 from service.registry.confined import confine_credentials, confine_tls
 from service.registry.limiters import Limiters
@@ -75,14 +75,14 @@ class Clients:
         settings: Settings,
         meter: Meter,
         limiters: Limiters | None = None,
-        acceptance: Acceptance | None = None,
+        reputation: Reputation | None = None,
     ) -> None:
-        """Open nothing yet; `acceptance` remembers who took our credentials, see Breaker."""
+        """Open nothing yet; `reputation` is what breakers tell other processes."""
         self._registries = registries
         self._settings = settings
         self._meter = meter
         self._limiters = limiters
-        self._acceptance = acceptance
+        self._reputation = reputation
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
 
@@ -160,7 +160,8 @@ class Clients:
             limiter=limiter,
             breaker=Breaker(
                 endpoint.name,
-                acceptance=self._acceptance,
+                reputation=self._reputation,
+                patient=self._settings.rotation_patience_seconds > 0,
                 first_pause_seconds=2 * self._settings.retry_seconds,
             ),
         )

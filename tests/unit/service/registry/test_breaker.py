@@ -28,13 +28,20 @@ class Clock:
 
 class Memory:
     def __init__(self) -> None:
-        self.known_: set[tuple[str, bool]] = set()
+        self.taken: set[tuple[str, bool]] = set()
+        self.told: list[float | None] = []
 
-    def note(self, registry: str, *, push: bool) -> None:
-        self.known_.add((registry, push))
+    def accepted(self, registry: str, *, push: bool) -> None:
+        self.taken.add((registry, push))
 
-    def known(self, registry: str, *, push: bool) -> bool:
-        return (registry, push) in self.known_
+    def was_accepted(self, registry: str, *, push: bool) -> bool:
+        return (registry, push) in self.taken
+
+    def away(self, registry: str, seconds: float) -> None:
+        self.told.append(seconds)
+
+    def back(self, registry: str) -> None:
+        self.told.append(None)
 
 
 def opened(clock: Clock, error: Exception | None = None) -> Breaker:
@@ -140,18 +147,21 @@ def test_an_answer_to_anybody_closes_what_failures_have_opened() -> None:
 
 def test_credentials_count_as_taken_once_the_registry_took_them_for_the_same() -> None:
     memory = Memory()
-    breaker = Breaker("east", acceptance=memory)
+    breaker = Breaker("east", reputation=memory, patient=True)
     assert not breaker.was_accepted(push=False)
     breaker.accepted(push=False)
     assert breaker.was_accepted(push=False)
     assert not breaker.was_accepted(push=True)
-    assert Breaker("east", acceptance=memory).was_accepted(push=False), "another process knows"
-    assert not Breaker("east").was_accepted(push=False), "without a memory nothing is waited out"
+    other = Breaker("east", reputation=memory, patient=True)
+    assert other.was_accepted(push=False), "another process knows"
+    hasty = Breaker("east", reputation=memory)
+    hasty.accepted(push=False)
+    assert not hasty.was_accepted(push=False), "without patience nothing is waited for"
 
 
 def test_refused_credentials_open_it_until_a_probe_of_its_own_is_answered() -> None:
     clock = Clock()
-    breaker = Breaker("east", acceptance=Memory(), clock=clock)
+    breaker = Breaker("east", patient=True, clock=clock)
     error = AuthenticationFailed("east does not accept the credentials")
     away = breaker.refused(error)
     assert isinstance(away, RegistryAway)
@@ -173,7 +183,7 @@ def test_refused_credentials_open_it_until_a_probe_of_its_own_is_answered() -> N
 
 def test_a_refusal_where_the_credentials_are_good_is_tried_once_more() -> None:
     clock = Clock()
-    breaker = Breaker("east", acceptance=Memory(), clock=clock)
+    breaker = Breaker("east", patient=True, clock=clock)
     error = AuthenticationFailed("too small a scope")
     first = breaker.doubted(error)
     assert isinstance(first, RegistryAway)
@@ -182,3 +192,18 @@ def test_a_refusal_where_the_credentials_are_good_is_tried_once_more() -> None:
     clock.now += DOUBT_SECONDS
     assert isinstance(breaker.doubted(error), RegistryAway)
     assert not breaker.is_open
+
+
+def test_other_processes_are_told_when_it_opens_at_each_probe_and_when_it_closes() -> None:
+    clock, memory = Clock(), Memory()
+    breaker = Breaker("east", reputation=memory, clock=clock)
+    for _ in range(FAILURES + 3):
+        breaker.failed(NetworkError("no answer"))
+    assert memory.told == [1.0]
+    clock.now += 1.0
+    breaker.enter()
+    breaker.failed(NetworkError("no answer"))
+    clock.now += 2.0
+    breaker.enter()
+    breaker.came()
+    assert memory.told == [1.0, 2.0, None]
