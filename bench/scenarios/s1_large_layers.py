@@ -1,10 +1,16 @@
-"""S1: large layers on loopback, plain and over TLS: CPU of the client per GiB, and wall."""
+"""S1: large layers on loopback, plain and over TLS: CPU of the client per GiB, and wall.
+
+One image: settings that only tell how many repositories are copied at once are not swept. Each round also
+copies an image of one small layer, which costs nothing but the start of the command: what is left beyond
+it is what the bytes cost.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from api.samples.fleet import FleetSummary
 from bench.contest import Run, Stage, StageMaker, best_peer, contest, median, ratio
@@ -23,6 +29,7 @@ from tests.support.wire import Wire, image_body
 TITLE = "large layers"
 SCENARIO = "S1"
 KIND = "distribution-v3"
+SMALL = (1 << 10,)
 
 
 def push(url: str, layers: tuple[int, ...]) -> Loaded:
@@ -100,7 +107,12 @@ def run(options: Options) -> Result:
     if program is None:
         raise Missing(f"{KINDS[KIND]} is missing: run `python -m bench.peers_install`")
     _, missing = options.fleet_peers()
-    contestants: list[Contestant] = [OURS, CRANE, SKOPEO, REGSYNC]
+    contestants: list[Contestant] = [
+        OURS,
+        replace(CRANE, settings=("1 x -j1", "1 x -j4", "1 x -j16")),
+        replace(SKOPEO, settings=("1 at once",)),
+        replace(REGSYNC, settings=("parallel 1 , reqConcurrent 3", "parallel 8 , reqConcurrent 8")),
+    ]
     result = options.result(SCENARIO, TITLE, contestants, missing)
     mib = 1 << 20
     shapes = (
@@ -117,7 +129,12 @@ def run(options: Options) -> Result:
                 rounds=options.rounds,
                 sweep=options.sweep,
             )
-        _add(result, f"{shape}, plain HTTP", fleet, runs, swept)
+        with registry(KIND) as source:
+            little = push(source.url, SMALL)
+            starts, _ = contest(
+                contestants, _plain_stages(source, little), rounds=options.rounds, sweep=False
+            )
+        _add(result, f"{shape}, plain HTTP", fleet, runs, swept, starts)
         with scratch() as folder:
             files = TlsFiles(folder)
             with TlsRegistry(files, program) as source:
@@ -129,7 +146,16 @@ def run(options: Options) -> Result:
                     rounds=options.rounds,
                     sweep=options.sweep,
                 )
-        _add(result, f"{shape}, TLS on both sides", fleet, runs, swept)
+            with TlsRegistry(files, program) as source:
+                with source.plain() as door:
+                    little = push(door.url, SMALL)
+                starts, _ = contest(
+                    contestants,
+                    _tls_stages(source, little, files, program),
+                    rounds=options.rounds,
+                    sweep=False,
+                )
+        _add(result, f"{shape}, TLS on both sides", fleet, runs, swept, starts)
     result.notes.append(
         "Client CPU is that of whole commands: ours brings Redis, a worker and Python up, which "
         "costs the same whatever is copied."
@@ -137,8 +163,20 @@ def run(options: Options) -> Result:
     return result
 
 
+def _beyond_start(runs: list[Run], starts: list[Run], of: str) -> float | None:
+    """The median of what whole runs cost beyond those of a small layer."""
+    whole = median([getattr(one, of) for one in runs])
+    start = median([getattr(one, of) for one in starts])
+    return None if whole is None or start is None else max(0.01, whole - start)
+
+
 def _add(
-    result: Result, name: str, fleet: Loaded, runs: dict[str, list[Run]], swept: list[Run]
+    result: Result,
+    name: str,
+    fleet: Loaded,
+    runs: dict[str, list[Run]],
+    swept: list[Run],
+    starts: dict[str, list[Run]],
 ) -> None:
     size = fleet.summary.unique_bytes
     result.tables.append(
@@ -161,6 +199,20 @@ def _add(
             None if cpu is None else cpu <= 0.8,
         )
     )
+    for what, of in (("client CPU", "cpu"), ("wall", "wall")):
+        ours, theirs = (
+            _beyond_start(runs[one], starts[one], of) for one in (OURS.name, CRANE.name)
+        )
+        share = None if ours is None or theirs is None else ours / theirs
+        bound = 0.8 if of == "cpu" else 0.9
+        result.aims.append(
+            Aim(
+                f"{name}: {what} beyond that of a small layer",
+                f"<= {bound} x crane",
+                f"{number(share)} x crane ({number(ours)} and {number(theirs)} s)",
+                None if share is None else share <= bound,
+            )
+        )
     best = best_peer(runs, [CRANE.name, SKOPEO.name, REGSYNC.name])
     wall = ratio(runs[OURS.name], runs[best[0]]) if best else None
     result.aims.append(

@@ -1,6 +1,11 @@
-"""S4: one source, 4 and 8 destinations, each registry behind an uplink of its own."""
+"""S4: one source, 4 and 8 destinations, each registry behind an uplink of its own.
+
+Peers are swept with four destinations, and keep their best setting for eight.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from bench.contest import contest, median
 from bench.fleets import QUICK, load
@@ -29,6 +34,9 @@ def run(options: Options) -> Result:
                 source, fleet, destinations=count, source_link=LINK, destination_link=LINK
             )
             runs, swept = contest(contestants, stages, rounds=options.rounds, sweep=options.sweep)
+            contestants = [
+                replace(one, settings=(runs[one.name][0].setting,)) for one in contestants
+            ]
             unique = fleet.summary.unique_bytes
             result.tables.append(
                 comparison(

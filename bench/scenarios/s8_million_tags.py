@@ -23,7 +23,7 @@ _SCRIPT = Path(__file__).parent.parent / "simulated.py"
 
 
 @contextlib.contextmanager
-def _simulated(repositories: int, tags: int) -> Iterator[str]:
+def simulated(repositories: int, tags: int) -> Iterator[str]:
     command = [sys.executable, "-I", str(_SCRIPT), str(repositories), str(tags)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -33,7 +33,7 @@ def _simulated(repositories: int, tags: int) -> Iterator[str]:
             process.kill()
 
 
-def _rules(folder: Path, source: str, destination: str) -> Path:
+def rules_file(folder: Path, source: str, destination: str) -> Path:
     document = OURS.document(Job(source, [destination], [], [], folder))
     document["rules"][0]["destinations"] = [{"registry": "destination-0"}]  # type: ignore[index]
     path = folder / "transship.yaml"
@@ -41,7 +41,7 @@ def _rules(folder: Path, source: str, destination: str) -> Path:
     return path
 
 
-def _sync(folder: Path, rules: Path, timeout: float, interval: float) -> Measured:
+def timed_sync(folder: Path, rules: Path, timeout: float, interval: float) -> Measured:
     command = [str(OURS.path()), "sync", "-f", str(rules), "--data", str(folder / "data"), "--json"]
     done = measured(command, cwd=folder, timeout=timeout, interval=interval)
     if done.exit_code:
@@ -67,11 +67,11 @@ def run(options: Options) -> Result:
     total = repositories * tags
     result = options.result(SCENARIO, TITLE, [OURS], {})
     with (
-        _simulated(repositories, tags) as source,
-        _simulated(repositories, tags) as destination,
+        simulated(repositories, tags) as source,
+        simulated(repositories, tags) as destination,
         scratch() as folder,
     ):
-        large = _sync(folder, _rules(folder, source, destination), 6 * 3600, 0.25)
+        large = timed_sync(folder, rules_file(folder, source, destination), 6 * 3600, 0.25)
         told = json.loads(large.stdout)
         size = _database(folder)
     whole = told["copies"]["unchanged"] == total and told["state"] == "succeeded"
@@ -121,13 +121,13 @@ def _idle(result: Result, runs: int) -> Aim:
     sizes: list[int] = []
     peaks: list[int] = []
     with (
-        _simulated(4, 250) as source,
-        _simulated(4, 250) as destination,
+        simulated(4, 250) as source,
+        simulated(4, 250) as destination,
         scratch() as folder,
     ):
-        rules = _rules(folder, source, destination)
+        rules = rules_file(folder, source, destination)
         for _ in range(runs + 1):
-            peaks.append(_sync(folder, rules, 300, 0.1).peak_rss)
+            peaks.append(timed_sync(folder, rules, 300, 0.1).peak_rss)
             sizes.append(_database(folder))
     growth = sizes[-1] - sizes[0]
     result.facts["database_after_each_idle_run"] = sizes
