@@ -154,7 +154,9 @@ class Reads:
 class Engine:
     """The ports and tools of one worker process; `boot` is its identity.
 
-    `metrics` counts what it does, where somebody reads that.
+    `metrics` counts what it does, where somebody reads that. `patience_seconds`: for so long, at least,
+    a task looks whether another has moved a small blob that both need, before it lets its copy wait; 0:
+    it does not look.
     """
 
     settings: Settings
@@ -172,6 +174,7 @@ class Engine:
     draining: threading.Event = field(default_factory=threading.Event)
     holding: Holding = field(default_factory=Holding)
     limiters: Limiters | None = None
+    patience_seconds: float = 0.25
 
     def post(self, outcomes: Sequence[Outcome]) -> None:
         """Record outcomes in the state, and in this process's metrics where it has some.

@@ -45,7 +45,6 @@ from service.replication.signatures import require_signature
 from service.replication.tree import Tree, TreeReader
 from service.telemetry import get_logger
 
-PATIENCE_SECONDS = 0.25
 PATIENCE_STEP_SECONDS = 0.01
 PATIENCE_ANSWERS = 12
 """How many answers' time a held blob is waited for: its holder needs half a dozen, one after the other."""
@@ -230,8 +229,10 @@ def _be_patient(
     engine: Engine, work: CopyWork, placer: BlobPlacer, held: list[Descriptor]
 ) -> list[Descriptor]:
     """Give others a moment: a small blob that is on its way is mostly there in a few answers' time."""
+    if not engine.patience_seconds:
+        return held
     answer = _answers_within(engine, work)
-    patience = max(PATIENCE_SECONDS, min(MAX_PATIENCE_SECONDS, PATIENCE_ANSWERS * answer))
+    patience = max(engine.patience_seconds, min(MAX_PATIENCE_SECONDS, PATIENCE_ANSWERS * answer))
     step = max(PATIENCE_STEP_SECONDS, min(MAX_PATIENCE_STEP_SECONDS, answer / 2))
     deadline = time.monotonic() + patience
     while held and time.monotonic() < deadline:

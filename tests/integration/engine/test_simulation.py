@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -226,6 +226,9 @@ class Machine(RuleBasedStateMachine):
         party = Party(
             self.world.party(small_image_bytes=9_000, small_blob_bytes=3_000).services, self.queue
         )
+        party.engine = replace(
+            party.engine, patience_seconds=0.0
+        )  # the others do nothing meanwhile
         self.parties.append(party)
 
     def _push(self, repository: str, tag: str, shape: list[int]) -> None:
