@@ -109,12 +109,21 @@ def test_f041_a_worker_asked_to_end_finishes_what_it_holds(lab: Lab) -> None:
 def test_f042_f078_a_worker_that_stands_still_past_its_lease_does_no_harm(
     lab: Lab, moment: str
 ) -> None:
-    """It thaws with a request under way, after another process has committed a newer image.
+    scene = lab.scene(f"f042-{moment}")
+    freeze_past_the_lease(
+        lab, scene, moment, lambda is_newer: wait_until(is_newer, 10, "the newer tag")
+    )
+    whole(scene, tags=1, blobs=3)
+
+
+def freeze_past_the_lease(
+    lab: Lab, scene: Scene, moment: str, put_right: Callable[[Callable[[], bool]], object]
+) -> None:
+    """Have a worker thaw with a request under way, after another one has committed a newer image.
 
     At the tag itself its PUT is late and comes through, as no registry compares and swaps (P4): it has
-    to put right what it wrote, by itself.
+    to put right what it wrote, by itself. `put_right` waits for that.
     """
-    scene = lab.scene(f"f042-{moment}")
     scene.push("app:v1", seed="old")
     old = scene.digest("app:v1")
     held = held_at(scene, moment)
@@ -133,13 +142,11 @@ def test_f042_f078_a_worker_that_stands_still_past_its_lease_does_no_harm(
         if moment == "putting-the-tag":
             wait_until(lambda: scene.tag_names("app:v1") == old, 10, "the late write")
         os.kill(frozen.pid, signal.SIGCONT)
-        wait_until(lambda: scene.tag_names("app:v1") == newer, 10, "the newer tag")
+        put_right(lambda: scene.tag_names("app:v1") == newer)
     finally:
         frozen.send_signal(signal.SIGCONT)
         held.let_go()
         lab.processes.pop("worker-2").stop(30)
-
-    whole(scene, tags=1, blobs=3)
 
 
 @pytest.mark.parametrize("moment", ["reading-the-manifest", "putting-the-tag"])

@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import threading
+from collections.abc import Mapping
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -13,10 +14,14 @@ from urllib.parse import urlsplit
 class Proxy:
     """One thread a connection; `heads` are the request heads that it was sent in the clear.
 
-    `status`: what CONNECT is answered with instead of a tunnel.
+    `status`: what CONNECT is answered with instead of a tunnel. `names`: addresses of hosts that this proxy
+    alone resolves.
     """
 
-    def __init__(self, status: int = 200) -> None:
+    def __init__(
+        self, status: int = 200, *, names: Mapping[str, tuple[str, int]] | None = None
+    ) -> None:
+        self._names = dict(names or {})
         self.heads: list[str] = []
         self.status = status
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -60,7 +65,8 @@ class Proxy:
                     self._pump(client, server)
                 return
             parts = urlsplit(target)
-            with socket.create_connection((str(parts.hostname), parts.port or 80)) as server:
+            named = (str(parts.hostname), parts.port or 80)
+            with socket.create_connection(self._names.get(named[0], named)) as server:
                 while True:
                     plain = head.replace(f"{parts.scheme}://{parts.netloc}", "", 1)
                     server.sendall(plain.encode("latin-1") + rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,3 +94,13 @@ def test_the_list_is_what_the_code_asks() -> None:
                     named.add(argument.value)
 
     assert named == protections.PROTECTIONS.keys()
+
+
+def test_the_page_says_what_happens_without_each() -> None:
+    page = (ROOT / "docs/explanation/reliability.md").read_text("utf-8")
+    teeth = page.partition("\n## Teeth\n")[2].partition("\n## ")[0]
+
+    told = re.findall(r"^\| `([a-z-]+)` \| .+ \| .+ \|$", teeth, re.MULTILINE)
+
+    assert len(told) == len(set(told))
+    assert set(told) == protections.PROTECTIONS.keys()
