@@ -14,6 +14,7 @@ from service.errors import (
     Denied,
     InvalidConfiguration,
     ProtocolError,
+    RegistryError,
 )
 from service.model.endpoint import Credential
 from service.model.reference import DOCKER_HUB_ALIASES
@@ -62,6 +63,7 @@ class Authenticator:
         self._basic = ""
         self._realm = ""
         self._service = ""
+        self._realm_failed = False  # its last answer was none: the registry may name another by now
         self._tokens: dict[Access, Token] = {}
         self._flights: dict[Access, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -70,7 +72,8 @@ class Authenticator:
     def line(self, access: Access) -> str:
         """Return the Authorization header line to send at first: empty until a challenge was seen.
 
-        May ask the token service; raises what `renew` does.
+        May ask the token service; raises what `renew` does. After a failure of that service the registry is
+        asked without a token, so that it says anew where tokens are had: it may be somewhere else now.
         """
         if self._basic:
             return self._basic
@@ -78,7 +81,13 @@ class Authenticator:
             return ""
         token = self._tokens.get(access)
         if token is None or time.monotonic() >= token.renew_at:
-            token, _ = self._obtain(access, stale="")
+            if self._realm_failed:
+                return ""
+            try:
+                token, _ = self._obtain(access, stale="")
+            except RegistryError:
+                self._realm_failed = True
+                raise
         return _bearer(token)
 
     def forget(self, access: Access) -> None:
@@ -138,6 +147,7 @@ class Authenticator:
             ) from None
         self._check_realm(origin)
         url = f"{origin}{target}"
+        self._realm_failed = False
         with self._lock:
             if (url, service) != (self._realm, self._service):
                 self._tokens.clear()

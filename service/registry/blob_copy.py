@@ -351,8 +351,8 @@ class _BlobCopy:
     def _resumable(self, error: RegistryError) -> UploadSession | None:
         """Return the session to go on with by what the registry holds of it, None to start anew."""
         session, self._session = self._session, None
-        if session is None or isinstance(error, UploadLost):
-            return None
+        if session is None or (isinstance(error, UploadLost) and error.status != 401):
+            return None  # after a 401 the session is there: it was the token that had ended
         if isinstance(error, Rejected):
             self._destination.cancel_upload(session)
             return None

@@ -28,13 +28,25 @@ class StaleConnection(NetworkError):
 class Connection:
     """A socket to one origin, used by one thread at a time."""
 
-    __slots__ = ("_poll", "_timeouts", "idle_since", "leave", "origin", "sock", "used")
+    __slots__ = (
+        "_poll",
+        "_timeouts",
+        "authorization",
+        "idle_since",
+        "leave",
+        "origin",
+        "sock",
+        "used",
+    )
 
     def __init__(self, sock: Stream, origin: Origin, timeouts: Timeouts) -> None:
         self.sock = sock
         self.origin = origin
         self.used = False  # whether a response was read from it before
         self.idle_since = 0.0
+        self.authorization = (
+            ""  # the header line of the request under way, where the caller sends its body
+        )
         self.leave: Callable[[], None] | None = None  # gives the request's slot back
         self._timeouts = timeouts
         self._poll = select.poll()

@@ -216,6 +216,7 @@ class Http:
             self._raise_for(error, origin)
             raise
         connection.leave = leave
+        connection.authorization = line
         try:
             connection.send(self._head(origin, method, target, f"{line}{headers}"))
         except BaseException:

@@ -168,9 +168,10 @@ class Uploads:
         A registry on object storage moves the blob to its place before it answers: a large one is
         given more time.
         """
+        sent = connection.authorization  # before others may have the connection
         response = self._http.finish(connection, "PUT", "upload", size / SETTLING_BYTES_PER_SECOND)
         answer = read_answer(response, 64 * 1024)
-        self._renew_after_401(answer, session)
+        self._renew_after_401(answer, session, sent)
         self.check_stored(answer, session, digest)
 
     def begin_patch(self, session: UploadSession, start: int, stop: int) -> Connection:
@@ -189,8 +190,9 @@ class Uploads:
         self, connection: Connection, session: UploadSession, stop: int
     ) -> UploadSession:
         """Read the answer of a PATCH; returns where to go on, by the registry's own count."""
+        sent = connection.authorization
         answer = read_answer(self._http.finish(connection, "PATCH", "upload"), 64 * 1024)
-        self._renew_after_401(answer, session)
+        self._renew_after_401(answer, session, sent)
         if answer.status not in (201, 202, 204):  # ECR answers 201
             raise self._error(answer, "PATCH", session)
         end = upload_end(answer.headers.get("range"))
@@ -229,8 +231,8 @@ class Uploads:
                 registry=self._http.name,
             )
 
-    def _renew_after_401(self, answer: Answer, session: UploadSession) -> None:
-        """Fetch a new token where a streamed body was refused for its old one.
+    def _renew_after_401(self, answer: Answer, session: UploadSession, sent: str) -> None:
+        """Fetch a new token where a streamed body was refused for its old one, `sent`.
 
         The body is gone, so the caller starts again: raised as UploadLost.
         """
@@ -238,7 +240,7 @@ class Uploads:
         if answer.status != 401 or not challenge or session.origin != self._http.origin:
             return
         access = Access("push", session.repository)
-        self._http.renew(access, challenge, self._http.auth.line(access))
+        self._http.renew(access, challenge, sent)
         raise UploadLost(
             f"{self._http.name}: the token ended during the upload",
             registry=self._http.name,
