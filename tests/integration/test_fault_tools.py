@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import gzip
+import socket
 from collections.abc import Iterator
 
 import psycopg
@@ -11,11 +14,13 @@ import redis
 
 from api.samples.http_messages import WireFault
 from tests.oracle.closure import check
-from tests.support.fault_proxy import FaultProxy
+from tests.support.fault_proxy import FaultProxy, taking, without
+from tests.support.old_server import MANNERS, OldServer
 from tests.support.processes import free_port
 from tests.support.servers import PostgresServer, RealRegistry, RedisServer
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.wire import Wire
+from tests.support.token_gate import ACCOUNT, TokenGate, saying, scope_of
+from tests.support.wire import ACCEPT, Wire
 
 # ---- before a registry ---------------------------------------------------------------------------
 
@@ -85,6 +90,84 @@ def test_a_mount_can_be_refused_and_an_upload_forgotten(proxy: FaultProxy) -> No
         assert forgotten.fired == 1
 
 
+def test_an_upload_may_be_taken_in_part_and_headers_be_dropped(proxy: FaultProxy) -> None:
+    data = bytes(range(256)) * 40
+    with Wire(proxy.url) as wire:
+        location = wire.start("taken/app").rstrip("?&")
+        rule = proxy.fault("/uploads/", method="PATCH", before=taking(3000))
+        headers = {"Content-Range": f"0-{len(data) - 1}"}
+        answer = wire.request("PATCH", location, data, headers)
+        assert answer["Range"] == "0-2999"
+        assert rule.fired == 1
+
+        digest = wire.push_blob("taken/app", data)["Docker-Content-Digest"]
+        path = f"/v2/taken/app/blobs/{digest}"
+        asked = {"Range": "bytes=10-19"}
+        assert wire.request("GET", path, headers=asked).body == data[10:20]
+        proxy.fault(path, before=without("range"))
+        assert wire.request("GET", path, headers=asked).body == data
+    assert proxy.log[-1].headers["range"] == "bytes=10-19"
+
+
+def test_a_gate_wants_tokens_of_its_own_service_and_keeps_them_from_the_registry(
+    real: RealRegistry,
+) -> None:
+    with FaultProxy(real.url) as proxy, Wire(proxy.url) as wire, Wire(real.url) as direct:
+        direct.image("gate/app", "v1")
+        gate = TokenGate(proxy, ttl_seconds=300)
+        path = "/v2/gate/app/manifests/v1"
+        refused = wire.request("GET", path, headers={"Accept": ACCEPT})
+        assert refused.status == 401
+        assert f'realm="{proxy.url}/token"' in refused["WWW-Authenticate"]
+        assert 'scope="repository:gate/app:pull"' in refused["WWW-Authenticate"]
+
+        asked = "/token?service=sample-registry&scope=repository%3Agate%2Fapp%3Apull"
+        pair = base64.b64encode(f"{ACCOUNT}:{gate.password}".encode()).decode()
+        assert wire.request("GET", asked, headers={"Authorization": "Basic eDp5"}).status == 401
+        token = wire.request("GET", asked, headers={"Authorization": f"Basic {pair}"}).json()
+        good = {"Authorization": f"Bearer {token['token']}", "Accept": ACCEPT}
+        assert wire.request("GET", path, headers=good).status == 200
+        assert wire.request("POST", "/v2/gate/app/blobs/uploads/", headers=good).status == 401
+        assert wire.request("GET", "/v2/", headers=good).status == 200
+        assert len(gate.asked("gate/app")) == 2
+        assert gate.asked("gate/ap") == []
+
+        rule = proxy.fault(scope_of("gate/app"), after=saying(expires_in=..., issued_at="x"))
+        said = wire.request("GET", asked, headers={"Authorization": f"Basic {pair}"}).json()
+        assert rule.fired == 1
+        assert "expires_in" not in said
+        assert said["issued_at"] == "x"
+        gate.tokens.revoke_all()
+        assert wire.request("GET", path, headers=good).status == 401
+        gate.realms["gate/app"] = "http://elsewhere.test/token"
+        assert "elsewhere.test" in wire.request("GET", path)["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+def test_an_old_server_says_the_same_in_its_manner(real: RealRegistry, manner: str) -> None:
+    with Wire(real.url) as wire:
+        raw = wire.image("old/app", "v1")
+    with OldServer(real.url, manner) as old:
+        host, _, port = old.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), 10) as sock:
+            head = f"GET /v2/old/app/{'tags/list' if 'gzip' in manner else 'manifests/v1'} HTTP/1.1\r\n"
+            sock.sendall(f"{head}Host: x\r\nAccept: {ACCEPT}\r\nConnection: close\r\n\r\n".encode())
+            told = b"".join(iter(lambda: sock.recv(65536), b""))
+    if manner == "http-1.0":
+        assert told.startswith(b"HTTP/1.0 200")
+        assert b"content-length" not in told.lower()
+    elif manner == "lower-case":
+        assert b"\ndocker-content-digest:" in told
+    elif manner == "continue":
+        assert told.startswith(b"HTTP/1.1 100 ")
+        assert b"HTTP/1.1 103 " in told
+    else:
+        assert b"Content-Encoding: gzip" in told
+        assert b'"v1"' in gzip.decompress(told.partition(b"\r\n\r\n")[2])
+        return
+    assert told.endswith(raw)
+
+
 def test_a_registry_that_is_away_is_a_bad_gateway() -> None:
     with FaultProxy(f"http://127.0.0.1:{free_port()}") as proxy, Wire(proxy.url) as wire:
         assert wire.request("GET", "/v2/").status == 502
@@ -136,6 +219,15 @@ def test_silent_and_healed(way: TcpProxy) -> None:
                 client.ping()
             way.heal()
             assert client.ping()
+
+
+def test_what_was_forgotten_is_silent_and_new_connections_are_not(way: TcpProxy) -> None:
+    with a_client(way) as client:
+        assert client.ping()
+        assert way.forget() >= 1
+        with pytest.raises(redis.TimeoutError):
+            client.ping()
+        assert client.ping()  # on a new connection
 
 
 def test_half_open_lets_the_command_through(way: TcpProxy, server: RedisServer) -> None:
