@@ -351,9 +351,12 @@ class _BlobCopy:
     def _resumable(self, error: RegistryError) -> UploadSession | None:
         """Return the session to go on with by what the registry holds of it, None to start anew."""
         session, self._session = self._session, None
-        if session is None or (isinstance(error, UploadLost) and error.status != 401):
-            return None  # after a 401 the session is there: it was the token that had ended
-        if isinstance(error, Rejected):
+        if session is None:
+            return None
+        if isinstance(error, UploadLost) and error.status == 404:
+            return None
+        refused = isinstance(error, UploadLost) and error.status != 401  # 401: the token had ended
+        if refused or isinstance(error, Rejected):
             self._destination.cancel_upload(session)
             return None
         try:

@@ -197,9 +197,11 @@ class Uploads:
             raise self._error(answer, "PATCH", session)
         end = upload_end(answer.headers.get("range"))
         offset = stop if end is None else end + 1
+        followed = self._follow(session, answer.headers, offset)
         if offset > stop:
+            self.cancel(followed)  # only its newest address may end it
             raise ProtocolError(f"{self._http.name}: holds more of an upload than was sent")
-        return self._follow(session, answer.headers, offset)
+        return followed
 
     def status(self, session: UploadSession) -> UploadSession:
         """Ask how much of an upload the registry holds; raises UploadLost when it has forgotten it.
