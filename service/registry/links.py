@@ -11,6 +11,7 @@ _LINK = re.compile(
     r"<([^<>]*)>((?:[ \t]*;[ \t]*[a-zA-Z*]+[ \t]*(?:=[ \t]*(?:\"[^\"]*\"|[^\",;\s]*))?)*)"
 )
 _NEXT = re.compile(r";[ \t]*rel[ \t]*=[ \t]*(?:\"([^\"]*)\"|([^\",;\s]*))", re.IGNORECASE)
+_SAYS_NEXT = re.compile(r"\brel[ \t]*=[ \t]*(?:\"[^\"]*\bnext\b|next\b)", re.IGNORECASE)
 _UPLOAD_RANGE = re.compile(r"(?:bytes=)?(\d{1,19})-(-?\d{1,19})")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 
@@ -25,9 +26,15 @@ def next_link(header: str) -> str | None:
 
 
 def next_cursor(origin: Origin, current: str, header: str | None) -> str | None:
-    """Return path and query of the next page; raises ProtocolError when it is on another host."""
+    """Return path and query of the next page; None when this was the last one.
+
+    Raises ProtocolError when it is on another host, and when a header says that there is one and not
+    where: what lies behind would be taken for absent.
+    """
     target = next_link(header) if header else None
     if target is None:
+        if header and _SAYS_NEXT.search(header):
+            raise ProtocolError("a list goes on, and its Link cannot be read")
         return None
     there, path = resolve_url(origin, current, target)
     if there.host != origin.host:

@@ -22,6 +22,7 @@ from service.model.media_types import ACCEPT, normalise
 from service.model.reference import validate_repository, validate_tag
 from service.registry.access import Access
 from service.registry.http import Answer, Http
+from service.registry.packed import unpacked
 from service.registry.results import ManifestHead, PutResult
 
 _ACCEPT_LINE = f"Accept: {ACCEPT}\r\n"
@@ -90,7 +91,8 @@ class Manifests:
             raise self._http.error(answer, "GET", target, "manifest")
         digest = _digest(reference) or _header_digest(answer.headers)
         try:
-            return parse_manifest(answer.body, answer.headers.get("content-type"), digest)
+            raw = unpacked(answer, self._http.name, MAX_MANIFEST_BYTES)
+            return parse_manifest(raw, answer.headers.get("content-type"), digest)
         except Corrupt as error:
             raise Corrupt(
                 f"{self._http.name}/{repository}:{reference}: {error.message}",

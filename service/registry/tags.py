@@ -13,6 +13,7 @@ from service.model.reference import MAX_REPOSITORY_LENGTH, validate_repository, 
 from service.registry.access import CATALOG, Access
 from service.registry.http import Answer, Http
 from service.registry.links import next_cursor
+from service.registry.packed import unpacked
 from service.registry.results import RepositoryPage, TagPage
 
 MAX_LIST_BYTES = 10 * 1024 * 1024
@@ -76,8 +77,9 @@ class Lists:
             yield names, following
 
     def _names(self, answer: Answer, member: str) -> list[Any]:
+        text = unpacked(answer, self._http.name, MAX_LIST_BYTES)
         try:
-            value = json.loads(answer.body)
+            value = json.loads(text)
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):

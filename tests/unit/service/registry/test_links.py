@@ -42,6 +42,15 @@ def test_links_are_followed_on_their_own_host_only() -> None:
             next_cursor(HERE, "/v2/x", f'<{foreign}>; rel="next"')
 
 
+@pytest.mark.parametrize(
+    "header",
+    ['/v2/x?last=b; rel="next"', "</v2/x; rel=next", '</v2/x>, rel="next"', "<>; rel=next"],
+)
+def test_a_next_page_that_cannot_be_found_is_no_end(header: str) -> None:
+    with pytest.raises(ProtocolError):
+        next_cursor(HERE, "/v2/x", header)
+
+
 @given(st.text(max_size=80))
 def test_any_link_is_read_without_a_crash(header: str) -> None:
     next_link(header)
