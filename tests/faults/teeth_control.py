@@ -248,7 +248,7 @@ def a_notification_is_sent_again_by_others(stage: Stage) -> list[str]:
         answers.append(tell())
         if answers[-1] == 202:
             wait_until(lambda before=before: len(ended()) > before, 20, "what the replay started")
-    assert len(answers) == REPLAYS
+    assert set(answers) <= {202, 401}, answers
     scene.runs += ended()
     unique = sum(sizes) + image["config"]["size"]
     return [
