@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from service.errors import NetworkError, ProtocolError, RegistryError
+from service.errors import NetworkError, NotFound, ProtocolError, RegistryError
 from service.model.endpoint import Credential
 from service.registry.origin import with_query
 from service.registry.pool import Pool
@@ -116,7 +116,7 @@ class TokenService:
     ) -> Token:
         received = time.monotonic()
         if status != 200:
-            raise error_from(
+            error = error_from(
                 status,
                 headers,
                 body,
@@ -124,6 +124,9 @@ class TokenService:
                 action="asking for a token",
                 anonymous=anonymous,
             )
+            if isinstance(error, NotFound):  # the service is not there: that says nothing of images
+                raise ProtocolError(error.message, registry=self._registry, status=status)
+            raise error
         try:
             answer = json.loads(body)
         except (ValueError, RecursionError):
