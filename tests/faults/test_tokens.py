@@ -134,6 +134,7 @@ ROWS = [
     Row("F130", "expiry-0", {"after": saying(expires_in=0), "times": FOREVER}),
     Row("F130", "expiry-negative", {"after": saying(expires_in=-1), "times": FOREVER}),
     Row("F130", "expiry-text", {"after": saying(expires_in="soon"), "times": FOREVER}),
+    Row("F130", "404-twice", {"status": 404, "times": 2}),
     Row("F130", "401", {"status": 401, "times": FOREVER}, "failed", "auth", 8),
     Row("F130", "403", {"status": 403, "times": FOREVER}, "failed", "denied", 8),
     Row("F130", "500-once-for-an-upload", {"status": 500}, side="west"),
@@ -223,6 +224,24 @@ def test_f133_a_service_whose_clock_is_ten_minutes_off_is_asked_no_more_often(
     assert one.token_requests("app") <= 2
     one.scene.heal()
     whole(one.scene, tags=4)
+
+
+def test_f130_a_token_service_that_is_not_found_makes_no_repository_look_empty(
+    guarded: Open,
+) -> None:
+    one = guarded("f130-empty")
+    one.scene.push("app:v1")
+    one.scene.push("neighbour:v1")
+    rule = one.proxy.fault(scope_of(one.repository("app")), status=404, times=FOREVER)
+
+    ended = one.scene.run(90)
+
+    assert rule.fired
+    assert ended["state"] == "partial", ended
+    assert one.scene.copy("neighbour:v1")["state"] == "copied"
+    one.scene.heal()
+    assert one.scene.run()["state"] == "succeeded"
+    whole(one.scene)
 
 
 # ---- what it gives does not suffice --------------------------------------------------------------
