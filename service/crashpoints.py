@@ -33,6 +33,8 @@ POINTS = frozenset(
         "commit.before_sql",
         "copy.begun",
         "copy.after_sql",
+        "db.migrated",
+        "db.table_carried",
         "delete.confirmed",
         "delete.before_sql",
         "hook.before_mark",

@@ -141,9 +141,9 @@ class AuditStore:
             return [_record(row) for row in connection.execute(query)]
 
     def verify(self) -> Verdict:
-        """Walk the whole chain and say where it is broken, if it is."""
+        """Walk the whole chain and say where it is broken, if it is; rows may come in meanwhile."""
         seq, previous = 0, FIRST
-        with self._database.read() as connection:
+        with self._database.snapshot() as connection:
             while True:
                 rows = connection.execute(
                     select(audit).where(audit.c.seq > seq).order_by(audit.c.seq).limit(PAGE)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -57,6 +57,7 @@ class Database:
     ) -> None:
         """`durable`: commits to SQLite outlive a crash of the machine, and not only of processes."""
         self._durable = durable
+        self._busy_timeout_seconds = busy_timeout_seconds
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._readers = self._engine(busy_timeout_seconds, immediate=False)
@@ -151,10 +152,57 @@ class Database:
 
         return self.submit(both).result()
 
-    def exclusive(self, statement: Callable[[Connection], T]) -> T:
-        """Run `statement` in a write transaction of its own on this thread (schema changes)."""
-        with self._writers.begin() as connection:
-            return statement(connection)
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Read one state of the whole database for as long as it takes, while others write.
+
+        Raises StoreUnavailable when the database is not there.
+        """
+        try:
+            with self._readers.connect() as connection:
+                if self.is_sqlite:
+                    connection.exec_driver_sql("BEGIN")
+                    connection.exec_driver_sql("SELECT 1 FROM sqlite_master").all()  # it begins now
+                else:
+                    connection.execution_options(
+                        isolation_level="REPEATABLE READ", postgresql_readonly=True
+                    )
+                yield connection
+        except OperationalError as error:
+            raise StoreUnavailable(f"the database does not answer: {error.orig}") from error
+
+    def exclusive(
+        self, statement: Callable[[Connection], T], *, patience_seconds: float | None = None
+    ) -> T:
+        """Run `statement` in a write transaction of its own on this thread: all of it, or nothing.
+
+        For what takes long, or changes the schema. `patience_seconds` is how long another writer of
+        SQLite is waited for, if it is not the usual time. Raises what the statement raises, and
+        StoreUnavailable when the database is not there.
+        """
+        try:
+            with self._writers.connect() as connection:
+                if self.is_sqlite and patience_seconds is not None:
+                    self._wait_up_to(connection, patience_seconds)
+                try:
+                    with connection.begin():
+                        (result,) = _carry_out(connection, [statement])
+                finally:
+                    if self.is_sqlite and patience_seconds is not None:
+                        self._wait_up_to(connection, self._busy_timeout_seconds)
+        except DBAPIError as error:
+            translated = _translate(error)
+            if translated is error:
+                raise
+            raise translated from error
+        return cast("T", result)
+
+    @staticmethod
+    def _wait_up_to(connection: Connection, seconds: float) -> None:
+        """Set SQLite's busy timeout, past SQLAlchemy: it would begin a transaction first."""
+        raw = connection.connection.dbapi_connection
+        assert raw is not None  # noqa: S101 - for the types: it was connected a moment ago
+        raw.cursor().execute(f"PRAGMA busy_timeout={int(seconds * 1000)}").close()
 
     def close(self) -> None:
         """Finish what is queued and let the connections go."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, func, inspect, select, text
 
-from service.errors import InvalidConfiguration
+from service.errors import InvalidConfiguration, StoreUnavailable
 from service.store import tables_content, tables_deletions, tables_events, tables_governance
 from service.store.database import Database
 from service.store.tables import metadata
@@ -24,54 +25,84 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 0x7472616E73686970
 """The advisory lock under which processes that start together change the schema one by one."""
 
-HEAD = "0006"
-"""The newest revision in migrations/; a test holds it to the scripts, and the tables to the head."""
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+"""Every revision that this version knows, the oldest first; a test holds it to the scripts."""
+
+HEAD = REVISIONS[-1]
+"""The newest revision in migrations/; a test holds the tables to it."""
+
+PATIENCE_SECONDS = 600.0
+"""How long an upgrade waits for another one to end."""
+
+LOCK_SECONDS = 5
+LOCK_TRIES = 12
+IN_USE = frozenset({"55P03", "40P01"})
+"""On PostgreSQL a change of a table waits so long for those who use it, and makes them wait behind it;
+then it lets go and tries again."""
 
 
-def create_or_upgrade(database: Database) -> None:
+def create_or_upgrade(
+    database: Database, tell: Callable[[str], None] = lambda _text: None
+) -> str | None:
     """Bring the database to the head: a new one gets the head's tables at once, and its stamp.
 
-    Raises InvalidConfiguration for a database of a newer version, which is left as it is.
+    Returns the revision that it was at; None for one without tables. All of it happens or nothing
+    does, and processes that come together do it one by one. `tell` hears of each step. Raises
+    InvalidConfiguration for a database of a newer version, which is left as it is, and
+    StoreUnavailable.
     """
 
-    def work(connection: Connection) -> None:
+    def work(connection: Connection) -> str | None:
         if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has locked already
             connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
-        version = _version(connection)
-        if version == HEAD:
-            return
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+        version = stamp_of(connection)
         if version is None:
-            metadata.create_all(connection)
-            connection.execute(
-                text(
-                    "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) PRIMARY KEY)"
-                )
-            )
-            connection.execute(
-                text("INSERT INTO alembic_version (version_num) VALUES (:v)"), {"v": HEAD}
-            )
-            return
-        upgrade(connection)
+            create(connection)
+        elif version != HEAD:
+            upgrade(connection, tell=tell)
+        return version
 
-    if database_version(database) != HEAD:
-        database.exclusive(work)
+    before = database_version(database)
+    if before == HEAD:
+        return HEAD
+    for attempt in range(1, LOCK_TRIES):
+        try:
+            return database.exclusive(work, patience_seconds=PATIENCE_SECONDS)
+        except StoreUnavailable as error:
+            if getattr(getattr(error.__cause__, "orig", None), "sqlstate", "") not in IN_USE:
+                raise
+            tell(f"the tables are in use, trying again ({attempt})")
+    return database.exclusive(work, patience_seconds=PATIENCE_SECONDS)
 
 
-def upgrade(connection: Connection) -> None:
-    """Run the migrations that are missing, in the caller's transaction.
+def create(connection: Connection) -> None:
+    """Create the head's tables, and stamp them, in the caller's transaction."""
+    metadata.create_all(connection)
+    connection.execute(
+        text("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
+    )
+    connection.execute(text("INSERT INTO alembic_version (version_num) VALUES (:v)"), {"v": HEAD})
+
+
+def upgrade(
+    connection: Connection,
+    to: str = "head",
+    tell: Callable[[str], None] = lambda _text: None,
+) -> None:
+    """Run the migrations that are missing up to revision `to`, in the caller's transaction.
 
     Raises InvalidConfiguration when the database is at a revision that this version does not know.
     """
     from alembic import command
-    from alembic.script import ScriptDirectory
 
     config = alembic_config()
     config.attributes["connection"] = connection
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    version = _version(connection)
-    if version is not None and version not in known:
-        raise _mismatch(version)
-    command.upgrade(config, "head")
+    config.attributes["tell"] = tell
+    version = stamp_of(connection)
+    if version is not None and version not in REVISIONS:
+        raise mismatch(version)
+    command.upgrade(config, to)
 
 
 def alembic_config() -> Any:
@@ -87,29 +118,35 @@ def alembic_config() -> Any:
 def database_version(database: Database) -> str | None:
     """Return the stamped revision; None for a database without tables."""
     with database.read() as connection:
-        return _version(connection)
+        return stamp_of(connection)
 
 
 def check_schema(database: Database) -> None:
     """Raise InvalidConfiguration unless the database is at this version's head."""
     version = database_version(database)
-    if version == HEAD:
-        return
+    if version != HEAD:
+        raise mismatch(version)
+
+
+def mismatch(version: str | None) -> InvalidConfiguration:
+    """Return what is to be said of a database that is not at this version's head, and done."""
     if version is None:
-        raise InvalidConfiguration(
+        return InvalidConfiguration(
             "the database has no tables yet", hint="run `transship db upgrade`"
         )
-    raise _mismatch(version)
-
-
-def _mismatch(version: str) -> InvalidConfiguration:
+    hint = "run `transship db upgrade`"
+    if version not in REVISIONS:
+        hint = (
+            "it belongs to a newer version of Transship: start that one, or restore a backup of this "
+            "version into an empty database with `transship db restore FILE`"
+        )
     return InvalidConfiguration(
-        f"the database is at revision {version}, this version of Transship needs {HEAD}",
-        hint="run `transship db upgrade`, or start the version that the database belongs to",
+        f"the database is at revision {version}, this version of Transship needs {HEAD}", hint=hint
     )
 
 
-def _version(connection: Connection) -> str | None:
+def stamp_of(connection: Connection) -> str | None:
+    """Return the stamped revision; None for a database without tables."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     value = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -51,7 +51,7 @@ class SecretStore:
         the value was not given for.
         """
         bound = tuple(sorted(dict.fromkeys(hosts)))
-        sealed = None if value is None else self._ring().seal(_owner(name, bound), value)
+        sealed = None if value is None else self._ring().seal(owner_of(name, bound), value)
 
         def work(connection: Connection) -> None:
             row = connection.execute(
@@ -94,8 +94,8 @@ class SecretStore:
             raise InvalidConfiguration(
                 "the stored value was given for other hosts", field="value", hint="give it again"
             )
-        value = self._ring().open(_owner(name, before), bytes(row.sealed))
-        return self._ring().seal(_owner(name, hosts), value)
+        value = self._ring().open(owner_of(name, before), bytes(row.sealed))
+        return self._ring().seal(owner_of(name, hosts), value)
 
     def get(self, name: str) -> SecretRecord:
         """Return what is known of a secret. Raises NotFoundInStore."""
@@ -148,13 +148,14 @@ class SecretStore:
                 field="credentials.secret",
                 hint=f"set it again with --host {foreign[0]} if that host is to receive it",
             )
-        return self._ring().open(_owner(name, bound), bytes(row.sealed))
+        return self._ring().open(owner_of(name, bound), bytes(row.sealed))
 
     def _ring(self) -> KeyRing:
         return KeyRing([]) if self._keyring is None else self._keyring
 
 
-def _owner(name: str, hosts: Sequence[str]) -> str:
+def owner_of(name: str, hosts: Sequence[str]) -> str:
+    """Return what a secret is sealed for."""
     return f"secret:{name}:{','.join(hosts)}"
 
 

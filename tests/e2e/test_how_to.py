@@ -55,6 +55,7 @@ class Stage:
             "TRANSSHIP_URL": self.up.url,
             "TRANSSHIP_TOKEN": self.up.token,
             "URL": self.up.url,
+            "DATA": str(self.up.running.data),
             "SECRET": self.secret,
             "PASSWORD": "s3cret",
             "SIGNING_SECRET": "a signing secret of some length",

@@ -61,6 +61,8 @@ WAYS: dict[str, Way] = {
 ELSEWHERE = {
     "api.before_tx",
     "api.after_tx_before_reply",
+    "db.migrated",
+    "db.table_carried",
     "delete.confirmed",
     "delete.before_sql",
     "hook.before_mark",

@@ -1,0 +1,174 @@
+"""Rows in the form that both databases have: read in batches, counted, summed up, written elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, Connection, MetaData, Table, func, insert, select, text
+from sqlalchemy.exc import DBAPIError
+
+from service.crashpoints import crashpoint
+from service.errors import InvalidInput
+from service.store.tables import metadata
+
+BATCH = 500
+TELL_SECONDS = 1.0
+
+Tell = Callable[[str], None]
+"""Hears how far something is, in words for a person."""
+
+
+def silent(_text: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableSum:
+    """What a table holds: how many rows, and a sum over all of them, whatever their order."""
+
+    rows: int
+    checksum: str
+
+
+class Tally:
+    """Counts rows and adds up their hashes."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._sum = 0
+
+    def add(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Take rows in; a column stands at the same place in each."""
+        for row in rows:
+            plain = tuple(_plain(value) for value in row)
+            digest = hashlib.sha256(ascii(plain).encode()).digest()
+            self._sum += int.from_bytes(digest, "big")
+            self.rows += 1
+
+    @property
+    def sum(self) -> TableSum:
+        """What came in so far."""
+        return TableSum(self.rows, f"{self._sum % (1 << 256):064x}")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as both drivers could give it: SQLite has no booleans."""
+    if value is True or value is False:
+        return int(value)
+    return bytes(value) if isinstance(value, memoryview) else value
+
+
+def our_tables(connection: Connection) -> list[Table]:
+    """Return the tables of Transship that are there, as they are there, each after those it refers to.
+
+    Of any revision, and nothing else that stands beside them: a database may be shared.
+    """
+    found = MetaData()
+    found.reflect(connection, only=lambda name, _metadata: name in metadata.tables)
+    return found.sorted_tables
+
+
+def columns_of(table: Table) -> list[Column[Any]]:
+    """Return the columns in the order of their names, which is the same in every database."""
+    return sorted(table.columns, key=lambda column: column.name)
+
+
+def batches(connection: Connection, table: Table) -> Iterator[Sequence[Sequence[Any]]]:
+    """Yield all rows of a table, some hundreds in memory, their columns as `columns_of` has them."""
+    result = connection.execute(
+        select(*columns_of(table)),
+        execution_options={"stream_results": True, "yield_per": BATCH},
+    )
+    with result:
+        yield from result.partitions()
+
+
+def count(connection: Connection, table: Table) -> int:
+    """Return how many rows a table has."""
+    return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+def sum_up(connection: Connection, table: Table) -> TableSum:
+    """Return what a table holds."""
+    tally = Tally()
+    for rows in batches(connection, table):
+        tally.add(rows)
+    return tally.sum
+
+
+def carry(
+    source: Connection, target: Connection, tables: Sequence[Table], tell: Tell = silent
+) -> dict[str, TableSum]:
+    """Write all rows of these tables to tables of the same names; return what was read of each.
+
+    Raises InvalidInput for a table that has other columns at the target, since both have to be at one
+    revision, and for a row that the target does not take.
+    """
+    beyond = {table.name: table for table in our_tables(target)}
+    sums = {}
+    for table in tables:
+        names = [column.name for column in columns_of(table)]
+        other = beyond.get(table.name)
+        if other is None or [column.name for column in columns_of(other)] != names:
+            raise InvalidInput(f"table {table.name} is not the same on both sides")
+        said = _Pace(tell, table.name, count(source, table))
+        statement = insert(other)
+        tally = Tally()
+        for rows in batches(source, table):
+            tally.add(rows)
+            try:
+                target.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
+            except DBAPIError as error:
+                raise InvalidInput(
+                    f"a row of {table.name}, among the {len(rows)} after {tally.rows - len(rows)}, is "
+                    f"refused: {error.orig}"
+                ) from error
+            said.at(tally.rows)
+        sums[table.name] = tally.sum
+        crashpoint("db.table_carried")
+    return sums
+
+
+def compare(connection: Connection, tables: Sequence[Table], wanted: dict[str, TableSum]) -> None:
+    """Raise InvalidInput unless these tables hold what they are said to hold."""
+    for table in tables:
+        found, said = sum_up(connection, table), wanted[table.name]
+        if found != said:
+            raise InvalidInput(
+                f"table {table.name} has {found.rows} rows, checksum {found.checksum[:12]}, where "
+                f"{said.rows} rows, checksum {said.checksum[:12]}, were to be"
+            )
+
+
+def renumber(connection: Connection) -> None:
+    """Have each sequence go on after the highest number that its table has (PostgreSQL's alone)."""
+    if connection.dialect.name != "postgresql":
+        return
+    for table in metadata.sorted_tables:
+        column = table.autoincrement_column
+        if column is None:
+            continue
+        highest = int(connection.execute(select(func.max(column))).scalar_one() or 0)
+        connection.execute(
+            text("SELECT setval(pg_get_serial_sequence(:of, :at), :next, false)"),
+            {"of": table.name, "at": column.name, "next": highest + 1},
+        )
+
+
+class _Pace:
+    """Tells of a table now and then, and at its end."""
+
+    def __init__(self, tell: Tell, name: str, total: int) -> None:
+        self._tell = tell
+        self._name = name
+        self._total = total
+        self._next = time.monotonic() + TELL_SECONDS
+
+    def at(self, rows: int) -> None:
+        if time.monotonic() >= self._next or rows == self._total:
+            self._next = time.monotonic() + TELL_SECONDS
+            self._tell(f"{self._name}: {rows:,} of {self._total:,} rows")
