@@ -18,6 +18,7 @@ from api.app import create_app
 from api.context import KEY
 from service.bootstrap import open_services
 from service.errors import TransshipError
+from service.replication.heartbeat import Heartbeat
 from service.settings import Settings
 from service.telemetry import configure_logging
 from workers.signatures import QueuePublisher
@@ -45,6 +46,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.heartbeat: Heartbeat | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -71,8 +73,15 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             self.cfg.set(name, value)
 
     def load(self) -> Flask:
-        """Open the services in the worker, after the fork, and return the application."""
+        """Open the services in the worker, after the fork, and return the application.
+
+        Its row of processes says that somebody works with the database: nobody moves it then.
+        """
         services = open_services(self._settings)
+        self.heartbeat = Heartbeat(
+            self._settings, services.state, services.boot, kind="api", region=self._settings.region
+        )
+        self.heartbeat.start()
         publisher = (
             QueuePublisher(services.redis, self._settings.region)
             if self._settings.redis_url
@@ -97,6 +106,8 @@ def _watch_signals(worker: Any) -> None:
 
 def _close(_server: Any, worker: Any) -> None:
     app = getattr(worker, "wsgi", None)
+    if worker.app.heartbeat is not None:
+        worker.app.heartbeat.stop()
     if app is not None:
         app.extensions[KEY].closing.set()
         app.extensions[KEY].services.close()
