@@ -19,6 +19,11 @@ PAGES = 2
 
 RESEND_PLAN_SECONDS = 30.0
 
+SLOTS_OF_A_PLANNING = 2
+"""Workers plan in half of their slots; what is sent beyond that is refused, and comes again much later."""
+
+LEAST_PLANNINGS = 2
+
 
 class Dispatcher:
     """Keeps a window of copies in the queue of every region."""
@@ -45,7 +50,10 @@ class Dispatcher:
         """Send executions that nobody plans; returns how many."""
         if without("outbox"):
             return 0
-        waiting = self._store.unplanned(RESEND_PLAN_SECONDS)
+        slots = sum(self._store.slots().values())
+        waiting = self._store.unplanned(
+            RESEND_PLAN_SECONDS, max(LEAST_PLANNINGS, slots // SLOTS_OF_A_PLANNING)
+        )
         urgent = self._store.urgent_plannings(waiting) if waiting else set()
         for execution in waiting:
             self._publisher.plan(execution, urgent=execution in urgent)

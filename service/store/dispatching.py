@@ -54,6 +54,8 @@ URGENT = 0
 AT_ONCE = 500
 """So many copies are marked by one statement; databases bound its parameters."""
 
+URGENT_PLANNINGS = 4
+
 MAX_PLANNINGS = 12
 """How often an execution's planning may be begun: a rule that kills its planner has to end, too."""
 
@@ -246,18 +248,28 @@ class DispatchStore(RecoveryStore, EndingStore):
         with self._database.read() as connection:
             return connection.execute(_OPEN).first() is not None
 
-    def unplanned(self, resend_after_seconds: float) -> list[str]:
-        """Return executions whose planning nobody holds and was not sent lately; they count as sent."""
+    def unplanned(self, resend_after_seconds: float, most: int = 1000) -> list[str]:
+        """Return executions whose planning nobody holds and was not sent lately; they count as sent.
+
+        With those that are being planned, and those that were sent and not begun yet, they are `most`
+        at most: urgent ones first, of which some are sent whatever else is under way, then the oldest.
+        """
+        unheld = (
+            executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
+            executions.c.planned.is_(False),
+            executions.c.planner == "",
+        )
+        sent_lately = executions.c.plan_sent_at >= now_epoch() - resend_after_seconds
+        under_way = select(func.count()).where(
+            executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
+            executions.c.planned.is_(False),
+            or_(executions.c.planner != "", sent_lately),
+        )
 
         def work(connection: Connection) -> list[str]:
             connection.execute(
                 update(executions)
-                .where(
-                    executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
-                    executions.c.planned.is_(False),
-                    executions.c.planner == "",
-                    executions.c.plan_attempts >= MAX_PLANNINGS,
-                )
+                .where(*unheld, executions.c.plan_attempts >= MAX_PLANNINGS)
                 .values(
                     state=ExecutionState.RUNNING,
                     planned=True,
@@ -265,31 +277,33 @@ class DispatchStore(RecoveryStore, EndingStore):
                     reason=f"planning was begun {MAX_PLANNINGS} times and never came to its end",
                 )
             )
-            rows = connection.execute(
-                update(executions)
-                .where(
-                    executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
-                    executions.c.planned.is_(False),
-                    executions.c.planner == "",
-                    executions.c.not_before <= now_epoch(),
-                    ~rule_is_paused(executions.c.rule),
-                    executions.c.plan_sent_at < now_epoch() - resend_after_seconds,
-                )
-                .values(plan_sent_at=now_epoch())
-                .returning(executions.c.id)
-            )
-            return list(rows.scalars())
-
-        with self._database.read() as connection:
-            some = connection.execute(
+            room = most - int(connection.execute(under_way).scalar_one())
+            waiting = (
                 select(executions.c.id)
                 .where(
-                    executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
-                    executions.c.planned.is_(False),
-                    executions.c.planner == "",
+                    *unheld,
+                    executions.c.not_before <= now_epoch(),
+                    ~rule_is_paused(executions.c.rule),
+                    ~sent_lately,
                 )
-                .limit(1)
-            ).first()
+                .order_by(executions.c.created_at, executions.c.id)
+            )
+            urgent = executions.c.priority == URGENT
+            first = waiting.where(urgent).limit(max(room, URGENT_PLANNINGS))
+            names = list(connection.execute(first).scalars())
+            if room > len(names):
+                others = waiting.where(~urgent).limit(room - len(names))
+                names += connection.execute(others).scalars()
+            if names:
+                connection.execute(
+                    update(executions)
+                    .where(executions.c.id.in_(names))
+                    .values(plan_sent_at=now_epoch())
+                )
+            return names
+
+        with self._database.read() as connection:
+            some = connection.execute(select(executions.c.id).where(*unheld).limit(1)).first()
         return self._database.write(work) if some is not None else []
 
     def urgent_plannings(self, identities: Sequence[str]) -> set[str]:

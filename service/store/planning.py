@@ -73,6 +73,15 @@ class PlanStore:
 
         return self._database.write(work)
 
+    def not_begun(self, execution: str) -> None:
+        """Have the planning sent again soon: who got it had no slot for it."""
+        statement = update(executions).where(
+            executions.c.id == execution, executions.c.planner == ""
+        )
+        self._database.write(
+            lambda connection: connection.execute(statement.values(plan_sent_at=0))
+        )
+
     def open(self, execution: str) -> bool:
         """Whether the execution still wants to be planned."""
         with self._database.read() as connection:

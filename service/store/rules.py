@@ -140,10 +140,13 @@ class RuleStore:
 
         self._database.write(work)
 
-    def due(self) -> Sequence[Due]:
-        """Return the enabled, unpaused rules whose time has come."""
-        query = select(rules.c.name, rules.c.spec, rules.c.next_run_at, now_epoch()).where(
-            rules.c.enabled, rules.c.paused_at.is_(None), rules.c.next_run_at <= now_epoch()
+    def due(self, limit: int = 1000) -> Sequence[Due]:
+        """Return the enabled, unpaused rules whose time has come, the longest due ones first."""
+        query = (
+            select(rules.c.name, rules.c.spec, rules.c.next_run_at, now_epoch())
+            .where(rules.c.enabled, rules.c.paused_at.is_(None), rules.c.next_run_at <= now_epoch())
+            .order_by(rules.c.next_run_at)
+            .limit(limit)
         )
         with self._database.read() as connection:
             return [

@@ -14,7 +14,8 @@ def register(app: Celery) -> None:
     def plan_execution(execution: str) -> bool:
         services = process.current().services
         if not process.current().plannings.acquire(blocking=False):
-            return False  # slots are for copies, too: the scheduler sends it again
+            services.plans.not_begun(execution)  # slots are for copies, too
+            return False
         try:
             with process.current().taking():
                 return services.planner.plan(execution, services.boot)

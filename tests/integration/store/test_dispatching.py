@@ -177,6 +177,21 @@ def test_a_plan_is_sent_once_in_a_while(dispatching: DispatchStore, plot: Plot) 
     assert dispatching.unplanned(30) == []
 
 
+def test_no_more_plans_are_sent_than_are_begun_and_urgent_ones_are_anyway(
+    dispatching: DispatchStore, plot: Plot
+) -> None:
+    names = [plot.executions.create(a_rule(f"r{n}"), trigger="api").id for n in range(5)]
+    assert dispatching.unplanned(30, 2) == names[:2]
+    assert plot.plans.begin(names[0], BOOT)
+    assert dispatching.unplanned(30, 2) == []
+    urgent = plot.executions.create(a_rule("urgent", priority="urgent"), trigger="api").id
+    assert dispatching.unplanned(30, 2) == [urgent]
+    plot.plans.finish(names[0], BOOT)
+    assert dispatching.unplanned(30, 3) == names[2:3]
+    plot.plans.not_begun(names[1])
+    assert dispatching.unplanned(30, 3) == names[1:2]
+
+
 # ---- the dead ------------------------------------------------------------------------------------
 
 
