@@ -77,6 +77,7 @@ class Lab:
         self.processes: dict[str, ManagedProcess] = {}
         self.address = "127.0.0.1"  # where the ways to all servers are
         self.launchers: dict[str, list[str]] = {}  # process -> words before its own
+        self.redis_arguments: Sequence[str] = ()
         self._armed: dict[str, dict[str, str]] = {}
         self._keys = itertools.count(1)
         self.variables: dict[str, str] = {}
@@ -101,7 +102,7 @@ class Lab:
         here = self.address
         self.east = enter(FaultProxy(self.source.url, listen=(here, 0)))
         self.west = enter(FaultProxy(self.destination.url, listen=(here, 0)))
-        self.redis = enter(RedisServer(tcp=True))
+        self.redis = enter(RedisServer(tcp=True, arguments=self.redis_arguments))
         self.redis_ways = {role: enter(TcpProxy(self.redis.port, host=here)) for role in ROLES}
         database = f"sqlite:///{self.folder}/transship.db"
         self.sql_ways: dict[str, TcpProxy] = {}
