@@ -14,8 +14,9 @@ from service.store.audit import AuditStore
 from service.store.database import Database
 from service.store.keyring import KeyRing
 from service.store.portable import Tell, silent
+from service.store.schema import WHOLE
 from service.store.secrets import owner_of
-from service.store.tables import metadata, registries
+from service.store.tables import registries
 from service.store.tables_events import hooks
 from service.store.tables_governance import secrets, webhooks
 
@@ -64,8 +65,8 @@ def _tables(database: Database) -> Finding:
     with database.read() as connection:
         inspector = inspect(connection)
         there = set(inspector.get_table_names())
-        lacking = sorted(metadata.tables.keys() - there)
-        for name, table in metadata.tables.items():
+        lacking = sorted(WHOLE.tables.keys() - there)
+        for name, table in WHOLE.tables.items():
             if name in there:
                 columns = {column["name"] for column in inspector.get_columns(name)}
                 lacking += [
@@ -78,7 +79,7 @@ def _tables(database: Database) -> Finding:
             message=f"the database lacks {_some(lacking)}",
             hint="somebody changed its tables by hand: restore a backup",
         )
-    return Finding("tables", ok=True, message=f"all {len(metadata.tables)} tables are there")
+    return Finding("tables", ok=True, message=f"all {len(WHOLE.tables)} tables are there")
 
 
 def _integrity(database: Database) -> Finding:
@@ -113,7 +114,7 @@ def _references(database: Database) -> Finding:
     """Look for rows that refer to rows that are not there."""
     broken: list[str] = []
     with database.snapshot() as connection:
-        for table in metadata.sorted_tables:
+        for table in WHOLE.sorted_tables:
             for key in table.foreign_keys:
                 child, parent = key.parent, key.column
                 query = (

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from service.crashpoints import crashpoint
 from service.errors import InvalidInput
-from service.store.tables import metadata
+from service.store.schema import WHOLE
 
 BATCH = 500
 TELL_SECONDS = 1.0
@@ -68,7 +68,7 @@ def our_tables(connection: Connection) -> list[Table]:
     Of any revision, and nothing else that stands beside them: a database may be shared.
     """
     found = MetaData()
-    found.reflect(connection, only=lambda name, _metadata: name in metadata.tables)
+    found.reflect(connection, only=lambda name, _metadata: name in WHOLE.tables)
     return found.sorted_tables
 
 
@@ -148,7 +148,7 @@ def renumber(connection: Connection) -> None:
     """Have each sequence go on after the highest number that its table has (PostgreSQL's alone)."""
     if connection.dialect.name != "postgresql":
         return
-    for table in metadata.sorted_tables:
+    for table in WHOLE.sorted_tables:
         column = table.autoincrement_column
         if column is None:
             continue

@@ -13,13 +13,9 @@ from service.store import tables_content, tables_deletions, tables_events, table
 from service.store.database import Database
 from service.store.tables import metadata
 
-TABLES = (
-    metadata,
-    tables_content,
-    tables_deletions,
-    tables_events,
-    tables_governance,
-)  # all that create_all makes
+TABLES = (tables_content, tables_deletions, tables_events, tables_governance)
+WHOLE = metadata
+"""Every table: importing this module, and with it those of TABLES, has put all of them in."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 0x7472616E73686970
