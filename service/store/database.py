@@ -37,6 +37,7 @@ T = TypeVar("T")
 MAX_GROUP = 500
 WRITE_TRIES = 6
 PING_IDLE_SECONDS = 1.0
+LONG_LOCK_SECONDS = 600.0
 COUNT_ROWS = {"preserve_rowcount": True}
 """Without it an INSERT … ON CONFLICT on PostgreSQL does not tell whether it wrote a row."""
 
@@ -76,13 +77,18 @@ class Database:
             # which are a round trip each.
             tell_postgresql()
             level = {} if immediate else {"isolation_level": "AUTOCOMMIT"}
+            connecting: dict[str, object] = {"connect_timeout": 5}
+            if (
+                "options" not in self.url.query
+            ):  # a lock is waited for as long as SQLite's writer is
+                connecting["options"] = f"-c lock_timeout={int(busy_timeout_seconds * 1000)}"
             remote = create_engine(
                 self.url,
                 **level,
                 execution_options=COUNT_ROWS,
                 pool_size=2 if immediate else 8,
                 max_overflow=0 if immediate else 24,
-                connect_args={"connect_timeout": 5},
+                connect_args=connecting,
             )
             _ping_the_idle(remote)
             return remote
@@ -177,7 +183,7 @@ class Database:
         """Run `statement` in a write transaction of its own on this thread: all of it, or nothing.
 
         For what takes long, or changes the schema. `patience_seconds` is how long another writer of
-        SQLite is waited for, if it is not the usual time. Raises what the statement raises, and
+        SQLite, or a lock of PostgreSQL's, is waited for, if it is not the usual time. Raises what the statement raises, and
         StoreUnavailable when the database is not there.
         """
         try:
@@ -186,6 +192,11 @@ class Database:
                     self._wait_up_to(connection, patience_seconds)
                 try:
                     with connection.begin():
+                        if not self.is_sqlite:
+                            wait = patience_seconds or LONG_LOCK_SECONDS
+                            connection.exec_driver_sql(
+                                f"SET LOCAL lock_timeout = {int(wait * 1000)}"
+                            )
                         (result,) = _carry_out(connection, [statement])
                 finally:
                     if self.is_sqlite and patience_seconds is not None:
