@@ -1,12 +1,14 @@
 # Everything runs in .venv, which these targets make and keep up to date.
 PYTHON ?= python3
 PYTEST_ARGS ?=
+LANES ?= 2
 BENCH_ARGS ?=
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run check static test chaos nightly bench docs pictures clean
+RUNS ?= 10
+.PHONY: help run check static test chaos nightly flakes bench docs pictures clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,15 +25,18 @@ static: .venv/.dev ## format, lint, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: static ## set up and run everything: unit, integration, faults, end to end
-	$(BIN)/pytest $(PYTEST_ARGS)
+test: static ## set up and run everything: unit, integration, faults, end to end; LANES=1: one after the other
+	$(BIN)/pytest -n $(LANES) --dist loadfile $(PYTEST_ARGS)
 
 chaos: .venv/.dev ## random faults again: make chaos SEED=n (the seed that a red run has printed)
 	CHAOS_SEED=$(SEED) $(BIN)/pytest tests/faults/test_chaos.py $(PYTEST_ARGS)
 
 nightly: .venv/.dev ## what is too long for CI: every fault in every variant, hundreds of random runs; hours
-	CHAOS_FRESH=500 SIMULATIONS=2000 $(BIN)/pytest -m 'nightly or not nightly' \
+	CHAOS_FRESH=500 SIMULATIONS=20000 SOAK_SECONDS=7200 $(BIN)/pytest -m 'nightly or not nightly' \
 	  tests/faults tests/integration/engine/test_simulation.py $(PYTEST_ARGS)
+
+flakes: .venv/.dev ## run the faults RUNS times and count what was red in some run only
+	$(BIN)/python -m tests.support.flakes --runs $(RUNS) $(PYTEST_ARGS)
 
 bench: .venv/.dev ## compare with crane, skopeo, regsync and oras, and write docs/explanation/performance.md; hours
 	$(BIN)/python -m bench.peers_install

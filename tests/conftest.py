@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 SKIPS = Path(__file__).with_name("skips.txt")
+
+os.environ.setdefault("TEST_RUN_SEED", str(random.SystemRandom().randrange(1 << 31)))
+"""What names of tests are drawn with: the processes of one run (pytest -n) have to draw the same."""
 
 for _name in [name for name in os.environ if name.startswith("TRANSSHIP_")]:
     del os.environ[_name]

@@ -12,14 +12,17 @@ from tests.faults.lab import Lab
 
 pytestmark = pytest.mark.timeout(300)
 
-FIXED = 6
-FRESH = int(os.environ.get("CHAOS_FRESH", "3"))
+FIXED = 20
+FRESH = int(os.environ.get("CHAOS_FRESH", "10"))
 GIVEN = os.environ.get("CHAOS_SEED", "")
 
 SEEDS = (
     [int(GIVEN)]
     if GIVEN
-    else [*range(FIXED), *(random.SystemRandom().randrange(1 << 31) for _ in range(FRESH))]
+    else [
+        *range(FIXED),
+        *random.Random(os.environ["TEST_RUN_SEED"]).sample(range(100, 1 << 31), FRESH),
+    ]
 )
 
 
