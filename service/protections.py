@@ -15,7 +15,7 @@ from service.errors import InvalidConfiguration
 
 PROTECTIONS = MappingProxyType(
     {
-        "fence": "a process that lost a copy meanwhile undoes what it wrote late, and ends nothing",
+        "fence": "a process that lost a copy meanwhile moves no tag, and undoes what it wrote late",
         "lease": "a blob is claimed before it is moved: everybody else waits for it",
         "read-back": "a tag counts as moved when the destination tells so, not when it took the PUT",
         "digest-check": "every byte is hashed on its way, and held to the digest before the blob is closed",
