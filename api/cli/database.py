@@ -95,9 +95,7 @@ def check(file: Path | None, data: Path | None, as_json: bool) -> None:
 
     with _open(data, there=True) as services:
         check_schema(services.database)
-        findings = look_over(
-            services.database, services.keyring, durable=services.settings.durable, tell=_tell
-        )
+        findings = look_over(services.database, services.keyring, tell=_tell)
         shown = _shown(services)
     good = all(one.ok for one in findings)
     document = {

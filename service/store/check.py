@@ -21,6 +21,9 @@ from service.store.tables_events import hooks
 from service.store.tables_governance import secrets, webhooks
 
 RESTORE = "stop everything, keep a copy of the file, and restore the last good backup"
+FULL = 2
+"""SQLite's number for synchronous=FULL."""
+
 NAMED = 5
 """So many objects are named in a finding; the others are counted."""
 
@@ -35,9 +38,7 @@ class Finding:
     hint: str = ""
 
 
-def check(
-    database: Database, keyring: KeyRing | None, *, durable: bool = True, tell: Tell = silent
-) -> list[Finding]:
+def check(database: Database, keyring: KeyRing | None, *, tell: Tell = silent) -> list[Finding]:
     """Look at everything, and say what is as it should be and what is not. Raises StoreUnavailable.
 
     Reads all of a SQLite file and the whole audit log; nothing is written, and nobody has to stop.
@@ -47,7 +48,7 @@ def check(
         ("tables", lambda: _tables(database)),
         ("integrity", lambda: _integrity(database)),
         ("references", lambda: _references(database)),
-        ("settings", lambda: _settings(database, durable=durable)),
+        ("settings", lambda: _settings(database)),
         ("secrets", lambda: _secrets(database, keyring)),
         ("audit", lambda: _audit(database)),
     ]
@@ -134,16 +135,18 @@ def _references(database: Database) -> Finding:
     return Finding("references", ok=True, message="every row that is referred to is there")
 
 
-def _settings(database: Database, *, durable: bool) -> Finding:
-    """Hold the database to what durability needs (reliability.md 2.6)."""
+def _settings(database: Database) -> Finding:
+    """Hold the database, as this process opens it, to what durability needs (reliability.md 2.6)."""
     wrong: list[str] = []
     with database.read() as connection:
         if database.is_sqlite:
             mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
             if mode != "wal":
                 wrong.append(f"journal_mode is {mode}, not wal: is it on a network file system?")
-            if not durable:
+            if int(connection.exec_driver_sql("PRAGMA synchronous").scalar_one()) < FULL:
                 wrong.append("TRANSSHIP_DURABLE is false: a crash of the machine loses commits")
+            if not connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one():
+                wrong.append("this SQLite does not hold foreign keys")
             good = "WAL, and every commit waits for the disk"
         else:
             for name in ("synchronous_commit", "fsync", "full_page_writes"):

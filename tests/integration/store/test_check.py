@@ -23,8 +23,8 @@ from tests.integration.store.builders import Plot, an_endpoint
 from tests.support.servers import PostgresServer
 
 
-def look(database: Database, keyring: KeyRing | None = None, **options: bool) -> dict[str, Finding]:
-    return {one.name: one for one in check(database, keyring, **options)}
+def look(database: Database, keyring: KeyRing | None = None) -> dict[str, Finding]:
+    return {one.name: one for one in check(database, keyring)}
 
 
 def bad(found: dict[str, Finding]) -> set[str]:
@@ -169,9 +169,9 @@ def test_a_database_that_may_lose_commits_is_found(
         (f"sqlite:///{tmp_path}/a.db", "TRANSSHIP_DURABLE is false", {"durable": False}),
         (postgres.fresh_database(), "fsync is off", {}),
     ):
-        database = Database(url)
+        database = Database(url, **options)
         create_or_upgrade(database)
-        found = look(database, **options)
+        found = look(database)
         database.close()
         assert bad(found) == {"settings"}
         assert word in found["settings"].message
