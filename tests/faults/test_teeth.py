@@ -7,6 +7,7 @@ the product's answers: neither the scenario nor the oracle looks at the switch.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tests.faults import teeth_content as content
 from tests.faults import teeth_control as control
 from tests.faults.lab import ROLES, Lab
 from tests.faults.teeth import Stage, Tooth
+from tests.support.servers import PostgresServer
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -59,9 +61,16 @@ def test_every_protection_has_a_scenario_of_its_own() -> None:
     assert len({tooth.scenario for tooth in TEETH}) == len(TEETH)
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with Lab(tmp_path_factory.mktemp("teeth")) as lab:
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)],
+)
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with contextlib.ExitStack() as stack:
+        postgres = None
+        if request.param == "postgresql":
+            postgres = stack.enter_context(PostgresServer())
+        lab = stack.enter_context(Lab(tmp_path_factory.mktemp("teeth"), postgres=postgres))
         lab.variables["TRANSSHIP_ABSENCE_SECONDS"] = str(control.ABSENCE_SECONDS)
         yield lab.start(*ROLES)
 
