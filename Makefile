@@ -26,13 +26,13 @@ static: .venv/.dev ## format, lint, types and the direction of imports
 	$(BIN)/lint-imports
 
 test: static ## set up and run everything: unit, integration, faults, end to end; LANES=1: one after the other
-	$(BIN)/pytest -n $(LANES) --dist loadfile $(PYTEST_ARGS)
+	EXAMPLES=500 $(BIN)/pytest -n $(LANES) --dist loadfile $(PYTEST_ARGS)
 
 chaos: .venv/.dev ## random faults again: make chaos SEED=n (the seed that a red run has printed)
 	CHAOS_SEED=$(SEED) $(BIN)/pytest tests/faults/test_chaos.py $(PYTEST_ARGS)
 
 nightly: .venv/.dev ## what is too long for CI: every fault in every variant, hundreds of random runs; hours
-	CHAOS_FRESH=500 SIMULATIONS=20000 SOAK_SECONDS=7200 $(BIN)/pytest -m 'nightly or not nightly' \
+	EXAMPLES=20000 SCALE_RULES=1000 CHAOS_FRESH=500 SIMULATIONS=20000 SOAK_SECONDS=7200 $(BIN)/pytest -m 'nightly or not nightly' \
 	  tests/faults tests/integration/engine/test_simulation.py $(PYTEST_ARGS)
 
 flakes: .venv/.dev ## run the faults RUNS times and count what was red in some run only

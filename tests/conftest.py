@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 SKIPS = Path(__file__).with_name("skips.txt")
 
 os.environ.setdefault("TEST_RUN_SEED", str(random.SystemRandom().randrange(1 << 31)))
 """What names of tests are drawn with: the processes of one run (pytest -n) have to draw the same."""
+
+settings.register_profile("run", max_examples=int(os.environ.get("EXAMPLES", "100")))
+settings.load_profile("run")
 
 for _name in [name for name in os.environ if name.startswith("TRANSSHIP_")]:
     del os.environ[_name]
