@@ -16,6 +16,7 @@ from gunicorn.app.base import BaseApplication
 
 from api.app import create_app
 from api.context import KEY
+from api.serve_worker import PatientWorker
 from service.bootstrap import open_services
 from service.errors import TransshipError
 from service.replication.heartbeat import Heartbeat
@@ -54,7 +55,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         values: dict[str, Any] = {
             "bind": self._settings.listen,
             "workers": processes(self._settings),
-            "worker_class": "gthread",
+            "worker_class": PatientWorker,
             "threads": max(MIN_THREADS, THREADS // processes(self._settings)),
             "keepalive": 15,
             "timeout": 60,

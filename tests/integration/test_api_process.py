@@ -111,7 +111,7 @@ def test_signal_ends_it_soon_though_somebody_watches(server: ApiProcess) -> None
     )
     connection.getresponse().readline()
 
-    code = server.process.stop(timeout=4)
+    code = server.process.stop(timeout=8)
 
     connection.close()
     assert code == 0
