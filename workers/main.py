@@ -41,7 +41,7 @@ def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) ->
     opened = process.open_process(settings, region, urgent_only=urgent_only)
     slots = settings.urgent_slots if urgent_only else settings.worker_slots
     far_slots = slots if urgent_only else max(slots, settings.far_slots)
-    app.steps["consumer"].add(breadth_step(slots, far_slots, opened.is_far))
+    app.steps["consumer"].add(breadth_step(slots, far_slots, opened.is_far, opened.is_blind))
     app.steps["consumer"].add(reconnect_step(opened.doubt_the_queue))
 
     @worker_shutting_down.connect(weak=False)

@@ -50,6 +50,10 @@ class WorkerProcess:
             self._end_metrics = self.engine.metrics.serve(self.settings.metrics_listen)
         self._heartbeat.start()
 
+    def is_blind(self) -> bool:
+        """Whether SQL is away for this process."""
+        return self._heartbeat.is_blind()
+
     def is_far(self) -> bool:
         """Whether a registry that is asked now lets this process wait for its answers."""
         return self.services.clients.answers_within() >= FAR_SECONDS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection
 
 from service.errors import StoreUnavailable
@@ -17,7 +18,11 @@ log = get_logger("heartbeat")
 
 
 class Heartbeat:
-    """Two threads: one writes the row, one renews the alive key where there is one."""
+    """Two threads: one writes the row, one renews the alive key where there is one.
+
+    Who is cut off from SQL for so long that others count it as dead renews its key no more: what it has
+    claimed would wait for it, and it can end nothing.
+    """
 
     def __init__(
         self,
@@ -41,6 +46,7 @@ class Heartbeat:
         self._held = held
         self._report = ProcessReport(boot, kind, region, slots, socket.gethostname(), os.getpid())
         self._stop = threading.Event()
+        self._written_at = 0.0
         self._threads = [threading.Thread(target=self._beat, name="heartbeat", daemon=True)]
         if keep_alive is not None:
             self._threads.append(threading.Thread(target=self._renew, name="alive", daemon=True))
@@ -50,8 +56,16 @@ class Heartbeat:
         if self._keep_alive is not None:
             self._keep_alive(self._report.boot, self._settings.alive_seconds)
         self._state.heartbeat(self._report)
+        self._written_at = time.monotonic()
         for thread in self._threads:
             thread.start()
+
+    def is_blind(self) -> bool:
+        """Whether SQL has been away so long that other processes will soon count this one as dead."""
+        return self._silence() > self._settings.dead_after_seconds / 2
+
+    def _silence(self) -> float:
+        return time.monotonic() - self._written_at
 
     def stop(self) -> None:
         """Say farewell, so that nobody counts on this process's slots any more."""
@@ -66,6 +80,10 @@ class Heartbeat:
 
     def _renew(self) -> None:
         while not self._stop.wait(self._settings.alive_seconds / 3):
+            silent = self._silence()
+            if silent > self._settings.dead_after_seconds:
+                log.warning("claims_let_go", without_sql_seconds=round(silent, 1))
+                continue
             try:
                 if self._keep_alive is not None:
                     self._keep_alive(self._report.boot, self._settings.alive_seconds)
@@ -76,6 +94,7 @@ class Heartbeat:
         while not self._stop.wait(self._settings.heartbeat_seconds):
             try:
                 self._state.heartbeat(self._report)
+                self._written_at = time.monotonic()
                 self._release()
             except StoreUnavailable as error:
                 log.warning("heartbeat_not_written", error=str(error))
