@@ -42,10 +42,9 @@ class Tally:
         self._sum = 0
 
     def add(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Take rows in; a column stands at the same place in each."""
+        """Take rows in; a column stands at the same place in each, and its values are of its type."""
         for row in rows:
-            plain = tuple(_plain(value) for value in row)
-            digest = hashlib.sha256(ascii(plain).encode()).digest()
+            digest = hashlib.sha256(ascii(tuple(row)).encode()).digest()
             self._sum += int.from_bytes(digest, "big")
             self.rows += 1
 
@@ -53,13 +52,6 @@ class Tally:
     def sum(self) -> TableSum:
         """What came in so far."""
         return TableSum(self.rows, f"{self._sum % (1 << 256):064x}")
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as both drivers could give it: SQLite has no booleans."""
-    if value is True or value is False:
-        return int(value)
-    return bytes(value) if isinstance(value, memoryview) else value
 
 
 def our_tables(connection: Connection) -> list[Table]:
@@ -116,21 +108,43 @@ def carry(
         if other is None or [column.name for column in columns_of(other)] != names:
             raise InvalidInput(f"table {table.name} is not the same on both sides")
         said = _Pace(tell, table.name, count(source, table))
-        statement = insert(other)
+        write = _writer(target, other)
         tally = Tally()
         for rows in batches(source, table):
             tally.add(rows)
             try:
-                target.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
-            except DBAPIError as error:
+                write(rows)
+            except (DBAPIError, target.dialect.loaded_dbapi.Error) as error:
                 raise InvalidInput(
                     f"a row of {table.name}, among the {len(rows)} after {tally.rows - len(rows)}, is "
-                    f"refused: {error.orig}"
+                    f"refused: {getattr(error, 'orig', error)}"
                 ) from error
             said.at(tally.rows)
         sums[table.name] = tally.sum
         crashpoint("db.table_carried")
     return sums
+
+
+def _writer(connection: Connection, table: Table) -> Callable[[Sequence[Sequence[Any]]], None]:
+    """Return what writes rows into a table: by COPY, where there is one, in half the time."""
+    names = [column.name for column in columns_of(table)]
+    if connection.dialect.name != "postgresql":
+        statement = insert(table)
+
+        def add(rows: Sequence[Sequence[Any]]) -> None:
+            connection.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
+
+        return add
+    quoted = ", ".join(f'"{name}"' for name in names)
+    command = f'COPY "{table.name}" ({quoted}) FROM STDIN'
+
+    def copy(rows: Sequence[Sequence[Any]]) -> None:
+        cursor: Any = connection.connection.cursor()  # psycopg's own, in the same transaction
+        with cursor, cursor.copy(command) as door:
+            for row in rows:
+                door.write_row(row)
+
+    return copy
 
 
 def compare(connection: Connection, tables: Sequence[Table], wanted: dict[str, TableSum]) -> None:

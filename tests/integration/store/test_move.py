@@ -20,7 +20,7 @@ from tests.integration.store.builders import Plot, a_rule
 from tests.support.rows import fill
 from tests.support.servers import PostgresServer
 
-ROWS = 20_000
+ROWS = 10_000
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_a_move_that_fails_leaves_nothing(database: Database, target: Database) 
 
 
 def test_memory_does_not_grow_with_rows(database: Database, target: Database) -> None:
-    text = "x" * 1000
+    text = "x" * 4000
     for start in range(0, ROWS, 1000):
         database.exclusive(
             lambda connection, start=start: connection.execute(
