@@ -212,6 +212,7 @@ def test_a_backup_that_somebody_changed_is_refused(
     assert schema.database_version(target) is None
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_every_flipped_byte_that_is_a_row_is_found(database: Database, file: Path) -> None:
     database.exclusive(fill)
     back_up(database, file)

@@ -174,6 +174,7 @@ def test_a_move_that_fails_leaves_nothing(database: Database, target: Database) 
     assert moved(database, target) == before
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_memory_does_not_grow_with_rows(database: Database, target: Database) -> None:
     text = "x" * 4000
     for start in range(0, ROWS, 1000):
