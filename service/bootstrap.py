@@ -384,9 +384,7 @@ class Services:
             self.rules,
             self.executions,
             self.dispatching,
-            Dispatcher(
-                self.settings, self.dispatching, publisher, starved, self.reputation.all_away
-            ),
+            Dispatcher(self.settings, self.dispatching, publisher, starved),
             Reconciler(
                 self.settings,
                 self.dispatching,

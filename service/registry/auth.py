@@ -63,7 +63,7 @@ class Authenticator:
         self._basic = ""
         self._realm = ""
         self._service = ""
-        self._realm_failed = False  # its last answer was none: the registry may name another by now
+        self.realm_failed = False  # its last answer was none: the registry may name another by now
         self._tokens: dict[Access, Token] = {}
         self._flights: dict[Access, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -72,8 +72,9 @@ class Authenticator:
     def line(self, access: Access) -> str:
         """Return the Authorization header line to send at first: empty until a challenge was seen.
 
-        May ask the token service; raises what `renew` does. After a failure of that service the registry is
-        asked without a token, so that it says anew where tokens are had: it may be somewhere else now.
+        May ask the token service; raises what `renew` does. After a failure of that service
+        (`realm_failed`) the registry is to be asked where tokens are had, and `told` of it: it may be
+        somewhere else now.
         """
         if self._basic:
             return self._basic
@@ -81,14 +82,21 @@ class Authenticator:
             return ""
         token = self._tokens.get(access)
         if token is None or time.monotonic() >= token.renew_at:
-            if self._realm_failed:
-                return ""
             try:
                 token, _ = self._obtain(access, stale="")
             except RegistryError:
-                self._realm_failed = True
+                self.realm_failed = True
                 raise
+            self.realm_failed = False
         return _bearer(token)
+
+    def told(self, header: str) -> None:
+        """Learn from a challenge where tokens are had. Raises what `renew` does of a realm."""
+        for challenge in parse_challenges(header):
+            if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
+                parameters = challenge.parameters
+                self._set_realm(parameters["realm"], parameters.get("service", ""))
+                return
 
     def forget(self, access: Access) -> None:
         """Forget the token for an access, so that the credentials are presented anew."""
@@ -147,7 +155,7 @@ class Authenticator:
             ) from None
         self._check_realm(origin)
         url = f"{origin}{target}"
-        self._realm_failed = False
+        self.realm_failed = False
         with self._lock:
             if (url, service) != (self._realm, self._service):
                 self._tokens.clear()

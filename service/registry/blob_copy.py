@@ -14,6 +14,7 @@ from service.errors import (
     Cancelled,
     NetworkError,
     ProtocolError,
+    RegistryAway,
     RegistryError,
     Rejected,
     ServerError,
@@ -169,14 +170,25 @@ class _BlobCopy:
                     self._upload_chunks(self._session)
                 else:
                     self._upload_at_once(self._session)
-            except (UploadLost, NetworkError, ServerError, Throttled, Rejected) as error:
+            except (
+                UploadLost,
+                NetworkError,
+                ServerError,
+                Throttled,
+                Rejected,
+                RegistryAway,
+            ) as error:
                 self._destination.http.named(error)
                 if self._position == self._size and self._arrived():
                     break
                 if not self._may_go_on(error) or attempt >= MAX_UPLOADS:
                     raise
-                self._session = self._resumable(error)
-                self._destination.http.back_off(attempt, error)
+                if isinstance(error, RegistryAway):  # until then nothing is answered
+                    self._destination.http.back_off(attempt, error)
+                    self._session = self._resumable(error)
+                else:
+                    self._session = self._resumable(error)
+                    self._destination.http.back_off(attempt, error)
             else:
                 break
         self._session = None
@@ -293,7 +305,9 @@ class _BlobCopy:
             self._resumes = 0
         self._resumes += 1
         self._resumed_at = self._position
-        transient = isinstance(error, NetworkError | ServerError | Throttled | ProtocolError)
+        transient = isinstance(
+            error, NetworkError | ServerError | Throttled | ProtocolError | RegistryAway
+        )
         if not transient or self._resumes > MAX_RESUMES:
             raise _SourceFailed(error)
         self._check_cancelled()

@@ -27,6 +27,7 @@ REFUSED_PAUSES = 5
 """How many first pauses the first one is where credentials are refused: somebody has to change them."""
 MAX_REFUSED_PAUSE_SECONDS = 60.0
 DOUBT_SECONDS = 60.0
+FORGOTTEN_SECONDS = 120.0  # nobody has asked for so long: what was, says nothing of now
 PROBE_SECONDS = 60.0  # a probe that has said nothing for so long is followed by another
 
 log = get_logger("breaker")
@@ -40,12 +41,6 @@ class Reputation(Protocol):
 
     def was_accepted(self, registry: str, *, push: bool) -> bool:
         """Whether any process has seen them taken lately."""
-
-    def away(self, registry: str, seconds: float) -> None:
-        """Remember that there is no use in asking it for so long."""
-
-    def back(self, registry: str) -> None:
-        """Remember that it has answered."""
 
 
 class Breaker:
@@ -79,6 +74,7 @@ class Breaker:
         self._failures = 0
         self._doubted_at = -DOUBT_SECONDS
         self._since = 0.0  # the first of these failures
+        self._failed_at = 0.0  # the last of them
         self._cause: RegistryError | None = None
         self._pause = 0.0
         self._probe_at = 0.0  # when the next is let through
@@ -97,41 +93,52 @@ class Breaker:
                 raise self._away(now)
             self._prober = threading.get_ident()
             self._overdue_at = now + PROBE_SECONDS
+            if now - self._failed_at > FORGOTTEN_SECONDS:
+                self._since = now
+
+    @property
+    def refuses_credentials(self) -> bool:
+        """Whether it is open for credentials: a probe has to present them anew."""
+        return self.is_open and isinstance(self._cause, AuthenticationFailed)
 
     # ---- after it --------------------------------------------------------------------------------
 
-    def came(self) -> None:
-        """Take note of an answer that is no failure of the registry's."""
+    def came(self, *, challenge: bool = False) -> None:
+        """Take note of an answer that is no failure of the registry's; `challenge`: a 401."""
         if not self._failures and not self.is_open:
             return
         with self._lock:
-            closing = self.is_open
-            refused = isinstance(self._cause, AuthenticationFailed)
-            if closing and refused and self._prober != threading.get_ident():
-                return  # with a token of before
-            if closing:
+            if self.refuses_credentials and (challenge or self._prober != threading.get_ident()):
+                return  # or it was for a token of before
+            if self.is_open:
                 self._close()
             self._failures = 0
-        if closing and self._reputation is not None:
-            self._reputation.back(self._registry)
+
+    def gave_up(self) -> None:
+        """Take note that a request which was let through ended without telling anything."""
+        if not self.is_open:
+            return
+        with self._lock:
+            if self.is_open and self._prober == threading.get_ident():
+                self._prober = 0
+                self._probe_at = self._clock() + self._pause
 
     def failed(self, error: RegistryError) -> RegistryError:
         """Count a failure; returns what to raise: the error, or RegistryAway once it is open."""
         with self._lock:
-            now = self._clock()
+            now = self._failed_at = self._clock()
             if self.is_open:
-                news = self._probed(now)
+                self._probed(now)
                 if not isinstance(self._cause, AuthenticationFailed):
                     self._cause = error
-            else:
-                if not self._failures:
-                    self._since = now
-                self._failures += 1
-                if self._failures < FAILURES:
-                    return error
-                news = self._open(error, self._first_pause, now)
-            away = self._away(now)
-        return self._tell(away, news=news)
+                return self._away(now)
+            if not self._failures:
+                self._since = now
+            self._failures += 1
+            if self._failures < FAILURES:
+                return error
+            self._open(error, self._first_pause, now)
+            return self._away(now)
 
     def accepted(self, *, push: bool) -> None:
         """Remember that the registry has taken our credentials."""
@@ -151,57 +158,51 @@ class Breaker:
     def refused(self, error: AuthenticationFailed) -> RegistryError:
         """Open for credentials that were taken before and are not now; returns what to raise."""
         with self._lock:
-            now = self._clock()
-            if self.is_open and isinstance(self._cause, AuthenticationFailed):
-                news = self._probed(now)
+            now = self._failed_at = self._clock()
+            if self.refuses_credentials:
+                self._probed(now)
             else:
                 self._since = now
-                news = self._open(error, REFUSED_PAUSES * self._first_pause, now)
-            away = self._away(now)
-        return self._tell(away, news=news)
+                self._open(error, REFUSED_PAUSES * self._first_pause, now)
+            return self._away(now)
 
     def doubted(self, error: AuthenticationFailed) -> RegistryError:
         """Return what a refusal by a registry that takes the credentials otherwise is raised as.
 
-        The new ones may have come just between: the first refusal in a while is tried again, the
-        next is what it says (too small a scope).
+        The new ones may have come just between: the first refusals in a while are tried again, the
+        next ones are what they say (too small a scope).
         """
         with self._lock:
             now = self._clock()
-            passed, self._doubted_at = now - self._doubted_at, now
-        if passed < DOUBT_SECONDS:
-            return error
+            passed = now - self._doubted_at
+            if self._first_pause <= passed < DOUBT_SECONDS:
+                return error
+            if passed >= DOUBT_SECONDS:
+                self._doubted_at = now
         return RegistryAway(
             self._registry, error, since_seconds=0.0, retry_after_seconds=self._first_pause
         )
 
-    def _tell(self, away: RegistryAway, *, news: bool) -> RegistryAway:
-        if news and self._reputation is not None:
-            self._reputation.away(self._registry, away.pause_seconds)
-        return away
-
     # ---- under the lock --------------------------------------------------------------------------
 
-    def _open(self, cause: RegistryError, pause: float, now: float) -> bool:
+    def _open(self, cause: RegistryError, pause: float, now: float) -> None:
         self.is_open = True
         self._cause = cause
         self._pause = pause
         self._probe_at = now + pause
         self._prober = 0
         log.warning("registry_away", registry=self._registry, reason=cause.message)
-        return True
 
-    def _probed(self, now: float) -> bool:
-        """Wait longer for the next probe, if this thread's was one; whether it was."""
+    def _probed(self, now: float) -> None:
+        """Wait longer for the next probe, if this thread's was one."""
         if self._prober != threading.get_ident():
-            return False
+            return
         refused = isinstance(self._cause, AuthenticationFailed)
         self._pause = min(
             2 * self._pause, MAX_REFUSED_PAUSE_SECONDS if refused else MAX_PAUSE_SECONDS
         )
         self._probe_at = now + self._pause
         self._prober = 0
-        return True
 
     def _close(self) -> None:
         log.info(

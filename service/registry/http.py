@@ -12,7 +12,6 @@ from service.errors import (
     AuthenticationFailed,
     NetworkError,
     ProtocolError,
-    RegistryAway,
     RegistryError,
     ServerError,
     Throttled,
@@ -173,6 +172,23 @@ class Http:
         Credentials go to the registry's own origin only, and to an upload's origin that is a
         trusted host; never along a redirect to another origin. Raises RegistryError.
         """
+        try:
+            return self._open(method, kind, target, access, headers, body, origin, follow)
+        except BaseException:
+            self.breaker.gave_up()
+            raise
+
+    def _open(
+        self,
+        method: str,
+        kind: str,
+        target: str,
+        access: Access,
+        headers: str,
+        body: bytes,
+        origin: Origin | None,
+        follow: bool,
+    ) -> Response:
         here = origin or self.origin
         trusted = self._may_hold_credentials(here)
         line = self._line(access) if trusted else ""
@@ -282,7 +298,13 @@ class Http:
         """Return the Authorization line; what its token service fails with, is the registry's failure."""
         if self.breaker.is_open:
             self.breaker.enter()
+            if self.breaker.refuses_credentials:
+                self.auth.forget(access)
         try:
+            if self.auth.realm_failed:
+                status, challenge = self._ping("")
+                if status == 401:
+                    self.auth.told(challenge)
             return self.auth.line(access)
         except AuthenticationFailed as error:
             raise self._refusal(error, push=_is_push(access)) from error
@@ -296,6 +318,7 @@ class Http:
         refuses what was asked for; one that does not has had them changed, and the new ones may come.
         """
         if self.auth.anonymous or not self.breaker.was_accepted(push=push):
+            self.breaker.gave_up()
             return error
         try:
             self.auth.forget(PING)
@@ -306,12 +329,12 @@ class Http:
                 status, _ = self._ping(line)
         except AuthenticationFailed as again:
             return self.breaker.refused(again)
-        except RegistryAway as away:  # another thread has found it out
-            return away
-        except RegistryError:
-            return error
+        except RegistryError as other:  # RegistryAway, too: another thread has found it out
+            return other
         if status == 401:
             return self.breaker.refused(error)
+        if status >= 500:
+            return ServerError(f"{self.name}: {status} to GET /v2/", registry=self.name)
         return self.breaker.doubted(error)
 
     def _ping(self, line: str) -> tuple[int, str]:
@@ -366,8 +389,10 @@ class Http:
         if origin == self.origin:
             if response.status in _FAILURES and "retry-after" not in headers:
                 self.breaker.failed(ServerError(f"{self.name}: {response.status}"))
-            elif response.status != 401:
-                self.breaker.came()
+            else:
+                self.breaker.came(challenge=response.status == 401)
+        else:
+            self.breaker.gave_up()
         telling = (
             response.status in SLOWED
             or "ratelimit-remaining" in headers

@@ -14,6 +14,7 @@ from service.model.reference import validate_repository
 from service.registry.access import Access
 from service.registry.http import REDIRECTS, Answer, Http
 from service.registry.links import next_cursor
+from service.registry.packed import unpacked
 
 MAX_PAGES = 100
 _ACCEPT_LINE = f"Accept: {OCI_INDEX}\r\n"
@@ -77,7 +78,7 @@ class Referrers:
 
     def _entries(self, answer: Answer) -> list[Descriptor]:
         try:
-            value: Any = strict_json.loads(answer.body)
+            value: Any = strict_json.loads(unpacked(answer, self._http.name, MAX_MANIFEST_BYTES))
             items = value.get("manifests") if isinstance(value, dict) else None
             return [parse_descriptor(item, f"manifests[{n}]") for n, item in enumerate(items or [])]
         except InvalidManifest as error:

@@ -12,6 +12,7 @@ from service.errors import (
     InvalidDigest,
     NetworkError,
     ProtocolError,
+    RegistryAway,
     RegistryError,
     ServerError,
     Throttled,
@@ -93,6 +94,10 @@ class Uploads:
             answer = self._http.request("POST", "mount", target, access, headers=_EMPTY_BODY)
         except (ServerError, AuthenticationFailed, Denied):
             return None
+        except RegistryAway:
+            if self._http.breaker.is_open:
+                raise
+            return None  # the second repository is refused, not the credentials
         if answer.status == 201:
             return None if _other_digest(answer.headers, digest) else MOUNTED
         if answer.status == 202:
@@ -138,7 +143,7 @@ class Uploads:
                     attempts=1,
                 )
                 self.check_stored(answer, current, digest)
-            except (UploadLost, NetworkError, ServerError, Throttled) as error:
+            except (UploadLost, NetworkError, ServerError, Throttled, RegistryAway) as error:
                 if not isinstance(error, UploadLost):
                     self.cancel(current)
                 if attempt >= MAX_ATTEMPTS:

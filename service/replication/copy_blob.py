@@ -20,6 +20,7 @@ from service.errors import (
     Cancelled,
     Corrupt,
     Denied,
+    RegistryAway,
     RepositoryNotFound,
 )
 from service.model.descriptor import Descriptor
@@ -263,6 +264,10 @@ class BlobPlacer:
                 cancelled=self._cancelled,
                 pace=self._pace.current if self._pace is not None else None,
             )
+        except RegistryAway:
+            if self._destination.http.breaker.is_open:
+                raise
+            return False  # this repository is refused, not the credentials
         except (AuthenticationFailed, BlobNotFound, Corrupt, Denied, RepositoryNotFound) as error:
             log.info("not_near", digest=str(blob.digest), repository=repository, error=str(error))
             if proved_at is not None and isinstance(error, BlobNotFound | Corrupt):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from service.crashpoints import crashpoint
 from service.model.ports import Publisher
@@ -34,14 +34,9 @@ class Dispatcher:
         store: DispatchStore,
         publisher: Publisher,
         starved: Callable[[str], object] | None = None,
-        away: Callable[[], Collection[str]] = tuple,
     ) -> None:
-        """`starved` is told of a region whose copies no live worker waits for.
-
-        `away` names registries that there is no use in asking now: their copies hold no slot (P13).
-        """
+        """`starved` is told of a region whose copies no live worker waits for."""
         self._starved = starved
-        self._away = away
         self._settings = settings
         self._store = store
         self._publisher = publisher
@@ -80,7 +75,7 @@ class Dispatcher:
         if room <= 0:
             return 0
         region, urgent = pending.region, pending.urgent
-        chosen = self._store.eligible(region, room, urgent=urgent, away=self._away())
+        chosen = self._store.eligible(region, room, urgent=urgent)
         if pending.suspects and not urgent:
             chosen = [*self._one_suspect(region), *chosen]
         by_key = {item.id: item for item in chosen}

@@ -88,10 +88,11 @@ def outcome_of(
         return CopyPostponed(
             work, counters, replanned=True, failure_class=error.failure_class, reason=reason
         )
-    if error.retryable and not isinstance(error, ManifestBlobUnknown | Throttled | RegistryAway):
+    if error.retryable and not isinstance(error, ManifestBlobUnknown | Throttled):
         tries = CORRUPT_TRIES if isinstance(error, Corrupt) else settings.max_attempts
         if work.failures + 1 < tries:
-            return _again(work, counters, settings, error.failure_class, reason)
+            pause = error.pause_seconds if isinstance(error, RegistryAway) else 0.0
+            return _again(work, counters, settings, error.failure_class, reason, pause)
     at_source = isinstance(error, ManifestNotFound) and error.registry == work.source_registry
     if at_source and work.replans == 0:  # the tag may have moved: read it once more
         return CopyPostponed(
@@ -113,12 +114,17 @@ def backoff(failures: int, settings: Settings) -> float:
 
 
 def _again(
-    work: CopyWork, counters: Counters, settings: Settings, failure_class: str, reason: str
+    work: CopyWork,
+    counters: Counters,
+    settings: Settings,
+    failure_class: str,
+    reason: str,
+    least_seconds: float = 0.0,
 ) -> CopyPostponed:
     return CopyPostponed(
         work,
         counters,
-        pause_seconds=backoff(work.failures, settings),
+        pause_seconds=max(least_seconds, backoff(work.failures, settings)),
         failed=True,
         failure_class=failure_class,
         reason=reason,

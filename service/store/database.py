@@ -77,26 +77,23 @@ class Database:
             # which are a round trip each.
             tell_postgresql()
             level = {} if immediate else {"isolation_level": "AUTOCOMMIT"}
-            connecting: dict[str, object] = {"connect_timeout": 5}
-            if (
-                "options" not in self.url.query
-            ):  # a lock is waited for as long as SQLite's writer is
-                connecting["options"] = f"-c lock_timeout={int(busy_timeout_seconds * 1000)}"
             remote = create_engine(
                 self.url,
                 **level,
                 execution_options=COUNT_ROWS,
-                pool_size=2 if immediate else 8,
-                max_overflow=0 if immediate else 24,
-                connect_args=connecting,
+                pool_size=2 if immediate else 16,  # one beyond is closed when it comes back
+                max_overflow=0 if immediate else 16,
+                connect_args={"connect_timeout": 5},
             )
+            tries = WRITE_TRIES if immediate else 1
+            _bound_waits(remote, busy_timeout_seconds / tries)
             _ping_the_idle(remote)
             return remote
         engine = create_engine(
             self.url,
             execution_options=COUNT_ROWS,
-            pool_size=2 if immediate else 16,
-            max_overflow=0 if immediate else 48,
+            pool_size=2 if immediate else 32,
+            max_overflow=0 if immediate else 32,
             connect_args={"timeout": busy_timeout_seconds, "check_same_thread": False},
         )
 
@@ -398,6 +395,16 @@ def _is_transient(error: DBAPIError) -> bool:
     if state is not None:
         return state in TRANSIENT_SQLSTATES or state.startswith("08")
     return isinstance(error, OperationalError) and "locked" in str(error.orig)
+
+
+def _bound_waits(engine: Engine, seconds: float) -> None:
+    """Wait for a lock of PostgreSQL's for so long a try; poolers refuse it as an option."""
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.execute(f"SET lock_timeout = {int(seconds * 1000)}")
+        if not connection.autocommit:
+            connection.commit()
 
 
 def _translate(error: Exception) -> Exception:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -133,20 +133,13 @@ class DispatchStore(RecoveryStore, EndingStore):
         return found
 
     def eligible(
-        self,
-        region: str,
-        limit: int,
-        *,
-        urgent: bool | None = None,
-        suspect: bool = False,
-        away: Collection[str] = (),
+        self, region: str, limit: int, *, urgent: bool | None = None, suspect: bool = False
     ) -> list[Eligible]:
         """Return pending copies of a region: by priority, started ones first, rules in turn.
 
         Urgent ones may be asked for apart, as they have a window of their own. Suspects always are:
         they go out one at a time. Copies of paused rules, and from or to paused
-        registries or those that are `away`, are left where they are, and those that stand behind
-        another one.
+        registries, are left where they are, and those that stand behind another one.
 
         The turn is taken by numbering each execution's copies and sorting by that number, so that
         a small rule does not stand behind a large one.
@@ -163,9 +156,7 @@ class DispatchStore(RecoveryStore, EndingStore):
                     bool(r.suspect),
                     label(r),
                 )
-                for r in connection.execute(
-                    query, {"region": region, "most": limit, "away": sorted(away)}
-                )
+                for r in connection.execute(query, {"region": region, "most": limit})
             ]
 
     def suspects_out(self) -> int:
@@ -390,8 +381,6 @@ def _eligible(urgent: bool | None, suspect: bool, *, lateral: bool) -> Select[An
             first_in_line(one),
             one.c.source_registry.not_in(paused_registries),
             one.c.destination_registry.not_in(paused_registries),
-            one.c.source_registry.not_in(bindparam("away", expanding=True)),
-            one.c.destination_registry.not_in(bindparam("away", expanding=True)),
         )
         .order_by(one.c.started.desc(), one.c.id)
         .limit(bindparam("most", type_=Integer))

@@ -1,13 +1,11 @@
-"""What the fleet remembers of registries, in Redis: who took our credentials lately, and who is away.
+"""What the fleet remembers of registries, in Redis: which have taken our credentials lately.
 
-Hints, both: without them a refusal of credentials fails what met it, and a registry that is away is found
-out by each process for itself.
+A hint: without it a refusal of credentials fails what met it.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,20 +32,6 @@ class RedisReputation:
         """Whether it took them within the last week, from any process."""
         return bool(self._quietly(lambda redis: redis.exists(self._accepted(registry, push=push))))
 
-    def away(self, registry: str, seconds: float) -> None:
-        """Remember that there is no use in asking it for so long."""
-        self._quietly(lambda redis: redis.hset(self._away(), registry, str(time.time() + seconds)))
-
-    def back(self, registry: str) -> None:
-        """Remember that it has answered."""
-        self._quietly(lambda redis: redis.hdel(self._away(), registry))
-
-    def all_away(self) -> Collection[str]:
-        """Return the registries that there is no use in asking now."""
-        found: dict[object, bytes] = self._quietly(lambda redis: redis.hgetall(self._away())) or {}
-        now = time.time()
-        return {_text(name) for name, until in found.items() if float(until) > now}
-
     def _quietly(self, ask: Callable[[Redis], Any]) -> Any:
         from redis.exceptions import RedisError
 
@@ -58,10 +42,3 @@ class RedisReputation:
 
     def _accepted(self, registry: str, *, push: bool) -> str:
         return f"{self._prefix}accepted:{'push' if push else 'pull'}:{registry}"
-
-    def _away(self) -> str:
-        return f"{self._prefix}away"
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

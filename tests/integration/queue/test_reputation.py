@@ -13,11 +13,6 @@ def test_what_one_process_has_seen_the_others_know() -> None:
         assert asking.was_accepted("east", push=False)
         assert not asking.was_accepted("east", push=True)
         assert not asking.was_accepted("west", push=False)
-        seeing.away("east", 30)
-        seeing.away("west", -1)
-        assert asking.all_away() == {"east"}
-        asking.back("east")
-        assert seeing.all_away() == set()
 
 
 def test_without_redis_nothing_is_known_and_nothing_fails() -> None:
@@ -25,7 +20,4 @@ def test_without_redis_nothing_is_known_and_nothing_fails() -> None:
         reputation = RedisReputation(lambda: client)
         reputation.accepted("east", push=True)
         server.kill()
-        reputation.away("east", 30)
-        reputation.back("east")
-        assert reputation.all_away() == set()
         assert not reputation.was_accepted("east", push=True)

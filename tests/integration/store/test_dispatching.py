@@ -99,24 +99,6 @@ def _change(plot: Plot, references: list[str], **values: Any) -> None:
     )
 
 
-def test_copies_of_registries_that_are_away_stay_where_they_are(
-    dispatching: DispatchStore, plot: Plot
-) -> None:
-    execution = plot.execution("rule")
-    plot.page(
-        execution,
-        [
-            selected("v1", destination_reference="v1"),
-            selected("v2", destination_reference="v2", destination_registry="north"),
-        ],
-    )
-
-    def chosen(*away: str) -> int:
-        return len(dispatching.eligible("local", 9, away=away))
-
-    assert [chosen(), chosen("north"), chosen("north", "west"), chosen("east")] == [2, 1, 0, 0]
-
-
 def test_choosing_does_not_read_the_backlog(dispatching: DispatchStore, plot: Plot) -> None:
     """SQLite takes the index of the state alone where it can: 0.2 s a round with 100,000 copies (issue 4)."""
     plot.planned("v1", "v2")

@@ -10,6 +10,7 @@ from service.errors import AuthenticationFailed, NetworkError, RegistryAway, Ser
 from service.registry.breaker import (
     DOUBT_SECONDS,
     FAILURES,
+    FORGOTTEN_SECONDS,
     MAX_PAUSE_SECONDS,
     MAX_REFUSED_PAUSE_SECONDS,
     PROBE_SECONDS,
@@ -29,19 +30,12 @@ class Clock:
 class Memory:
     def __init__(self) -> None:
         self.taken: set[tuple[str, bool]] = set()
-        self.told: list[float | None] = []
 
     def accepted(self, registry: str, *, push: bool) -> None:
         self.taken.add((registry, push))
 
     def was_accepted(self, registry: str, *, push: bool) -> bool:
         return (registry, push) in self.taken
-
-    def away(self, registry: str, seconds: float) -> None:
-        self.told.append(seconds)
-
-    def back(self, registry: str) -> None:
-        self.told.append(None)
 
 
 def opened(clock: Clock, error: Exception | None = None) -> Breaker:
@@ -188,22 +182,37 @@ def test_a_refusal_where_the_credentials_are_good_is_tried_once_more() -> None:
     first = breaker.doubted(error)
     assert isinstance(first, RegistryAway)
     assert first.since_seconds == 0.0
+    assert isinstance(breaker.doubted(error), RegistryAway), "others meet the same moment"
+    clock.now += 1.0
     assert breaker.doubted(error) is error
     clock.now += DOUBT_SECONDS
     assert isinstance(breaker.doubted(error), RegistryAway)
     assert not breaker.is_open
 
 
-def test_other_processes_are_told_when_it_opens_at_each_probe_and_when_it_closes() -> None:
-    clock, memory = Clock(), Memory()
-    breaker = Breaker("east", reputation=memory, clock=clock)
-    for _ in range(FAILURES + 3):
-        breaker.failed(NetworkError("no answer"))
-    assert memory.told == [1.0]
+def test_a_probe_that_ends_without_an_answer_is_followed_after_a_pause_by_another() -> None:
+    clock = Clock()
+    breaker = opened(clock)
     clock.now += 1.0
     breaker.enter()
-    breaker.failed(NetworkError("no answer"))
-    clock.now += 2.0
+    breaker.gave_up()
+    with pytest.raises(RegistryAway):
+        breaker.enter()
+    clock.now += 1.0
+    assert in_another_thread(breaker.enter) is None
+
+
+def test_a_challenge_is_an_answer_of_a_registry_that_was_down() -> None:
+    breaker = opened(Clock())
+    breaker.came(challenge=True)
+    assert not breaker.is_open
+
+
+def test_what_was_long_ago_is_not_counted_into_how_long_it_is_away() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += 10 * FORGOTTEN_SECONDS  # nobody asked
     breaker.enter()
-    breaker.came()
-    assert memory.told == [1.0, 2.0, None]
+    away = in_another_thread(breaker.enter)
+    assert isinstance(away, RegistryAway)
+    assert away.since_seconds == 0.0
