@@ -349,6 +349,16 @@ def _unplaced(
         failure = failures.get(str(blob.digest))
         if failure is not None and failure.state is BlobState.FAILED:
             return _part_failed(engine, work, counters, failure)
+    away = [f for f in failures.values() if f.state is BlobState.WAITING and f.pause_seconds]
+    if away:
+        first = min(away, key=lambda failure: failure.pause_seconds)
+        return CopyPostponed(
+            work,
+            counters,
+            pause_seconds=first.pause_seconds,
+            failure_class=first.failure_class,
+            reason=first.reason,
+        )
     waiting = [blob for blob in missing if _is_moving(engine, work, blob)]
     if waiting:
         return _wait(placer, work, counters, waiting)

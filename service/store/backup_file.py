@@ -9,8 +9,10 @@ file is not in it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -136,16 +138,15 @@ def draft_of(path: Path) -> Iterator[Path]:
     """
     folder = path.absolute().parent
     for old in folder.glob(f".{path.name}.*.draft"):
-        pid = old.name.removesuffix(".draft").rpartition(".")[2]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            old.unlink(missing_ok=True)
-    draft = folder / f".{path.name}.{os.getpid()}.draft"
+        _remove_abandoned(old)
+    draft = folder / f".{path.name}.{secrets.token_hex(6)}.draft"
     try:
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        held = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise InvalidInput(
             f"{folder} cannot be written: {error.strerror}", hint="name a file elsewhere"
         ) from None
+    fcntl.flock(held, fcntl.LOCK_EX)  # for as long as this process lives
     try:
         yield draft
         _sync(draft)
@@ -153,6 +154,18 @@ def draft_of(path: Path) -> Iterator[Path]:
         _sync(folder)
     finally:
         draft.unlink(missing_ok=True)
+        os.close(held)
+
+
+def _remove_abandoned(draft: Path) -> None:
+    """Remove a draft that no living process holds; process ids say nothing across containers."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(draft, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            draft.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
 
 
 def _sync(path: Path) -> None:
