@@ -28,6 +28,9 @@ MAX_HEAD = 64 << 10
 MAX_COLLECTED = 1_200_000
 """Bytes of head and body; above every limit of a body, which the application tells with a 413."""
 
+MAX_COLLECTED_BY_ALL = 64 << 20
+"""Bytes of all requests that have not come in whole; beyond, who has sent most is cut."""
+
 _PIECE = 64 << 10
 _HEAD_END = b"\r\n\r\n"
 _MAX_CHUNK_LINE = 1024
@@ -108,6 +111,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._arriving: dict[Any, float] = {}  # connection -> its deadline; the first ends first
+        self._collected = 0  # bytes of all that arrive
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection and begin to collect its first request."""
@@ -164,6 +168,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
     def _collect(self, conn: Any, begun: bytes = b"") -> None:
         conn.arriving = Arriving()
         conn.arriving.add(begun)
+        self._collected += len(begun)
         if (begun and self._hand_over(conn)) or self._on_more(conn, conn.sock):
             return  # mostly all of it is there at once
         self._arriving[conn] = time.monotonic() + RECEIVE_SECONDS
@@ -181,7 +186,14 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             self._cut(conn)
             return True
         conn.arriving.add(data)
-        return self._hand_over(conn)
+        self._collected += len(data)
+        if self._hand_over(conn):
+            return True
+        if self._collected > MAX_COLLECTED_BY_ALL and self._arriving:
+            largest = max(self._arriving, key=lambda one: len(one.arriving.data))
+            self._cut(largest)
+            return bool(largest is conn)
+        return False
 
     def _hand_over(self, conn: Any) -> bool:
         """Give a request that is there to a thread, or refuse what will be none; whether either was so."""
@@ -207,6 +219,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             return  # it is cut, or ends by its deadline
 
     def _forget(self, conn: Any) -> None:
+        self._collected -= len(conn.arriving.data)
         if self._arriving.pop(conn, None) is not None:
             self.poller.unregister(conn.sock)
 
