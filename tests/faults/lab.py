@@ -276,10 +276,13 @@ class Lab:
         return items
 
     def wait(self, identity: str, timeout: float = QUIET_SECONDS) -> dict[str, Any]:
-        """Wait for an execution's end and return it; an API that says 503 meanwhile is asked again."""
+        """Wait for an execution's end and return it; an API that is away or says 503 is asked again."""
 
         def ended() -> dict[str, Any] | None:
-            response = self.client.get(f"/executions/{identity}")
+            try:
+                response = self.client.get(f"/executions/{identity}")
+            except httpx.TransportError:  # a child of a killed API may have answered until now
+                return None
             if response.status_code == 503:
                 return None
             assert response.is_success, response.text

@@ -16,7 +16,7 @@ from tests.faults.lab import PREFIX, Lab
 from tests.oracle.closure import Place, check
 from tests.support.processes import wait_until
 
-RULES = int(os.environ.get("SCALE_RULES", "300"))
+RULES = int(os.environ.get("SCALE_RULES", "100"))
 IMAGES = 50
 
 
