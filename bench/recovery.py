@@ -41,11 +41,11 @@ def one_kill(lab: Lab, number: int) -> float:
         query = select(copies.c.id, copies.c.owner).where(
             copies.c.execution_id == identity, copies.c.state == CopyState.RUNNING
         )
-        with lab._services.database.read() as connection:  # noqa: SLF001 - the bench looks inside
+        with lab.database.read() as connection:
             return {row.id: row.owner for row in connection.execute(query)}
 
     def boots() -> dict[str, int]:
-        with lab._services.database.read() as connection:  # noqa: SLF001
+        with lab.database.read() as connection:
             rows = connection.execute(select(processes.c.boot, processes.c.pid))
             return {row.boot: row.pid for row in rows}
 

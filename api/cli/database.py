@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -52,7 +52,7 @@ def _answers(command: F) -> F:
             exits.tell(error)
             sys.exit(exits.UNKNOWN)
 
-    return run  # type: ignore[return-value]
+    return cast("F", run)
 
 
 @db.command()

@@ -56,19 +56,22 @@ class Breaker:
         reputation: Reputation | None = None,
         patient: bool = False,
         first_pause_seconds: float = FIRST_PAUSE_SECONDS,
+        max_pause_seconds: float = MAX_PAUSE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin closed.
 
-        `reputation` is where other processes are told. `patient`: credentials that are refused after
-        they were taken are waited for; else they are wrong, whatever was before.
+        `reputation` is what all processes remember. `patient`: credentials that are refused after
+        they were taken are waited for; else they are wrong, whatever was before. `max_pause_seconds`
+        lie between two probes at most: a part of how long the registry is waited for at all.
         """
         self.is_open = False
         self._registry = registry
         self._reputation = reputation
         self._patient = patient
         self._accepted = {False: False, True: False}  # by whether it was to push
-        self._first_pause = first_pause_seconds
+        self._first_pause = min(first_pause_seconds, max_pause_seconds)
+        self._max_pause = min(max_pause_seconds, MAX_PAUSE_SECONDS)
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
@@ -199,7 +202,7 @@ class Breaker:
             return
         refused = isinstance(self._cause, AuthenticationFailed)
         self._pause = min(
-            2 * self._pause, MAX_REFUSED_PAUSE_SECONDS if refused else MAX_PAUSE_SECONDS
+            2 * self._pause, MAX_REFUSED_PAUSE_SECONDS if refused else self._max_pause
         )
         self._probe_at = now + self._pause
         self._prober = 0

@@ -174,8 +174,8 @@ class Http:
         """
         try:
             return self._open(method, kind, target, access, headers, body, origin, follow)
-        except BaseException:
-            self.breaker.gave_up()
+        except RegistryError:
+            self.breaker.gave_up()  # unless it has told the breaker: then this does nothing
             raise
 
     def _open(
@@ -214,7 +214,7 @@ class Http:
                 trusted = here == self.origin or without("redirect-strip")
                 line = self._line(access) if trusted else ""
             else:
-                if line and status != 401:
+                if line and status < 500 and status != 401:
                     self.breaker.accepted(push=_is_push(access))
                 return response
 
@@ -222,14 +222,19 @@ class Http:
         self, method: str, target: str, access: Access, *, headers: str, origin: Origin
     ) -> Connection:
         """Send the head of a request whose body the caller sends on the returned connection."""
-        line = self._line(access) if self._may_hold_credentials(origin) else ""
-        leave = self._enter(origin)
+        try:
+            line = self._line(access) if self._may_hold_credentials(origin) else ""
+            leave = self._enter(origin)
+        except RegistryError:
+            self.breaker.gave_up()
+            raise
         try:
             connection = self.pool.acquire(origin)
         except BaseException as error:
             if leave is not None:
                 leave()
             self._raise_for(error, origin)
+            self.breaker.gave_up()
             raise
         connection.leave = leave
         connection.authorization = line
@@ -250,6 +255,7 @@ class Http:
             connection.close()
             self.count(method, kind, 0)
             self._raise_for(error, connection.origin)
+            self.breaker.gave_up()
             raise
         self.count(method, kind, response.status)
         self._learn(connection.origin, response)

@@ -19,6 +19,9 @@ from service.settings import Settings
 from service.store.registries import RegistryStore
 
 RECHECK_SECONDS = 2.0
+PROBES = 10
+"""So often, at least, a registry that is away is asked while it is waited for."""
+
 LATELY_SECONDS = 5.0
 
 
@@ -163,5 +166,6 @@ class Clients:
                 reputation=self._reputation,
                 patient=self._settings.rotation_patience_seconds > 0,
                 first_pause_seconds=2 * self._settings.retry_seconds,
+                max_pause_seconds=self._settings.outage_patience_seconds / PROBES,
             ),
         )

@@ -29,6 +29,7 @@ from api.samples.http_messages import Access
 from service.bootstrap import open_services
 from service.settings import TEST_TIMERS, Settings
 from service.store.clock import now_epoch
+from service.store.database import Database
 from service.store.keyring import write_new_key
 from service.store.schema import create_or_upgrade
 from service.store.tables import processes
@@ -125,6 +126,11 @@ class Lab:
                 timeout=20,
             )
         )
+
+    @property
+    def database(self) -> Database:
+        """What the product keeps in SQL, past its processes and proxies."""
+        return self._services.database
 
     def close(self) -> None:
         """Kill all processes, and end all servers: nobody is there to take an orderly farewell from."""

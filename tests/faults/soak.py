@@ -54,6 +54,7 @@ class Soak:
     scene: Scene
     dice: random.Random
     pushes: int = 0
+    strikes: list[str] = field(default_factory=list)
     collections: int = 0
     holes: int = 0
     usage: dict[str, list[Usage]] = field(default_factory=dict)
@@ -63,7 +64,8 @@ class Soak:
         states = sorted({str(one["state"]) for one in ended})
         counts = {state: sum(1 for one in ended if one["state"] == state) for state in states}
         return (
-            f"{self.pushes} pushes, {self.collections} collections, {len(ended)} executions {counts}, "
+            f"{self.pushes} pushes, {len(self.strikes)} strikes ({', '.join(self.strikes)}), "
+            f"{self.collections} collections, {len(ended)} executions {counts}, "
             f"{self.holes} holes made by the collector and repaired"
         )
 
@@ -108,7 +110,7 @@ def run(lab: Lab, seconds: float, seed: int, *, every: float = 5.0, collect: flo
     dice = random.Random(seed)
     scene = lab.scene(f"soak-{seed}", trigger={"every": "2s"})
     soak = Soak(lab, scene, dice)
-    chaos = Chaos(lab, scene, dice)
+    chaos = Chaos(lab, scene, dice, done=soak.strikes)
     strikes = sorted(set(STRIKES) - NOT_HERE)
     stop = threading.Event()
     end = time.monotonic() + seconds

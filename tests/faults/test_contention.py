@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -76,35 +77,41 @@ def test_f102_deadlocks_with_a_stranger_cost_nothing_but_time(lab: Lab) -> None:
     scene = lab.scene("f102-deadlock")
     a_fleet(scene)
     over = threading.Event()
-    deadlocks = 0
 
     def lock() -> None:
-        nonlocal deadlocks
         with connect(lab) as connection:
-            connection.execute("SET deadlock_timeout = '50ms'")
+            connection.execute(
+                "SET deadlock_timeout = '5s'"
+            )  # so that the product is the one to lose
             connection.commit()
             while not over.is_set():
-                try:
+                with contextlib.suppress(psycopg.errors.DeadlockDetected):
                     rows = connection.execute("SELECT id FROM copies ORDER BY id DESC").fetchall()
                     for (identity,) in rows:
                         connection.execute(
                             "SELECT 1 FROM copies WHERE id = %s FOR UPDATE", (identity,)
                         )
-                except psycopg.errors.DeadlockDetected:
-                    deadlocks += 1
                 connection.rollback()
 
+    before = deadlocks(lab)
     stranger = threading.Thread(target=lock)
     stranger.start()
+    identity = scene.start()
     try:
-        identity = scene.start()
-        ended = lab.wait(identity, 60)
+        wait_until(lambda: deadlocks(lab) > before, 40, "a deadlock")
     finally:
         over.set()
         stranger.join()
-    print(deadlocks, "deadlocks were ours to lose; those of the product are in the server's log")
-    assert ended["state"] == "succeeded"
+    assert lab.wait(identity, 60)["state"] == "succeeded"
     whole(scene, tags=10, blobs=30)
+
+
+def deadlocks(lab: Lab) -> int:
+    """Return how many deadlocks PostgreSQL has ended in this database."""
+    with connect(lab, autocommit=True) as connection:
+        query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        found = connection.execute(query).fetchone()
+    return int(found[0]) if found else 0
 
 
 def test_f106_a_table_that_is_locked_for_seconds_holds_work_up_and_breaks_nothing(lab: Lab) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults.lab import ROOT, Lab, Scene
 from tests.faults.test_processes import whole
+from tests.oracle.states import ENDED
 from tests.support.processes import free_port, wait_until
 from tests.support.transship import clean_environment
 
@@ -130,6 +131,7 @@ def test_f105_a_disk_that_fills_in_mid_run_costs_time_and_nothing_else(
     identity = scene.start()
     wait_until(lambda: rule.fired, 20, "the disk to be full")
     lab.lapse()
+    assert lab.execution(identity)["state"] not in ENDED, "it was over before the disk was full"
     disk.empty()
 
     assert lab.wait(identity, 60)["state"] == "succeeded"

@@ -41,7 +41,7 @@ def test_hundreds_of_rules_of_one_minute_start_once_and_all_their_executions_end
             }
             lab.ask("PUT", f"/rules/scale-{number}", body)
             expected[number // IMAGES][source] = (target, "v1")
-        database = lab._services.database
+        database = lab.database
         due = update(rules).where(rules.c.name != "scale").values(next_run_at=now_epoch() - 1)
         database.write(lambda connection: connection.execute(due))
 

@@ -24,6 +24,7 @@ def test_a_collecting_destination_and_faults_cost_nothing_but_time(tmp_path: Pat
         print(found)
         assert found.pushes > SECONDS / 4
         assert found.collections >= int(SECONDS / 30)
+        assert len(found.strikes) >= int(SECONDS / 15)
         assert found.leaks() == []
         verdict = found.scene.verdict(tags=8, blobs=16, uploads=True)
         assert verdict.faults == [], f"{found}\n{verdict}"

@@ -216,3 +216,16 @@ def test_what_was_long_ago_is_not_counted_into_how_long_it_is_away() -> None:
     away = in_another_thread(breaker.enter)
     assert isinstance(away, RegistryAway)
     assert away.since_seconds == 0.0
+
+
+def test_who_is_not_waited_for_long_is_asked_often() -> None:
+    clock = Clock()
+    breaker = Breaker("east", clock=clock, max_pause_seconds=1.5)
+    for _ in range(FAILURES):
+        breaker.failed(NetworkError("no answer"))
+    for _ in range(4):
+        clock.now += 1.5
+        breaker.enter()
+        away = breaker.failed(NetworkError("no answer"))
+    assert isinstance(away, RegistryAway)
+    assert away.pause_seconds == 1.5
