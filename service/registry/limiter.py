@@ -22,6 +22,7 @@ MAX_WAIT_SECONDS = 60.0  # without anybody getting a turn; then one is sent away
 BLOCKED_WAIT_SECONDS = 10.0  # for a registry that wants nothing: longer is the copy's to wait
 BURST_SECONDS = 0.1  # how much of a second's budget may be used at once
 LOOK_SECONDS = 0.05  # how often a wait looks whether the lease has changed
+ANSWER_SECONDS = 0.002  # how soon it looks again for a lease that has just been asked for
 WINDOW_SECONDS = 1.0  # over which the rate is told that "too much" halves
 PIECE_SECONDS = 0.25  # a paced stream moves at most what its budget gives in this time at once
 MIN_PIECE = 16 * 1024
@@ -88,6 +89,8 @@ class Limiter:
         self._inside = 0  # threads that wait or have a request under way
         self._peak = 0
         self._in_use = 0
+        self._told: int | None = None  # slots in use that a lease is being asked for with
+        self._told_at = 0.0
         self._sent = 0
         self._window = (clock(), 0)  # when, and how many requests had been sent by then
         self.gated = self._is_gated()
@@ -188,13 +191,17 @@ class Limiter:
         return self.used_at >= since or self._inside > 0 or self._in_use > 0
 
     def wish(self) -> Wish:
-        """Return what to lease for, and begin to count anew."""
+        """Return what to lease for, and begin to count anew; `grant` or `keep` has to follow.
+
+        Until then no more slots are taken than the wish tells of: the others get what is left of it.
+        """
         now = self._clock()
         with self._lock:
             rate = self._rate(now)
             if now - self._window[0] >= WINDOW_SECONDS:
                 self._window = (now, self._sent)
             peak, self._peak = max(self._peak, self._inside, self._in_use), self._inside
+            self._told, self._told_at = self._in_use, now
             return Wish(peak, self._in_use, rate)
 
     def grant(self, lease: Lease, until: float) -> None:
@@ -202,11 +209,17 @@ class Limiter:
         with self._lock:
             self._lease = lease
             self._until = until
+            self._told = None
             if lease.blocked_seconds > 0:
                 self._blocked_until = max(
                     self._blocked_until, self._clock() + lease.blocked_seconds
                 )
             self.gated = self._is_gated() or self._blocked_until > self._clock()
+
+    def keep(self) -> None:
+        """Go on with the lease there is: asking for another has failed."""
+        with self._lock:
+            self._told = None
 
     def set_limits(self, limits: Limits) -> None:
         """Hold to other limits from the next lease on."""
@@ -285,6 +298,8 @@ class Limiter:
         slots = self._rates(now).concurrency
         if slots is not None and self._in_use >= slots:
             return LOOK_SECONDS
+        if slots is not None and self._told is not None and self._in_use >= self._told:
+            return min(LOOK_SECONDS, max(ANSWER_SECONDS, (now - self._told_at) / 2))
         self._in_use += 1
         return 0.0
 

@@ -90,6 +90,7 @@ class Limiters:
                 try:
                     self.renew(limiter)
                 except Exception:
+                    limiter.keep()
                     log.exception("lease_failed", limiter=limiter.name)
             self._urgent.wait(RENEW_SECONDS)
 

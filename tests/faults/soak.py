@@ -156,10 +156,14 @@ def _settle(soak: Soak) -> None:
     if soak.holes:
         wanted = {"rule": scene.name, "repair": True}
         identity = lab.ask("POST", "/verifications", wanted)["id"]
-        wait_until(lambda: _ended(lab, identity), 60, "the verification")
+        seen = wait_until(lambda: _looked(lab, identity), 60, "the verification and its repair")
+        assert seen["holes"] > 0, f"the oracle saw {report.faults[:3]}, the verification {seen}"
         lab.quiesce(60)
 
 
-def _ended(lab: Lab, identity: str) -> dict[str, Any] | None:
+def _looked(lab: Lab, identity: str) -> dict[str, Any] | None:
+    """Return a verification that ended; the repair of what it found begins a moment after it."""
     found: dict[str, Any] = lab.ask("GET", f"/verifications/{identity}")
-    return found if found["state"] in ENDED else None
+    if found["state"] not in ENDED or (found["holes"] and not found["repair"]):
+        return None
+    return found

@@ -252,6 +252,28 @@ def test_wish_tells_demand_use_and_rate() -> None:
     assert limiter.wish() == Wish(demand=3, in_use=3, rate=0.0)
 
 
+@pytest.mark.parametrize("answered", [True, False], ids=["granted", "kept"])
+def test_no_slot_is_taken_that_a_wish_on_its_way_does_not_tell_of(answered: bool) -> None:
+    """The fleet gives the others what the wish leaves; a slot taken meanwhile would be one too many."""
+    clock = Clock()
+    limiter = made(clock, Limits(concurrency=3))
+    limiter.grant(Lease(concurrency=3), clock.now + 3600)
+    leave = limiter.enter()
+    assert limiter.wish().in_use == 1
+
+    with pytest.raises(Throttled):
+        limiter.enter()
+    assert leave is not None
+    leave()
+    assert limiter.enter() is not None  # the one that it tells of
+
+    if answered:
+        limiter.grant(Lease(concurrency=3), clock.now + 3600)
+    else:
+        limiter.keep()
+    assert limiter.enter() is not None
+
+
 def test_other_limits_hold_from_the_next_lease_on() -> None:
     clock = Clock()
     limiter = made(clock)
