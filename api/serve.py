@@ -16,6 +16,7 @@ from gunicorn.app.base import BaseApplication
 
 from api.app import create_app
 from api.context import KEY
+from api.engine.children import die_with_parent
 from api.serve_worker import PatientWorker
 from service.bootstrap import open_services
 from service.errors import TransshipError
@@ -67,6 +68,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "control_socket_disable": True,
             "loglevel": "warning",
             "logger_class": "api.serve_log.JsonLogger",
+            "post_fork": _stay_no_longer,
             "post_worker_init": _watch_signals,
             "worker_exit": _close,
         }
@@ -89,6 +91,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             else None
         )
         return create_app(services, publisher)
+
+
+def _stay_no_longer(_server: Any, worker: Any) -> None:
+    """End with a parent that was killed: its successor needs the port, and gives up after five seconds."""
+    die_with_parent()
+    if os.getppid() != worker.ppid:
+        os._exit(1)
 
 
 def _watch_signals(worker: Any) -> None:

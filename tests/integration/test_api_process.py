@@ -117,6 +117,24 @@ def test_signal_ends_it_soon_though_somebody_watches(server: ApiProcess) -> None
     assert code == 0
 
 
+def test_killed_parent_leaves_no_child_on_its_port(server: ApiProcess) -> None:
+    """The next API needs the port: a child that serves on would have it give up."""
+    identity = server.run()
+    connection = server.connect()
+    path = f"/api/v1/executions/{identity}/events"
+    connection.request("GET", path, headers={"Authorization": f"Bearer {server.token}"})
+    assert connection.getresponse().readline() == b"event: totals\n"
+    pid = server.process.pid
+    [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+    server.process.kill()
+
+    wait_until(lambda: not Path(f"/proc/{child}/fd/0").exists(), 2, "the end of the child")
+    connection.close()
+    server.process.start()
+    server.process.wait_ready(server.ready)
+
+
 def test_log_is_json_lines_without_tokens(server: ApiProcess) -> None:
     server.ask("GET", "/api/v1/rules")
     server.process.stop()
