@@ -6,11 +6,8 @@ last, so that a reader at the destination sees the old image or the whole new on
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from functools import cached_property
 
 from service.crashpoints import crashpoint
@@ -18,16 +15,14 @@ from service.errors import (
     Cancelled,
     Corrupt,
     ManifestBlobUnknown,
-    ManifestNotFound,
+    RegistryError,
     ServerError,
     SparseIndexRefused,
     TagImmutable,
 )
 from service.model.content import spell_platforms
 from service.model.digest import Digest
-from service.model.manifest import Manifest, parse_manifest
-from service.model.media_types import OCI_INDEX
-from service.model.ports import ClaimState
+from service.model.manifest import Manifest
 from service.model.reference import digest_tag, is_digest_tag
 from service.model.states import CopyState
 from service.model.work import (
@@ -39,15 +34,16 @@ from service.model.work import (
 )
 from service.protections import without
 from service.registry.client import RegistryClient
+from service.registry.results import ManifestHead
 from service.replication.conditions import renamed
 from service.replication.conflict import standing
 from service.replication.engine import Engine
+from service.replication.fallback_tags import FallbackTags
 from service.replication.signatures import require_signature
 from service.replication.tree import Tree
 from service.telemetry import get_logger
 
 READ_BACK_TRIES = 3
-FALLBACK_LOCK_SECONDS = 30.0
 
 log = get_logger("commit")
 
@@ -62,6 +58,7 @@ class Committer:
         self._source: RegistryClient = engine.clients.get(work.source_registry)
         self._destination: RegistryClient = engine.clients.get(work.destination_registry)
         self._cancelled = engine.cancelled(work, every_seconds=0.5)
+        self._fallback_tags = FallbackTags(engine, work, self._destination, self._cancelled)
 
     def commit(self, tree: Tree) -> CopyEnded | CopyPostponed:
         """Put the tree's manifests and move the tag.
@@ -78,8 +75,7 @@ class Committer:
             for referrer in tree.referrers:
                 self._put_once(referrer, listed)
             for tag, manifest in tree.tagged:
-                if not self._was_put(f"{tag}@{manifest.digest}"):
-                    self._put_digest_tag(tag, manifest)
+                self._put_digest_tag(tag, manifest)
             crashpoint("commit.children_done")
             crashpoint("commit.before_reread")
             moved = self._moved(tree.source_digest)
@@ -94,7 +90,8 @@ class Committer:
             if time.monotonic() - asked > self._engine.settings.dead_after_seconds / 2:
                 raise Cancelled  # this process stood still: others may count it as dead
             crashpoint("commit.before_put")
-            self._put_tag(tree.root)
+            if not self._put_tag(tree.root):
+                self._make_sure([*tree.children, *tree.referrers])
             if not self._engine.state.holds(self._work.ref):
                 self._undo_late_write(tree.source_digest)
                 raise Cancelled
@@ -161,6 +158,8 @@ class Committer:
         digest = str(manifest.digest)
         if not self._was_put(digest):
             self._put(manifest, digest, listed)
+            if self._epoch > 0:
+                self._make_sure([manifest])
             self._engine.put.add(self._work, digest, self._epoch)
 
     def _was_put(self, what: str) -> bool:
@@ -195,92 +194,15 @@ class Committer:
         if manifest.subject is None or result.subject_stored:
             return
         if (digest_tag(manifest.subject.digest), manifest.digest) not in listed:
-            self._list_as_referrer(manifest)
-
-    def _list_as_referrer(self, manifest: Manifest) -> None:
-        """Keep the fallback tag of a registry without the referrers API (distribution-spec end-7)."""
-        subject = manifest.subject
-        if subject is None:
-            return
-        tag = digest_tag(subject.digest)
-        with self._alone_with(tag):
-            self._add_to_fallback(tag, manifest)
-
-    def _add_to_fallback(self, tag: str, manifest: Manifest) -> None:
-        entries = self._fallback(tag)
-        if any(entry.get("digest") == str(manifest.digest) for entry in entries):
-            return
-        entry = {
-            "mediaType": manifest.media_type,
-            "digest": str(manifest.digest),
-            "size": len(manifest.raw),
-        }
-        kind = manifest.artifact_type or (manifest.config.media_type if manifest.config else None)
-        if kind:
-            entry["artifactType"] = kind
-        if manifest.annotations:
-            entry["annotations"] = dict(manifest.annotations)
-        self._put_index(tag, [*entries, entry])
-
-    @contextmanager
-    def _alone_with(self, tag: str) -> Iterator[None]:
-        """Keep other copies from changing a fallback tag meanwhile: registries have no compare-and-swap."""
-        work, claims = self._work, self._engine.claims
-        scope = self._engine.clients.scope(work.destination_registry)
-        name = f"tag:{work.destination_repository}:{tag}"
-        token = f"{self._engine.boot}/{os.urandom(6).hex()}"
-        deadline = time.monotonic() + FALLBACK_LOCK_SECONDS
-        while claims.claim(work.destination_registry, scope, name, token)[0] is ClaimState.HELD:
-            if self._cancelled():
-                raise Cancelled
-            if time.monotonic() > deadline:
-                raise ServerError(
-                    f"{tag} is being changed by another copy for too long",
-                    registry=work.destination_registry,
-                )
-            time.sleep(0.02)
-        try:
-            yield
-        finally:
-            claims.give_up(work.destination_registry, scope, name, token, corrupt=False)
-
-    def _fallback(self, tag: str) -> list[dict[str, object]]:
-        """Return the entries of a fallback tag at the destination; none when there is no such tag."""
-        repository = self._work.destination_repository
-        try:
-            manifest = self._destination.get_manifest(repository, tag)
-        except ManifestNotFound:
-            return []
-        document = json.loads(manifest.raw)
-        entries: list[dict[str, object]] = document.get("manifests", [])
-        return entries
-
-    def _put_index(self, tag: str, entries: list[dict[str, object]]) -> None:
-        raw = json.dumps(
-            {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
-        ).encode()
-        index = parse_manifest(raw, OCI_INDEX)
-        self._destination.put_manifest(self._work.destination_repository, tag, index)
+            self._fallback_tags.list_referrer(manifest)
 
     def _put_digest_tag(self, tag: str, manifest: Manifest) -> None:
-        """Put a cosign or fallback tag: the source's bytes, or a union where the destination has more."""
+        """Put a cosign or fallback tag, unless a copy of another tag of the image has."""
         name = f"{tag}@{manifest.digest}"
-        if manifest.kind != "index" or "." in tag:
-            self._destination.put_manifest(self._work.destination_repository, tag, manifest)
-            self._engine.put.add(self._work, name, self._epoch)
+        if self._was_put(name):
             return
-        with self._alone_with(tag):
-            if self._was_put(name):
-                return  # by a copy of another tag of the image, meanwhile
-            present = self._fallback(tag)
-            source = json.loads(manifest.raw).get("manifests", [])
-            digests = {entry.get("digest") for entry in source}
-            extra = [entry for entry in present if entry.get("digest") not in digests]
-            if extra:
-                self._put_index(tag, [*source, *extra])
-            else:
-                self._destination.put_manifest(self._work.destination_repository, tag, manifest)
-            self._engine.put.add(self._work, name, self._epoch)
+        self._fallback_tags.put(tag, manifest, put_meanwhile=lambda: self._was_put(name))
+        self._engine.put.add(self._work, name, self._epoch)
 
     # ---- the tag ---------------------------------------------------------------------------------
 
@@ -289,7 +211,7 @@ class Committer:
         reference = self._work.source_reference
         if ":" in reference:
             return None
-        head = self._source.head_manifest(self._work.source_repository, reference)
+        head = self._tag_now(reference)
         if head is None:
             return CopyEnded(
                 self._work,
@@ -318,6 +240,20 @@ class Committer:
             reason="the tag moved",
         )
 
+    def _tag_now(self, reference: str) -> ManifestHead | None:
+        """Return what the source has under its tag; while it is away, what is where the copy is read.
+
+        That was the source's when it was committed there (docs/adr/0015).
+        """
+        holder = self._work.holder
+        try:
+            return self._source.head_manifest(self._work.source_repository, reference)
+        except RegistryError as error:
+            if holder is None or not error.retryable:
+                raise
+        there = self._engine.clients.get(holder.registry)
+        return there.head_manifest(holder.repository, holder.reference)
+
     def _undo_late_write(self, written: Digest) -> None:
         """Put right what this process wrote after its fence was gone (reliability.md P4).
 
@@ -338,36 +274,66 @@ class Committer:
             work.destination_repository, work.destination_reference, newer
         )
 
-    def _put_tag(self, root: Manifest) -> None:
+    def _put_tag(self, root: Manifest) -> bool:
+        """Move the tag, and read it back; False: the registry had lost the manifest, and has it again."""
         work = self._work
         reference = work.destination_reference
         if is_digest_tag(reference) and root.kind == "index" and "." not in reference:
             self._put_digest_tag(reference, root)
-            return
+            return True
         try:
             self._put(root, reference)
         except TagImmutable:
-            back = self._destination.head_manifest(work.destination_repository, reference)
-            if back is not None and back.digest == root.digest:
-                return  # it was there, though the registry did not list it
+            if self._read_back(reference) == root.digest:
+                return True  # it was there, though the registry did not list it
             raise
         crashpoint("commit.before_readback")
         if without("read-back"):
-            return
+            return True
         for _ in range(READ_BACK_TRIES):
-            back = self._destination.head_manifest(work.destination_repository, reference)
-            if back is not None and back.digest == root.digest:
-                return
-        if back is None:
-            raise ServerError(
-                f"{work.destination_repository}:{reference} was accepted and is not there",
+            back = self._read_back(reference)
+            if back == root.digest:
+                return True
+        lost = back is None
+        if lost:
+            back = self._put_anew(root, reference)
+        if back != root.digest:
+            raise Corrupt(
+                f"{work.destination_repository}:{reference} reads back as {back}, not as {root.digest}",
                 registry=work.destination_registry,
             )
-        raise Corrupt(
-            f"{work.destination_repository}:{reference} reads back as {back.digest}, "
-            f"not as {root.digest}",
-            registry=work.destination_registry,
-        )
+        return not lost
+
+    def _make_sure(self, manifests: Iterable[Manifest]) -> None:
+        """Bring back what a registry that has lost content accepted by its digest and did not write."""
+        for manifest in manifests:
+            if self._read_back(str(manifest.digest)) is None:
+                self._put_anew(manifest, str(manifest.digest))
+
+    def _read_back(self, reference: str) -> Digest | None:
+        head = self._destination.head_manifest(self._work.destination_repository, reference)
+        return None if head is None else head.digest
+
+    def _put_anew(self, manifest: Manifest, reference: str) -> Digest:
+        """Put a manifest that was accepted and is not there; returns what is there under its name now.
+
+        distribution keeps in mind which digests it has; one that its garbage collector took meanwhile
+        it accepts and does not write (reliability M8, F079). An upload as a blob writes the bytes.
+
+        Raises ServerError when nothing is there.
+        """
+        work = self._work
+        name = f"{work.destination_repository}:{reference}"
+        scope = self._engine.clients.scope(work.destination_registry)
+        reason = f"{name} was accepted and is not there"
+        self._engine.state.post([LedgerDistrusted(work.destination_registry, scope, reason)])
+        self._destination.put_blob(work.destination_repository, manifest.digest, manifest.raw)
+        self._destination.put_manifest(work.destination_repository, reference, manifest)
+        found = self._read_back(reference)
+        if found is None:
+            raise ServerError(reason, registry=work.destination_registry)
+        log.info("manifest_brought_back", name=name, digest=str(manifest.digest))
+        return found
 
 
 def _listed(tree: Tree) -> frozenset[tuple[str, Digest]]:

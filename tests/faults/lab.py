@@ -43,7 +43,15 @@ from tests.support.processes import ManagedProcess, free_port, wait_until
 from tests.support.servers import PostgresServer, RealRegistry, RedisServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.transship import clean_environment
-from tests.support.wire import ACCEPT, Wire, image_body, sha256
+from tests.support.wire import (
+    ACCEPT,
+    OCI_IMAGE,
+    OCI_INDEX,
+    Wire,
+    descriptor,
+    image_body,
+    sha256,
+)
 
 ROOT = Path(__file__).parents[2]
 ROLES = ("api", "scheduler", "worker")
@@ -362,6 +370,29 @@ class Scene:
             assert wire.put_manifest(repository, tag, body).status == 201
         self.expected[repository, tag] = (PREFIX + repository, tag)
         return body
+
+    def push_index(self, place: str) -> list[str]:
+        """Push an index of two images of one layer each, and expect it; the digests of its images."""
+        repository, _, tag = place.partition(":")
+        repository = f"{self.name}/{repository}"
+        parts = []
+        with Wire(self.lab.source.url) as wire:
+            for architecture in ("amd64", "arm64"):
+                layer = hashlib.shake_256(f"{repository}:{tag}:{architecture}".encode()).digest(
+                    9_000
+                )
+                config = json.dumps({"architecture": architecture, "os": "linux"}).encode()
+                for blob in (config, layer):
+                    assert wire.push_blob(repository, blob).status == 201
+                raw = json.dumps(image_body(config, [layer])).encode()
+                assert wire.put_manifest(repository, sha256(raw), json.loads(raw)).status == 201
+                platform = {"architecture": architecture, "os": "linux"}
+                parts.append({**descriptor(raw, OCI_IMAGE), "platform": platform})
+            body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts}
+            assert wire.put_manifest(repository, tag, body).status == 201
+        self.pushes.add((repository, tag), sha256(json.dumps(body).encode()))
+        self.expected[repository, tag] = (PREFIX + repository, tag)
+        return [str(part["digest"]) for part in parts]
 
     def remove(self, place: str) -> None:
         """Remove a tag's manifest at the source, and expect it no longer."""

@@ -157,6 +157,38 @@ def push_again_after_collection(lab: Lab, scene: Scene, repository: str) -> None
     scene.push(f"{repository}:v2", seed=scene.name)
 
 
+def test_f079_a_manifest_that_was_collected_and_is_accepted_unwritten_is_brought_back(
+    lab: Lab,
+) -> None:
+    """A stock registry keeps in mind that it has a manifest, answers 201 and does not write it (M8)."""
+    scene = lab.scene("f079-collected")
+    scene.push("app:v1")
+    assert scene.run()["state"] == "succeeded"
+    name = f"{PREFIX}{scene.name}/app"
+    _lose(lab, _digest_of(scene, "app:v1"))  # as a collector does that runs beside a push
+    with Wire(lab.destination.url) as wire:
+        assert wire.get_manifest(name, "v1").status == 404
+        assert wire.put_manifest(name, "v1", scene.manifest("app:v1")).status == 201
+        assert wire.get_manifest(name, "v1").status == 404, (
+            "the registry does not lie: no such fault"
+        )
+
+    assert scene.run()["state"] == "succeeded"
+
+    whole(scene, tags=1, blobs=3)
+
+
+def test_f079_parts_of_an_index_are_brought_back_with_it(lab: Lab) -> None:
+    scene = lab.scene("f079-index")
+    parts = scene.push_index("app:v1")
+    assert scene.run()["state"] == "succeeded"
+    _lose(lab, _digest_of(scene, "app:v1"), parts[0])
+
+    assert scene.run()["state"] == "succeeded"
+
+    whole(scene, tags=1, blobs=4)
+
+
 def test_f075_a_blob_collected_between_its_proof_and_the_put_is_sent_again(lab: Lab) -> None:
     scene = lab.scene("f075")
     image = scene.push("app:v1")
@@ -173,6 +205,20 @@ def test_f075_a_blob_collected_between_its_proof_and_the_put_is_sent_again(lab: 
 
     assert rule.fired
     whole(scene, tags=1, blobs=3)
+
+
+def _digest_of(scene: Scene, place: str) -> str:
+    repository, _, tag = place.partition(":")
+    with Wire(scene.lab.source.url) as wire:
+        digest = wire.get_manifest(f"{scene.name}/{repository}", tag)["Docker-Content-Digest"]
+    assert digest
+    return digest
+
+
+def _lose(lab: Lab, *digests: str) -> None:
+    """Take the bytes of manifests from under the destination, which keeps in mind that it has them."""
+    for digest in digests:
+        lab.destination.blob_path(digest).unlink()
 
 
 def _collect(lab: Lab, scene: Scene, repository: str, tag: str) -> None:

@@ -240,6 +240,12 @@ class RealRegistry(_Server):
         self.access_log()
         os.truncate(self._process.stdout_path, 0)
 
+    def blob_path(self, digest: str) -> Path:
+        """Where the server keeps the bytes of a blob or manifest."""
+        algorithm, _, hexadecimal = digest.partition(":")
+        blobs = self.storage_path / "docker/registry/v2/blobs"
+        return blobs / algorithm / hexadecimal[:2] / hexadecimal / "data"
+
     def collect_garbage(self) -> None:
         """Run the server's garbage collector beside it, as operators do."""
         command = [*self._process.argv[:1], "garbage-collect", str(self.directory / "config.yml")]
