@@ -35,12 +35,15 @@ if TYPE_CHECKING:
     from service.store.deletions import DeletionStore
     from service.store.dispatching import DispatchStore
     from service.store.events import EventStore
+    from service.store.examinations import ExaminationStore
     from service.store.executions import ExecutionStore
     from service.store.hooks import HookStore
     from service.store.keyring import KeyRing
     from service.store.pauses import PauseStore
     from service.store.planning import PlanStore
     from service.store.projects import ProjectStore
+    from service.store.region_load import RegionLoadStore
+    from service.store.regions import LinkStore, RegionStore
     from service.store.registries import RegistryStore
     from service.store.reputation import RedisReputation
     from service.store.rules import RuleStore
@@ -114,6 +117,34 @@ class Services:
         from service.store.registries import RegistryStore
 
         return RegistryStore(self.database, self.keyring)
+
+    @cached_property
+    def regions(self) -> RegionStore:
+        """Regions."""
+        from service.store.regions import RegionStore
+
+        return RegionStore(self.database)
+
+    @cached_property
+    def links(self) -> LinkStore:
+        """The links between regions."""
+        from service.store.regions import LinkStore
+
+        return LinkStore(self.database)
+
+    @cached_property
+    def region_load(self) -> RegionLoadStore:
+        """What waits for each region, and who is there to do it."""
+        from service.store.region_load import RegionLoadStore
+
+        return RegionLoadStore(self.database, dead_after_seconds=self.settings.dead_after_seconds)
+
+    @cached_property
+    def examinations(self) -> ExaminationStore:
+        """Examinations of registries that workers carry out."""
+        from service.store.examinations import ExaminationStore
+
+        return ExaminationStore(self.database)
 
     @cached_property
     def rules(self) -> RuleStore:
@@ -304,6 +335,8 @@ class Services:
             self.executions,
             self.plans,
             self.registries,
+            self.regions,
+            self.links,
             self.state,
             self.clients,
             self.meter,

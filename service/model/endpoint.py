@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from service.model.reference import DOCKER_HUB_ALIASES
 
@@ -56,6 +56,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Nearer:
+    """How workers of one region reach a registry.
+
+    `connect_to` is host:port that connections go to, while Host, SNI and the certificate's name stay
+    those of `url`; `url` is None where it is the registry's own.
+    """
+
+    region: str
+    url: str | None = None
+    connect_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryEndpoint:
     """One registry. `name` is its identity; `url` is scheme://host[:port] and nothing more."""
 
@@ -69,6 +82,15 @@ class RegistryEndpoint:
     trusted_hosts: tuple[str, ...] = ()
     proxy: str | None = None  # http://host:port that requests to the registry go through
     limits: Limits = Limits()
+    endpoints: tuple[Nearer, ...] = ()  # at most one a region
+    connect_to: str | None = None  # where connections go in place of the host; see `seen_from`
+
+    def seen_from(self, region: str) -> RegistryEndpoint:
+        """Return the endpoint as workers of a region reach it."""
+        for nearer in self.endpoints:
+            if nearer.region == region:
+                return replace(self, url=nearer.url or self.url, connect_to=nearer.connect_to)
+        return self
 
     @property
     def secure(self) -> bool:
@@ -87,10 +109,12 @@ class RegistryEndpoint:
 
     @property
     def audience(self) -> tuple[str, ...]:
-        """The hosts that may come to see its credential: its own, and those that it trusts."""
-        return tuple(dict.fromkeys((self.host.lower(), *map(str.lower, self.trusted_hosts))))
+        """The hosts that may come to see its credential: its own, those near a region, those it trusts."""
+        near = [one.url.split("://", 1)[1] for one in self.endpoints if one.url]
+        hosts = (self.host, *near, *self.trusted_hosts)
+        return tuple(dict.fromkeys(map(str.lower, hosts)))
 
     @property
     def reach(self) -> tuple[object, ...]:
         """Where a credential goes: when this changes, a stored one is not for it any more."""
-        return (self.url, self.trusted_hosts, self.proxy)
+        return (self.url, self.endpoints, self.trusted_hosts, self.proxy)

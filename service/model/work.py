@@ -21,8 +21,20 @@ class CopyRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """Where a copy's reference can be read: at its source, or where another copy has put it."""
+
+    registry: str
+    repository: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
 class CopyWork:
-    """One copy that this process now owns."""
+    """One copy that this process now owns.
+
+    `source_*` is what the rule means and whose tag decides; bytes come from `reads_from`.
+    """
 
     ref: CopyRef
     execution: str
@@ -53,6 +65,16 @@ class CopyWork:
     types: tuple[str, ...] = ()  # of the entry that takes it; none means all
     platforms: tuple[str, ...] = ()
     signature_key: str | None = None  # PEM; nothing that it has not signed is copied
+    holders: tuple[Holder, ...] = ()  # that have it besides the source, the nearest first
+    holder: Holder | None = None  # that is read now; None: the source
+    routed: bool = False  # other copies of its execution may go on from where it ends
+
+    @property
+    def reads_from(self) -> Holder:
+        """Where manifests and blobs are read."""
+        return self.holder or Holder(
+            self.source_registry, self.source_repository, self.source_reference
+        )
 
     @property
     def named_by_digest(self) -> bool:
@@ -113,6 +135,7 @@ class Counters:
     bytes_copied: int = 0
     bytes_saved: int = 0
     requests: dict[str, int] = field(default_factory=dict)
+    crossed: dict[str, int] = field(default_factory=dict)  # bytes by the registry they were read at
 
     def add(self, other: Counters) -> None:
         """Add another step's figures to this one's."""
@@ -123,6 +146,8 @@ class Counters:
         self.bytes_saved += other.bytes_saved
         for registry, count in other.requests.items():
             self.requests[registry] = self.requests.get(registry, 0) + count
+        for registry, count in other.crossed.items():
+            self.crossed[registry] = self.crossed.get(registry, 0) + count
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +176,7 @@ class CopyPostponed:
     digest: str = ""
     failure_class: str = ""
     reason: str = ""
+    away: bool = False  # for a registry that is away, nobody knows for how long
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +258,7 @@ class Selected:
     hint: str = ""
     entry: int = 0  # of the rule's select, that took it
     found: str = ""  # the digest that the destination had under the name
+    via: tuple[str, str, str] = ("", "", "")  # the name it goes on from: registry, repository, tag
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,9 +67,11 @@ def _has_platform(engine: Engine, work: CopyWork, root: Manifest) -> bool:
     config = root.config
     if config is None:
         return False
-    source = engine.clients.get(work.source_registry)
+    source = engine.clients.get(work.reads_from.registry)
     try:
-        raw = source.read_blob(work.source_repository, config.digest, config.size, MAX_CONFIG_BYTES)
+        raw = source.read_blob(
+            work.reads_from.repository, config.digest, config.size, MAX_CONFIG_BYTES
+        )
     except Rejected:
         return False
     platform, _ = facts_of_config(raw)

@@ -53,10 +53,10 @@ class BlobPlacer:
         self._engine = engine
         self._work = work
         self._counters = counters
-        self._source = engine.clients.get(work.source_registry)
+        self._source = engine.clients.get(work.reads_from.registry)
         self._destination = engine.clients.get(work.destination_registry)
         self._scope = engine.clients.scope(work.destination_registry)
-        self._origin = (work.source_registry, work.source_repository)
+        self._origin = (work.reads_from.registry, work.reads_from.repository)
         self._token = f"{engine.boot}/{os.urandom(6).hex()}"
         self._cancelled = engine.cancelled(work)
         self._pace = pace_of(engine.limiters, work)
@@ -192,7 +192,7 @@ class BlobPlacer:
         if state is ClaimState.CORRUPT:
             raise Corrupt(
                 f"the source's blob {digest} was found corrupt or missing a short while ago",
-                registry=self._work.source_registry,
+                registry=self._origin[0],
             )
         if state is ClaimState.DONE:
             if detail == self._work.destination_repository and (
@@ -279,7 +279,7 @@ class BlobPlacer:
     def _stream_from_source(self, blob: Descriptor) -> None:
         read = stream(
             self._source,
-            self._work.source_repository,
+            self._origin[1],
             self._destination,
             self._work.destination_repository,
             blob,
@@ -290,7 +290,7 @@ class BlobPlacer:
 
     def _give_up(self, digest: str, error: BaseException) -> None:
         """Let the claim go; a blob that is bad at its source is remembered for a while."""
-        at_source = getattr(error, "registry", "") == self._work.source_registry
+        at_source = getattr(error, "registry", "") == self._origin[0]
         woken = self._engine.claims.give_up(
             self._work.destination_registry,
             self._scope,
@@ -312,6 +312,9 @@ class BlobPlacer:
             self._counters.blobs_mounted += mounted
             self._counters.blobs_present += present
             self._counters.bytes_copied += read
+            if read:
+                crossed = self._counters.crossed
+                crossed[self._origin[0]] = crossed.get(self._origin[0], 0) + read
             self._counters.bytes_saved += saved
 
     def flush(self) -> None:

@@ -191,6 +191,9 @@ class Drive:
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
             self._retention.sweep(self._settings.executions_kept)
+            freed = self._store.free_orphans()
+            if freed:
+                log.warning("orphans_freed", copies=freed)
         if now >= self._next_judgement:
             self._next_judgement = now + JUDGE_SECONDS
             for rule, late in self._freshness.judge():

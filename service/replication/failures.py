@@ -74,6 +74,7 @@ def outcome_of(
             pause_seconds=random.uniform(1.0, 1.5) * error.pause_seconds,  # noqa: S311 - jitter
             failure_class=error.failure_class,
             reason=reason,
+            away=True,
         )
     if isinstance(error, Throttled) and work.throttles < MAX_THROTTLES:
         told = error.retry_after_seconds or backoff(work.failures, settings)

@@ -33,6 +33,7 @@ from service.replication.engine import ManifestCache, Reads
 from service.replication.estimate import Estimator, moved_since, sum_up
 from service.replication.patience import is_waited_for
 from service.replication.preflight import refusals, refused_copy
+from service.replication.route import plan_route
 from service.replication.select import ALL_TAGS, Selector
 from service.replication.side_by_side import FAR_SECONDS
 from service.replication.still_open import StillOpen
@@ -43,6 +44,7 @@ from service.settings import Settings
 from service.store.creation import ASKED, REPAIR
 from service.store.executions import ExecutionStore
 from service.store.planning import PlanStore
+from service.store.regions import LinkStore, RegionStore
 from service.store.registries import RegistryStore
 from service.store.work import SqlState
 from service.telemetry import get_logger
@@ -73,6 +75,8 @@ class Planner:
         executions: ExecutionStore,
         plans: PlanStore,
         registries: RegistryStore,
+        regions: RegionStore,
+        links: LinkStore,
         state: SqlState,
         clients: Clients,
         meter: Meter,
@@ -81,6 +85,8 @@ class Planner:
         self._executions = executions
         self._plans = plans
         self._registries = registries
+        self._regions = regions
+        self._links = links
         self._state = state
         self._clients = clients
         self._meter = meter
@@ -228,6 +234,9 @@ class Planner:
                 self._clients,
                 self._meter,
                 last=self._plans.attempts(execution) >= MAX_PLAN_ATTEMPTS,
+                parents={}
+                if record.kind == "verify"
+                else self._parents(execution, rule, destinations),
                 look=verifier.look if record.kind == "verify" else None,
             )
             exact = record.kind in EXACT or record.trigger == REPAIR
@@ -304,6 +313,27 @@ class Planner:
         )
         answer.result()
         return [tuple(name for name in members if name not in refused) for members in destinations]
+
+    def _parents(
+        self, execution: str, rule: SyncRule, destinations: list[tuple[str, ...]]
+    ) -> dict[str, str]:
+        """Return the destination that each destination is fed from; none for those fed from the source."""
+        names = list(dict.fromkeys(name for members in destinations for name in members))
+        if len(names) < 2:
+            return {}
+        senders = self._plans.routes().of(execution)
+        if not senders:
+            route = plan_route(
+                rule.source,
+                names,
+                lambda name: self._clients.endpoint(name).region,
+                self._regions.jurisdictions(),
+                self._links.all(),
+            )
+            if not route.fed_by:
+                return {}
+            senders = self._plans.routes().keep(execution, route.fed_by)
+        return {name: found[0] for name, found in senders.items()}
 
     def _at_once(self) -> int:
         """Return how many questions may be under way: more where answers are waited for."""

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from redis.exceptions import RedisError
 
@@ -41,6 +42,7 @@ from service.replication.failures import (
     backoff,
     outcome_of,
 )
+from service.replication.holders import from_nearest, nearest
 from service.replication.signatures import require_signature
 from service.replication.tree import Tree, TreeReader
 from service.telemetry import get_logger
@@ -74,7 +76,7 @@ def replicate(engine: Engine, refs: Sequence[CopyRef]) -> dict[str, int]:
 
 def _answers_within(engine: Engine, work: CopyWork) -> float:
     """Return the seconds that the slower side of a copy takes for an answer, 0.0 if it cannot be told."""
-    sides = (work.source_registry, work.destination_registry)
+    sides = (nearest(work).registry, work.destination_registry)
     try:
         return max(engine.clients.get(side).answers_within("manifest") for side in sides)
     except TransshipError:
@@ -118,7 +120,9 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
         try:
             digest = _current_digest(engine, work)
             work = _knowing(work, digest)
-            outcome = _copy(engine, work, counters, digest, fan_out=fan_out)
+            outcome = from_nearest(
+                work, partial(_copy, engine, counters=counters, digest=digest, fan_out=fan_out)
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, this copy ends and the others go on
             outcome = outcome_of(error, work, counters, engine.settings)
             if not isinstance(error, Cancelled):
@@ -142,7 +146,7 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
 
 
 def _copy(
-    engine: Engine, work: CopyWork, counters: Counters, digest: Digest | None, *, fan_out: bool
+    engine: Engine, work: CopyWork, *, counters: Counters, digest: Digest | None, fan_out: bool
 ) -> Result:
     if digest is None:
         return _gone(work, counters)
@@ -293,7 +297,6 @@ def _is_moving(engine: Engine, work: CopyWork, blob: Descriptor) -> bool:
 
 
 def _place_part(engine: Engine, work: PartWork, counters: Counters) -> list[BlobPlaced]:
-    placer = BlobPlacer(engine, work.copy, counters)
     placed = []
     blobs = [
         Descriptor(media_type=blob.media_type, digest=Digest.parse(blob.digest), size=blob.size)
@@ -302,9 +305,13 @@ def _place_part(engine: Engine, work: PartWork, counters: Counters) -> list[Blob
     for blob in blobs:
         digest = str(blob.digest)
         before = (counters.blobs_copied, counters.blobs_mounted)
+
+        def place(work: CopyWork, blob: Descriptor = blob) -> list[Descriptor]:
+            placer = BlobPlacer(engine, work, counters)
+            return placer.transfer(placer.settle([blob]))
+
         try:
-            missing = placer.settle([blob])
-            held = placer.transfer(missing)
+            held = from_nearest(work.copy, place)
         except (Cancelled, *OUTAGES) as error:
             reason = "the process drains" if isinstance(error, Cancelled) else str(error)
             placed.append(BlobPlaced(digest, BlobState.WAITING, "stopped", reason))
@@ -358,6 +365,7 @@ def _unplaced(
             pause_seconds=first.pause_seconds,
             failure_class=first.failure_class,
             reason=first.reason,
+            away=True,
         )
     waiting = [blob for blob in missing if _is_moving(engine, work, blob)]
     if waiting:

@@ -53,14 +53,15 @@ def require_signature(engine: Engine, work: CopyWork, digest: Digest) -> None:
         key = load_public_key(work.signature_key)
     except InvalidConfiguration as error:
         raise Unsigned(f"the rule's signature key cannot be used: {error.message}") from error
-    source = engine.clients.get(work.source_registry)
+    place = work.reads_from
+    source = engine.clients.get(place.registry)
     subject = _subject(work, digest)
     seen = 0
-    for layer in _signature_layers(source, work.source_repository, subject):
+    for layer in _signature_layers(source, place.repository, subject):
         seen += 1
         if seen > MAX_SIGNATURES:
             break
-        if _holds(key, source, work.source_repository, layer, subject):
+        if _holds(key, source, place.repository, layer, subject):
             return
     what = f"none of its {seen} signatures is the key's" if seen else "it has no signature"
     name = f"{work.source_repository}@{subject}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import Lock
@@ -15,6 +15,7 @@ from service.model.work import LedgerDistrusted
 from service.replication.clients import Clients, Meter
 from service.replication.collisions import CollisionCheck
 from service.replication.compare import GONE, Comparer, Comparison, Wanted, subject_of
+from service.replication.route import with_hops
 from service.replication.select import ALL_TAGS, Page, Selector, apart
 from service.replication.side_by_side import FAR_SECONDS
 from service.store.planning import Cursor, PlanStore
@@ -69,13 +70,16 @@ class Survey:
         meter: Meter,
         *,
         last: bool,
+        parents: Mapping[str, str],
         look: Callable[[Comparison, Comparer], None] | None = None,
     ) -> None:
         """`last`: there will be no further attempt, so what fails for a while fails for good.
 
+        `parents`: the destination that each destination is fed from, where that is not the source.
         `look` sees the comparison of each page before it is saved, and may change it.
         """
         self._look = look
+        self._parents = parents
         self._execution = execution
         self._rule = rule
         self._selector = selector
@@ -185,7 +189,9 @@ class Survey:
             self._rule.name,
             self._rule.source,
             repository,
-            selected=result.selected,
+            selected=with_hops(
+                result.selected, [*result.in_place, *result.followers], self._parents
+            ),
             matched=len(page.asks) - result.left_out.total(),
             left_out=result.left_out,
             unchanged=result.unchanged(),

@@ -62,7 +62,8 @@ class TreeReader:
     def __init__(self, engine: Engine | Reads, work: CopyWork) -> None:
         self._engine = engine
         self._work = work
-        self._source: RegistryClient = engine.clients.get(work.source_registry)
+        self._source: RegistryClient = engine.clients.get(work.reads_from.registry)
+        self._repository = work.reads_from.repository
         self._seen: set[Digest] = set()
         self._platforms = PlatformFilter(work.platforms) if work.platforms else None
 
@@ -90,7 +91,7 @@ class TreeReader:
 
     def _fetch(self, digest: Digest, size: int | None = None) -> Manifest:
         manifest = self._engine.manifests.get(
-            digest, lambda: self._source.get_manifest(self._work.source_repository, str(digest))
+            digest, lambda: self._source.get_manifest(self._repository, str(digest))
         )
         if size is not None and len(manifest.raw) != size:
             raise Corrupt(
@@ -175,9 +176,8 @@ class TreeReader:
         tree.referrers.append(manifest)
 
     def _attached(self, digest: Digest) -> tuple[Descriptor, ...]:
-        repository = self._work.source_repository
         return self._recently(
-            "referrers", str(digest), lambda: self._source.referrers(repository, digest) or ()
+            "referrers", str(digest), lambda: self._source.referrers(self._repository, digest) or ()
         )
 
     def _recently(self, what: str, name: str, read: Callable[[], T]) -> T:
@@ -185,7 +185,7 @@ class TreeReader:
         work = self._work
         if work.retried:
             return read()
-        key = (work.execution, work.source_registry, work.source_repository, what, name)
+        key = (work.execution, self._source.name, self._repository, what, name)
         return self._engine.recent.get(key, read)
 
     def _digest_tags(self, subjects: Iterable[Manifest]) -> list[str]:
@@ -208,7 +208,7 @@ class TreeReader:
         return list(found)
 
     def _is_there(self, tag: str) -> bool:
-        return self._source.head_manifest(self._work.source_repository, tag) is not None
+        return self._source.head_manifest(self._repository, tag) is not None
 
     def _tagged(self, tag: str, tree: Tree) -> None:
         digest = self._recently("tag", tag, partial(self._read_tag, tag))
@@ -217,7 +217,7 @@ class TreeReader:
         try:
             manifest = self._fetch(digest)
         except ManifestNotFound:  # it has moved since, and nobody here has kept what it was
-            manifest = self._source.get_manifest(self._work.source_repository, tag)
+            manifest = self._source.get_manifest(self._repository, tag)
         if manifest.kind == "index":
             manifest = self._without_lost(manifest)
             for descriptor in manifest.children():
@@ -228,7 +228,7 @@ class TreeReader:
 
     def _read_tag(self, tag: str) -> Digest | None:
         try:
-            manifest = self._source.get_manifest(self._work.source_repository, tag)
+            manifest = self._source.get_manifest(self._repository, tag)
         except ManifestNotFound:
             return None
         return self._engine.manifests.get(manifest.digest, lambda: manifest).digest

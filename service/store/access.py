@@ -17,6 +17,7 @@ from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
 from service.model.work import Selected
 from service.store import codec, outbox
 from service.store.clock import now_epoch
+from service.store.routes import let_go_on
 from service.store.tables import copies, executions
 from service.store.tables_governance import projects
 
@@ -111,6 +112,7 @@ def deny_open_copies(connection: Connection, project: Project, *conditions: Any)
                 )
             )
             outbox.copy_ended(connection, row.id)
+            let_go_on(connection, row.id)
 
 
 def _denied(project: Project, source: tuple[str, str], destination: tuple[str, str]) -> str:

@@ -37,6 +37,7 @@ from service.store.database import upsert
 from service.store.endings import EndingStore
 from service.store.precedence import first_in_line
 from service.store.recovery import RecoveryStore, again
+from service.store.routes import RouteStore
 from service.store.tables import (
     WAITING,
     copies,
@@ -233,6 +234,10 @@ class DispatchStore(RecoveryStore, EndingStore):
                 if waits.bulk or waits.suspects:
                     bulk.append(Pending(region, urgent=False, suspects=bool(waits.suspects)))
         return [*urgent, *bulk]
+
+    def free_orphans(self) -> int:
+        """Let go copies that wait for one that is no longer open; returns how many."""
+        return RouteStore(self._database).free_orphans()
 
     def busy(self) -> bool:
         """Whether any execution has not ended."""

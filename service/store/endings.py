@@ -111,7 +111,7 @@ _COMPLETE = select(executions).where(
     ~exists().where(
         copies.c.execution_id == executions.c.id,
         copies.c.state.in_(OPEN_COPIES),
-        copies.c.not_before < FAR,
+        copies.c.not_before != FAR,
     ),
 )
 

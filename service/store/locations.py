@@ -100,7 +100,7 @@ class LocationStore:
         newest = (
             select(func.max(copies.c.id))
             .where(_is_one_of(places, *place))
-            .where(copies.c.not_before < FAR)  # what only a plan names is on its way nowhere
+            .where(copies.c.not_before != FAR)  # what only a plan names is on its way nowhere
             .group_by(*place, is_open)
         )
         latest = (

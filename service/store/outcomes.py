@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     BigInteger,
@@ -41,16 +39,20 @@ from service.model.work import (
 from service.protections import without
 from service.store import outbox
 from service.store.clock import now_epoch
-from service.store.database import before_commit, insert_of, upsert
+from service.store.database import insert_of, upsert
 from service.store.precedence import let_go_before
+from service.store.routes import let_go_on
 from service.store.tables import (
     copies,
     copy_blobs,
-    execution_requests,
     ledgers,
     presence,
     written_tags,
 )
+from service.store.tallies import add_crossed, add_requests
+
+PUT_OFF_SECONDS = 3.0
+"""A copy that is put off for so long, or fails a second time, holds up no other one."""
 
 
 def is_at(ref: CopyRef) -> Any:
@@ -99,42 +101,8 @@ def _proving(dialect: str) -> Any:
 def _count(connection: Connection, work: CopyWork, counters: Counters) -> dict[str, int]:
     """Add requests to the execution's; return the parameters that add up on the copy (`_ADDED`)."""
     add_requests(connection, work.execution, counters.requests)
+    add_crossed(connection, work.execution, work.destination_registry, counters.crossed)
     return {f"b_{name}": getattr(counters, name) for name in _COUNTED}
-
-
-def add_requests(connection: Connection, execution: str, requests: Mapping[str, int]) -> None:
-    """Add to the execution's count of requests by registry, at the end of this write transaction.
-
-    One statement for all that is counted in it, in one order: two writers must not deadlock.
-    """
-    transaction = connection.get_transaction()
-    sums = _requests.get(transaction)
-    if sums is None:
-        sums = _requests[transaction] = Counter()
-        before_commit(connection, partial(_write_requests, sums))
-    for registry, count in requests.items():
-        sums[execution, registry] += count
-
-
-def _write_requests(sums: Counter[tuple[str, str]], connection: Connection) -> None:
-    rows = [
-        {"execution_id": execution, "registry": registry, "requests": count}
-        for (execution, registry), count in sorted(sums.items())
-    ]
-    if rows:
-        connection.execute(_adding_requests(connection.dialect.name), rows)
-
-
-_requests: WeakKeyDictionary[Any, Counter[tuple[str, str]]] = WeakKeyDictionary()
-
-
-@cache
-def _adding_requests(dialect: str) -> Any:
-    statement = insert_of(dialect, execution_requests)
-    return statement.on_conflict_do_update(
-        index_elements=["execution_id", "registry"],
-        set_={"requests": execution_requests.c.requests + statement.excluded.requests},
-    )
 
 
 def _ended(connection: Connection, outcome: CopyEnded) -> None:
@@ -154,6 +122,11 @@ def _ended(connection: Connection, outcome: CopyEnded) -> None:
     if changed.rowcount != 1:
         return
     outbox.copy_ended(connection, work.ref.id)
+    if work.routed:
+        let_go_on(connection, work.ref.id)
+    if outcome.state is CopyState.COPIED:
+        came_from = {work.reads_from.registry: 0}
+        add_crossed(connection, work.execution, work.destination_registry, came_from, copies=1)
     if outcome.state in (CopyState.COPIED, CopyState.UNCHANGED):
         digest = outcome.digest or work.digest
         connection.execute(
@@ -234,6 +207,14 @@ def _postponed(connection: Connection, outcome: CopyPostponed) -> None:
     )
     if changed.rowcount == 1:
         let_go_before(connection, outcome.work.ref.id)
+        if outcome.work.routed and _is_put_off(outcome):
+            let_go_on(connection, outcome.work.ref.id)
+
+
+def _is_put_off(outcome: CopyPostponed) -> bool:
+    """Whether who waits for the copy does better to go on from another registry that has the image."""
+    again = outcome.failed and outcome.work.failures > 0
+    return again or outcome.away or outcome.pause_seconds >= PUT_OFF_SECONDS
 
 
 def _waits(connection: Connection, outcome: CopyWaits) -> None:

@@ -21,11 +21,12 @@ from service.store.clock import now_epoch
 from service.store.database import Database, insert_of, upsert
 from service.store.deletion_values import mark_seen
 from service.store.facts import FactStore
-from service.store.outcomes import add_requests
 from service.store.precedence import has_rivals, take_turn
+from service.store.routes import RouteStore, let_go_on
 from service.store.saved_plans import SavedPlanStore
 from service.store.tables import (
     FAR,
+    HELD,
     copies,
     digest_tags,
     execution_unchanged,
@@ -34,6 +35,7 @@ from service.store.tables import (
     written_tags,
 )
 from service.store.tables_content import execution_left_out
+from service.store.tallies import add_requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,10 @@ class PlanStore:
         )
         with self._database.read() as connection:
             return frozenset((row[0], row[1], row[2]) for row in connection.execute(query))
+
+    def routes(self) -> RouteStore:
+        """Return the store of routes."""
+        return RouteStore(self._database)
 
     def saved(self) -> SavedPlanStore:
         """Return the store of plans that are kept."""
@@ -225,6 +231,7 @@ class PlanStore:
             rivals = not planned_only and has_rivals(connection, execution, rule)
             project = project_of(connection, execution) if selected else EVERYTHING
             items = [judged(project, source, one) for one in selected]
+            open_names = {_name_of(item) for item in items if not item.state.ended}
             made = _insert_copies(
                 connection,
                 [
@@ -243,7 +250,14 @@ class PlanStore:
                         "entry": item.entry,
                         "found": item.found,
                         "state": item.state,
-                        "not_before": FAR if planned_only else 0,
+                        "not_before": FAR
+                        if planned_only
+                        else HELD
+                        if item.via in open_names
+                        else 0,
+                        "via_registry": item.via[0],
+                        "via_repository": item.via[1],
+                        "via_reference": item.via[2],
                         "fresh": item.fresh,
                         "listed": item.listed,
                         "referrers": referrers,
@@ -257,6 +271,7 @@ class PlanStore:
             for copy, state in made:
                 if state.ended and not planned_only:
                     outbox.copy_ended(connection, copy)
+                    let_go_on(connection, copy)
                 elif rivals and not state.ended:
                     take_turn(connection, copy, asked_now=running.kind == "tags")
             if tags:
@@ -523,6 +538,10 @@ def _held(execution: str, boot: str | None) -> list[ColumnElement[bool]]:
     """Return the conditions for ending a planning: a process counted dead may have lost it to another."""
     conditions = [executions.c.id == execution]
     return conditions if boot is None else [*conditions, executions.c.planner == boot]
+
+
+def _name_of(item: Selected) -> tuple[str, str, str]:
+    return (item.destination_registry, item.destination_repository, item.destination_reference)
 
 
 def _insert_copies(

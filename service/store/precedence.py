@@ -27,6 +27,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
 from service.store import outbox
 from service.store.clock import now_epoch
+from service.store.routes import let_go_on
 from service.store.tables import FAR, copies, executions
 
 OVERTAKEN = "overtaken"
@@ -180,6 +181,7 @@ def _skip(connection: Connection, copy: int, execution: str) -> None:
     )
     if changed.rowcount == 1:
         outbox.copy_ended(connection, copy)
+        let_go_on(connection, copy)
 
 
 def first_in_line(one: FromClause) -> ColumnElement[bool]:

@@ -16,6 +16,7 @@ from service.model.work import CopyRef
 from service.store import outbox
 from service.store.clock import now_epoch
 from service.store.database import Database
+from service.store.routes import let_go_on
 from service.store.tables import (
     copies,
     copy_blobs,
@@ -296,6 +297,7 @@ def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> 
         poison = 0
         for copy in poisoned.all():
             outbox.copy_ended(connection, copy)
+            let_go_on(connection, copy)
             poison += 1
         calm = and_(held, copies.c.state == CopyState.COPYING, copies.c.crashes == 0)
         kept = list(connection.execute(select(copies.c.id).where(calm)).scalars())

@@ -17,6 +17,7 @@ from service.store.clock import now_epoch
 from service.store.creation import insert_carrying_out, insert_plan
 from service.store.database import Database
 from service.store.precedence import take_turns
+from service.store.routes import hold_followers
 from service.store.tables import copies, digest_tags, executions, selections
 
 ROWS_AT_ONCE = 500
@@ -133,6 +134,11 @@ class SavedPlanStore:
             project = project_of(connection, execution)
             deny_open_copies(connection, project, copies.c.execution_id == execution)
             take_turns(connection, execution, running.rule)
+            hold_followers(connection, execution)
+            of_plan = select(executions.c.route).where(executions.c.id == plan).scalar_subquery()
+            connection.execute(
+                update(executions).where(executions.c.id == execution).values(route=of_plan)
+            )
             for table in (selections, digest_tags):
                 columns = [column for column in table.c if column.name != "execution_id"]
                 connection.execute(

@@ -9,11 +9,17 @@ from typing import Any
 from sqlalchemy import Connection, func, inspect, select, text
 
 from service.errors import InvalidConfiguration, StoreUnavailable
-from service.store import tables_content, tables_deletions, tables_events, tables_governance
+from service.store import (
+    tables_content,
+    tables_deletions,
+    tables_events,
+    tables_governance,
+    tables_regions,
+)
 from service.store.database import Database
 from service.store.tables import metadata
 
-TABLES = (tables_content, tables_deletions, tables_events, tables_governance)
+TABLES = (tables_content, tables_deletions, tables_events, tables_governance, tables_regions)
 WHOLE = metadata
 """Every table: importing this module, and with it those of TABLES, has put all of them in."""
 
@@ -21,7 +27,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 0x7472616E73686970
 """The advisory lock under which processes that start together change the schema one by one."""
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every revision that this version knows, the oldest first; a test holds it to the scripts."""
 
 HEAD = REVISIONS[-1]

@@ -13,7 +13,7 @@ from service.store import codec
 from service.store.clock import now_epoch
 from service.store.database import Database
 from service.store.executions import ExecutionRecord
-from service.store.tables import copies, executions, registries, rules
+from service.store.tables import FAR, copies, executions, registries, rules
 
 ONLY_LOOKING = frozenset({"plan", "verify"})
 """Kinds that a paused rule keeps from beginning, and does not interrupt."""
@@ -87,7 +87,9 @@ class StandingStore:
 
     def retries(self, execution: str) -> Sequence[Retry]:
         """Return why open copies of an execution are tried again, by destination and class."""
-        later = case((copies.c.not_before > now_epoch(), copies.c.not_before), else_=None)
+        later = case(
+            (copies.c.not_before.between(now_epoch(), FAR), copies.c.not_before), else_=None
+        )
         query = (
             select(
                 copies.c.destination_registry,

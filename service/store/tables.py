@@ -30,6 +30,9 @@ from service.store.plain_text import PlainText
 FAR = 1e15
 """A time that never comes: what only a plan names is never sent."""
 
+HELD = 2e15
+"""Likewise, until the copy that this one goes on from has ended (docs/adr/0015)."""
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -112,6 +115,7 @@ executions = Table(
         "repair", String(32), nullable=False, server_default=""
     ),  # of kind verify: wanted, or by
     Column("figures", Text, nullable=False, server_default="{}"),  # of kind plan
+    Column("route", Text, nullable=False, server_default="{}"),  # destination -> its parent
     Column("spec", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("priority", Integer, nullable=False, server_default="1"),
@@ -173,6 +177,9 @@ copies = Table(
     Column("source_registry", String(128), nullable=False),
     Column("source_repository", String(255), nullable=False),
     Column("source_reference", String(160), nullable=False),
+    Column("via_registry", String(128), nullable=False, server_default=""),  # "": the source
+    Column("via_repository", String(255), nullable=False, server_default=""),
+    Column("via_reference", String(160), nullable=False, server_default=""),
     Column("destination_registry", String(128), nullable=False),
     Column("destination_repository", String(255), nullable=False),
     Column("destination_reference", String(160), nullable=False),
@@ -222,6 +229,15 @@ copies = Table(
         "destination_repository",
         "destination_reference",
     ),
+)
+
+Index(  # who waits for a copy, to go on from where it ends
+    "ix_copies_via",
+    copies.c.execution_id,
+    copies.c.via_registry,
+    copies.c.via_repository,
+    copies.c.via_reference,
+    sqlite_where=text("via_registry != ''"),
 )
 
 Index(  # the backlog in the order in which it is sent

@@ -29,6 +29,7 @@ from service.model.work import (
     BlobPlaced,
     CopyRef,
     CopyWork,
+    Holder,
     Outcome,
     PartBlob,
     PartWork,
@@ -37,12 +38,13 @@ from service.model.work import (
     Proof,
 )
 from service.protections import without
-from service.store import codec
+from service.store import codec, routes
 from service.store import outcomes as rows
 from service.store.clock import now_epoch
 from service.store.conditions import rule_is_paused
 from service.store.creation import ASKED, REPAIR, RETRY
 from service.store.database import Database
+from service.store.routes import Senders
 from service.store.tables import (
     copies,
     copy_blobs,
@@ -53,6 +55,7 @@ from service.store.tables import (
     processes,
     selections,
 )
+from service.store.tallies import add_requests
 
 RULES_KEPT = 256
 PREFIXES_AT_ONCE = 200
@@ -66,25 +69,37 @@ class SqlState:
         self._database = database
         self._proof_seconds = proof_seconds
         self._lock = threading.Lock()
-        self._rules: dict[str, tuple[SyncRule, str]] = {}
+        self._rules: dict[str, tuple[SyncRule, str, Senders]] = {}
 
-    def _rule(self, connection: Connection, execution: str) -> tuple[SyncRule, str]:
-        """Return the rule as it stood when the execution was created, and what triggered that.
+    def _rule(self, connection: Connection, execution: str) -> tuple[SyncRule, str, Senders]:
+        """Return the rule as it stood when the execution was created, what triggered that, and the route.
 
-        Kept, since neither ever changes.
+        Kept, since none ever changes: a route is saved before there are copies.
         """
         with self._lock:
             known = self._rules.get(execution)
         if known is None:
             row = connection.execute(
-                select(executions.c.spec, executions.c.trigger).where(executions.c.id == execution)
+                select(executions.c.spec, executions.c.trigger, executions.c.route).where(
+                    executions.c.id == execution
+                )
             ).one()
-            known = codec.load_rule(row.spec), row.trigger
+            known = codec.load_rule(row.spec), row.trigger, routes.parse(row.route)
             with self._lock:
                 if len(self._rules) >= RULES_KEPT:
                     self._rules.clear()
                 self._rules[execution] = known
         return known
+
+    def _work(self, connection: Connection, row: Row[Any]) -> CopyWork:
+        rule, trigger, senders = self._rule(connection, row.execution_id)
+        return copy_work(
+            row,
+            rule,
+            trigger,
+            holders=routes.holders(connection, row, senders),
+            routed=bool(senders),
+        )
 
     def begin(self, refs: Sequence[CopyRef], boot: str) -> list[CopyWork]:
         """Own dispatched copies and count an attempt for each, durably, before any work."""
@@ -100,7 +115,7 @@ class SqlState:
             ).all()
             turn = {ref.id: number for number, ref in enumerate(refs)}
             begun = sorted(begun, key=lambda row: turn[row.id])
-            return [copy_work(row, *self._rule(connection, row.execution_id)) for row in begun]
+            return [self._work(connection, row) for row in begun]
 
         return self._database.write(work)
 
@@ -128,7 +143,7 @@ class SqlState:
             ).all()
             if not blobs:
                 return None
-            copy = copy_work(row, *self._rule(connection, row.execution_id))
+            copy = self._work(connection, row)
             return PartWork(copy, part, tuple(PartBlob(*blob) for blob in blobs))
 
         return self._database.write(work)
@@ -149,7 +164,7 @@ class SqlState:
             ).first()
             if row is None:
                 return None
-            return copy_work(row, *self._rule(connection, row.execution_id))
+            return self._work(connection, row)
 
         return self._database.write(work)
 
@@ -248,9 +263,7 @@ class SqlState:
     def add_requests(self, execution: str, requests: dict[str, int]) -> None:
         """Add to the HTTP requests that an execution has sent, by registry."""
         if requests:
-            self._database.write(
-                lambda connection: rows.add_requests(connection, execution, requests)
-            )
+            self._database.write(lambda connection: add_requests(connection, execution, requests))
 
     def heartbeat(self, report: ProcessReport) -> None:
         """Write the process's row."""
@@ -432,8 +445,15 @@ def label(row: Any) -> str:
     )
 
 
-def copy_work(row: Row[Any], rule: SyncRule, trigger: str) -> CopyWork:
-    """Return a row of copies as work; `trigger` is the execution's."""
+def copy_work(
+    row: Row[Any],
+    rule: SyncRule,
+    trigger: str,
+    *,
+    holders: tuple[Holder, ...] = (),
+    routed: bool = False,
+) -> CopyWork:
+    """Return a row of copies as work; `trigger` is the execution's, `holders` as `routes` tells them."""
     entry = rule.select[row.entry] if row.entry < len(rule.select) else Selection()
     return CopyWork(
         ref=CopyRef(row.id, row.fence, label(row)),
@@ -465,4 +485,6 @@ def copy_work(row: Row[Any], rule: SyncRule, trigger: str) -> CopyWork:
         types=entry.types,
         platforms=entry.platforms,
         signature_key=rule.signature_key,
+        holders=holders,
+        routed=routed,
     )

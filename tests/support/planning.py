@@ -76,6 +76,8 @@ def planner_over(world: World, plans: Any, executions: Any = None) -> Planner:
         executions or services.executions,
         plans,
         services.registries,
+        services.regions,
+        services.links,
         services.state,
         services.clients,
         services.meter,

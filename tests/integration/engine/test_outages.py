@@ -152,6 +152,8 @@ def test_planning_that_breaks_is_not_held_by_a_living_process(
         services.executions,
         plans,  # type: ignore[arg-type]
         services.registries,
+        services.regions,
+        services.links,
         services.state,
         services.clients,
         services.meter,

@@ -1,0 +1,33 @@
+"""Regions and the links between them: where registries and workers are, and what joins them (DESIGN section 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A place where workers run and registries stand.
+
+    `jurisdiction`: None counts as foreign to every other. `redis_url_env`: the variable with the address
+    of the region's own Redis, for its agent; None: its workers use the home region's.
+    """
+
+    name: str
+    jurisdiction: str | None = None
+    redis_url_env: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The way from one region to another, in this direction alone; the pair is its identity."""
+
+    source: str
+    target: str
+    bandwidth: int | None = None  # bytes a second; None: not known, taken for plenty
+    cost_per_gib: float | None = None  # in whatever money the operator counts; None: free
+
+    @property
+    def name(self) -> str:
+        """The identity, as lists and addresses spell it: FROM:TO."""
+        return f"{self.source}:{self.target}"

@@ -1,0 +1,189 @@
+"""The way of copies between destinations: who waits for whom, and who holds what (docs/adr/0015)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, exists, literal_column, select, update
+
+from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
+from service.model.work import Holder
+from service.store.clock import now_epoch
+from service.store.database import Database
+from service.store.tables import HELD, copies, executions
+
+PLACED = (CopyState.COPIED, CopyState.UNCHANGED)
+ORPHANS_AT_ONCE = 500
+
+Senders = Mapping[str, Sequence[str]]
+"""Destination -> the destinations that it may be fed from, its parent first; none: the source alone."""
+
+
+class RouteStore:
+    """Saves the route of an execution, and frees what waits for nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def keep(self, execution: str, senders: Senders) -> Senders:
+        """Save an execution's route, unless it has one; returns the one that holds."""
+
+        def work(connection: Connection) -> str:
+            text = connection.execute(
+                select(executions.c.route).where(executions.c.id == execution).with_for_update()
+            ).scalar_one()
+            if text != "{}":
+                return str(text)
+            made = json.dumps({name: list(found) for name, found in senders.items()})
+            connection.execute(
+                update(executions).where(executions.c.id == execution).values(route=made)
+            )
+            return made
+
+        return parse(self._database.write(work))
+
+    def of(self, execution: str) -> Senders:
+        """Return an execution's route; empty when each copy comes from the source."""
+        with self._database.read() as connection:
+            query = select(executions.c.route).where(executions.c.id == execution)
+            return parse(connection.execute(query).scalar_one_or_none() or "{}")
+
+    def free_orphans(self) -> int:
+        """Let go what waits for a copy that is no longer open; returns how many.
+
+        Each end of a copy lets its followers go; this is the net below that.
+        """
+        parent = copies.alias("parent")
+        query = (
+            select(copies.c.id)
+            .join(executions, executions.c.id == copies.c.execution_id)
+            .where(
+                executions.c.state.not_in(ENDED_EXECUTIONS),
+                executions.c.kind != "plan",
+                executions.c.route != "{}",
+                _IS_HELD,
+                ~exists().where(_is_parent(parent), parent.c.state.in_(OPEN_COPIES)),
+            )
+            .limit(ORPHANS_AT_ONCE)
+        )
+        with self._database.read() as connection:
+            found = list(connection.execute(query).scalars())
+        if not found:
+            return 0
+        freeing = update(copies).where(copies.c.id.in_(found), _IS_HELD)
+        return self._database.write(
+            lambda connection: connection.execute(freeing.values(**_free())).rowcount
+        )
+
+
+def parse(text: str) -> Senders:
+    """Return the route that `keep` saved."""
+    found: Senders = json.loads(text)
+    return found
+
+
+def let_go_on(connection: Connection, copy: int) -> None:
+    """Let go what waits for a copy: in the transaction that ends it, however it ends."""
+    connection.execute(_letting_go_on(), {"b_copy": copy})
+
+
+def hold_followers(connection: Connection, execution: str) -> None:
+    """Hold back each pending copy whose parent has not ended, of an execution that got them all at once."""
+    parent = copies.alias("parent")
+    connection.execute(
+        update(copies)
+        .where(
+            copies.c.execution_id == execution,
+            copies.c.state == CopyState.PENDING,
+            copies.c.via_registry != "",
+            exists().where(_is_parent(parent), parent.c.state.in_(OPEN_COPIES)),
+        )
+        .values(not_before=HELD)
+    )
+
+
+def holders(connection: Connection, row: Any, senders: Senders) -> tuple[Holder, ...]:
+    """Return who has what a copy's row is to bring, besides its source, the nearest first.
+
+    A name without a copy of its own was in place when it was compared.
+    """
+    if not row.via_registry:
+        return ()
+    placed: dict[str, Holder] = {}
+    named: set[tuple[str, str, str]] = set()
+    for one in connection.execute(
+        _BESIDE,
+        {
+            "b_execution": row.execution_id,
+            "b_repository": row.source_repository,
+            "b_reference": row.source_reference,
+        },
+    ):
+        name = (one.destination_registry, one.destination_repository, one.destination_reference)
+        named.add(name)
+        if one.state in PLACED and one.digest == row.digest:
+            placed.setdefault(name[0], Holder(*name))
+    via = Holder(row.via_registry, row.via_repository, row.via_reference)
+    if (via.registry, via.repository, via.reference) not in named:
+        placed[via.registry] = via
+    order = dict.fromkeys([via.registry, *senders.get(row.destination_registry, ())])
+    return tuple(
+        placed[name] for name in order if name in placed and name != row.destination_registry
+    )
+
+
+def _is_parent(parent: Any) -> Any:
+    return and_(
+        parent.c.execution_id == copies.c.execution_id,
+        parent.c.destination_registry == copies.c.via_registry,
+        parent.c.destination_repository == copies.c.via_repository,
+        parent.c.destination_reference == copies.c.via_reference,
+    )
+
+
+def _free() -> dict[str, Any]:
+    return {"not_before": 0, "updated_at": now_epoch()}
+
+
+_IS_HELD = and_(
+    copies.c.via_registry != literal_column("''"),
+    copies.c.state == CopyState.PENDING,
+    copies.c.not_before >= HELD,
+)
+_BESIDE = select(
+    copies.c.destination_registry,
+    copies.c.destination_repository,
+    copies.c.destination_reference,
+    copies.c.digest,
+    copies.c.state,
+).where(
+    copies.c.execution_id == bindparam("b_execution"),
+    copies.c.source_repository == bindparam("b_repository"),
+    copies.c.source_reference == bindparam("b_reference"),
+)
+
+
+@cache
+def _letting_go_on() -> Any:
+    ended = copies.alias("ended")
+    mine = ended.c.id == bindparam("b_copy")
+    same = {
+        "execution_id": "execution_id",
+        "via_registry": "destination_registry",
+        "via_repository": "destination_repository",
+        "via_reference": "destination_reference",
+    }
+    return (
+        update(copies)
+        .where(
+            _IS_HELD,
+            *(
+                copies.c[here] == select(ended.c[there]).where(mine).scalar_subquery()
+                for here, there in same.items()
+            ),
+        )
+        .values(**_free())
+    )
