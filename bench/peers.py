@@ -12,8 +12,9 @@ import os
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -217,6 +218,9 @@ class Transship(Contestant):
     """The command as shipped, cold: no --data, so each run begins with nothing."""
 
     extra: Sequence[str] = ()
+    regions: bool = (
+        False  # each registry is in a region of its own, all joined by links of one cost
+    )
 
     def path(self) -> str | None:
         beside = Path(sys.executable).with_name("transship")
@@ -226,14 +230,13 @@ class Transship(Contestant):
         """The file of rules."""
         tls: dict[str, object] = {} if job.ca is None else {"tls": {"ca_file": str(job.ca)}}
         names = [f"destination-{number}" for number in range(len(job.destinations))]
+        places = dict(zip(["source", *names], [job.source, *job.destinations], strict=True))
         return {
             "version": 1,
+            **(_joined(places) if self.regions else {}),
             "registries": [
-                {"name": "source", "url": job.source, **tls},
-                *(
-                    {"name": name, "url": url, **tls}
-                    for name, url in zip(names, job.destinations, strict=True)
-                ),
+                {"name": name, "url": url, **({"region": name} if self.regions else {}), **tls}
+                for name, url in places.items()
             ],
             "rules": [
                 {
@@ -259,6 +262,17 @@ class Transship(Contestant):
     def words_of(self, setting: str, job: Job) -> Sequence[str]:
         """More words for a setting."""
         return ()
+
+
+def _joined(places: Iterable[str]) -> dict[str, object]:
+    names = list(places)
+    return {
+        "regions": [{"name": name, "jurisdiction": "bench"} for name in names],
+        "links": [
+            {"from": one, "to": other, "cost_per_gib": 0.02}
+            for one, other in permutations(names, 2)
+        ],
+    }
 
 
 CRANE = Crane(
