@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from redis.exceptions import RedisError
 
@@ -25,7 +26,8 @@ class WorkerProcess:
 
     def __init__(self, settings: Settings, region: str, *, urgent_only: bool) -> None:
         self.settings = settings
-        self.services: Services = open_services(settings)
+        # Registries are reached as from the region that is served, whatever the home region is.
+        self.services: Services = open_services(replace(settings, region=region))
         self.engine: Engine = self.services.engine(
             QueuePublisher(self.services.redis, settings.region)
         )

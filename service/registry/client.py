@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
@@ -32,6 +33,18 @@ from service.registry.uploads import Uploads
 DEFAULT_TIMEOUTS = Timeouts()
 
 
+def reached_from(endpoint: RegistryEndpoint, region: str) -> RegistryEndpoint:
+    """Return a registry as workers of a region reach it.
+
+    Behind another URL it may still name itself by its own one (in Location and token realms): an
+    administrator wrote that, so it is trusted.
+    """
+    seen = endpoint.seen_from(region)
+    if seen.host == endpoint.host:
+        return seen
+    return replace(seen, trusted_hosts=(*seen.trusted_hosts, endpoint.host))
+
+
 class RegistryClient:
     """The distribution API of one registry: one per registry and process, shared by its threads.
 
@@ -52,13 +65,16 @@ class RegistryClient:
         resolve: Resolver = resolve_host,
         limiter: Limiter | None = None,
         breaker: Breaker | None = None,
+        region: str | None = None,
     ) -> None:
         """Prepare; nothing is connected yet.
 
         `credential` is called when a challenge or a token asks for it. `on_request` is told of
         every request: method, kind (manifest, blob, upload, mount, tags, catalog, referrers, ping,
         token), status (0: no answer). `limiter` is the gate of the fleet's
-        limits, `breaker` what keeps from asking a registry that is away. `sleep` and `resolve` stand in for the clock and DNS in tests.
+        limits, `breaker` what keeps from asking a registry that is away. `region` is where this process is:
+        the registry is reached by its nearer address there. `sleep` and `resolve` stand in for the clock and
+        DNS in tests.
         """
         self.name = endpoint.name
         self.endpoint = endpoint
@@ -66,7 +82,7 @@ class RegistryClient:
         self.timeouts = timeouts
         self.chunk_bytes: int | None = None  # set: uploads go in PATCHes of so many bytes
         self.http = Http(
-            endpoint,
+            endpoint if region is None else reached_from(endpoint, region),
             credential,
             timeouts=timeouts,
             on_request=on_request,

@@ -40,6 +40,7 @@ METADATA_ADDRESSES: frozenset[Address] = frozenset(
 )
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _V4_COMPATIBLE = ipaddress.ip_network("::/96")
+_NEARER_HINT = "check `endpoints` of the registry, and that this region's network leads there"
 
 
 def resolve_host(host: str, port: int) -> Sequence[str]:
@@ -92,6 +93,14 @@ def registry_origin(url: str) -> Origin:
     return origin
 
 
+def _place(origin: Origin, connect_to: str | None) -> Origin | None:
+    """Return where the registry's own connections go in its place, if anywhere."""
+    if connect_to is None:
+        return None
+    place, _ = split_url(f"{origin.scheme}://{connect_to}")
+    return place
+
+
 class Connector:
     """Opens connections for one registry: its own host, its trusted hosts, and what it names."""
 
@@ -107,6 +116,7 @@ class Connector:
         self._resolve = resolve
         self.origin = registry_origin(endpoint.url)
         self.proxy = split_url(endpoint.proxy)[0] if endpoint.proxy else None
+        self.place = _place(self.origin, endpoint.connect_to)
         self._trusted_hosts = frozenset(host.lower() for host in endpoint.trusted_hosts)
         self._contexts: dict[bool, ssl.SSLContext] = {}
         self._lock = threading.Lock()
@@ -134,15 +144,19 @@ class Connector:
     def connect(self, origin: Origin) -> Stream:
         """Open a connection with TCP_NODELAY, and TLS where the scheme says so.
 
+        The registry's own go to its `connect_to`, where it has one: Host header, SNI and the
+        certificate's name stay those of its URL, and no other host is ever reached that way.
+
         Raises AddressRefused, TLSError or NetworkError.
         """
         self.check_scheme(origin)
         trusted = self.is_trusted(origin)
-        raw = (
-            self._connect(origin, trusted=trusted)
-            if self.proxy is None
-            else self._by_proxy(self.proxy, origin, trusted=trusted)
-        )
+        if self.place is not None and origin == self.origin:
+            raw = self._connect(self.place, trusted=True, of=origin)
+        elif self.proxy is None:
+            raw = self._connect(origin, trusted=trusted)
+        else:
+            raw = self._by_proxy(self.proxy, origin, trusted=trusted)
         try:
             stream: Stream = self._secure(raw, origin) if origin.secure else raw
             stream.settimeout(self._timeouts.read_seconds)
@@ -157,11 +171,18 @@ class Connector:
             return target
         return f"{origin}{target}"
 
-    def _connect(self, origin: Origin, *, trusted: bool) -> socket.socket:
-        addresses = self._resolve(origin.host, origin.port)
-        for address in addresses:
-            judge(address, trusted=trusted, host=origin.host)
-        return self._open(origin, addresses)
+    def _connect(self, origin: Origin, *, trusted: bool, of: Origin | None = None) -> socket.socket:
+        """Connect to a host; `of` is the registry that it stands for, where it is its `connect_to`."""
+        try:
+            addresses = self._resolve(origin.host, origin.port)
+            for address in addresses:
+                judge(address, trusted=trusted, host=origin.host)
+            return self._open(origin, addresses)
+        except NetworkError as error:
+            if of is None:
+                raise
+            message = f"{of} cannot be connected to by connect_to: {error.message}"
+            raise NetworkError(message, hint=_NEARER_HINT) from error
 
     def _by_proxy(self, proxy: Origin, origin: Origin, *, trusted: bool) -> socket.socket:
         """Connect by way of the proxy, which an administrator wrote and which may be private.

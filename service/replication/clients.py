@@ -70,7 +70,11 @@ class _Known:
 
 
 class Clients:
-    """Registry clients by registry name; one is made anew when its registry was changed."""
+    """Registry clients by registry name; one is made anew when its registry was changed.
+
+    Each reaches its registry as processes of `settings.region` do; what it says of the registry
+    (`client.endpoint`) is the same in all regions.
+    """
 
     def __init__(
         self,
@@ -145,13 +149,14 @@ class Clients:
             self._known.clear()
 
     def _open(self, endpoint: RegistryEndpoint) -> RegistryClient:
-        folder = self._settings.secrets_dir
+        folder, region = self._settings.secrets_dir, self._settings.region
         endpoint = confine_tls(endpoint, folder)
+        host = endpoint.seen_from(region).host
 
         def credential() -> Credential:
             return credentials.resolve(
                 confine_credentials(endpoint.credentials, folder),
-                endpoint.host,
+                host,
                 lambda: self._registries.secret(endpoint.name),
             )
 
@@ -161,6 +166,7 @@ class Clients:
             credential,
             on_request=self._meter.counter(endpoint.name),
             limiter=limiter,
+            region=region,
             breaker=Breaker(
                 endpoint.name,
                 reputation=self._reputation,
