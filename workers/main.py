@@ -31,10 +31,10 @@ def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) ->
     from workers.breadth import breadth_step
     from workers.lease import Lease
     from workers.reconnect import reconnect_step
-    from workers.tasks import copies, executions
+    from workers.tasks import copies, examinations, executions
 
     app = make_app(settings, [region])
-    for module in (copies, executions):
+    for module in (copies, examinations, executions):
         module.register(app)
     app.finalize()
     app.steps["consumer"].add(Lease)
@@ -72,6 +72,7 @@ def run_scheduler(settings: Settings) -> int:
     from service.bootstrap import open_services
     from service.replication.heartbeat import Heartbeat
     from service.replication.metrics import Metrics
+    from service.replication.region_metrics import RegionFigures
     from workers.signatures import QueuePublisher
 
     services = open_services(settings)
@@ -86,9 +87,12 @@ def run_scheduler(settings: Settings) -> int:
         settings, services.state, services.boot, kind="scheduler", region=settings.region
     )
     heartbeat.start()
-    if settings.metrics_listen:
-        Metrics().serve(settings.metrics_listen)
     publisher = QueuePublisher(services.redis, services.settings.region)
+    if settings.metrics_listen:
+        metrics = Metrics()
+        figures = RegionFigures(services.region_load, services.regions, publisher.depths)
+        metrics.registry.register(figures)
+        metrics.serve(settings.metrics_listen)
     keeper = services.deletion_keeper()
     keeper.start()
     notifier = threading.Thread(target=services.notifier().run, args=(stop,), name="notify")

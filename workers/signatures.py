@@ -13,6 +13,7 @@ PLAN = "transship.plan_execution"
 REPLICATE = "transship.replicate"
 COPY_BLOB = "transship.copy_blob"
 COMMIT = "transship.commit_manifest"
+EXAMINE = "transship.examine_registry"
 
 
 class QueuePublisher:
@@ -105,8 +106,31 @@ class QueuePublisher:
 
     def waiting(self, region: str) -> int:
         """Return how many messages stand in the queues of a region."""
-        names = (queues.urgent(region), queues.commit(region), queues.copy(region))
-        return sum(self._redis.llen(envelope.queue_key(name)) for name in names)
+        return sum(self.depths(region).values())
+
+    def depths(self, region: str) -> dict[str, int]:
+        """Return how many messages stand in each queue of a region: urgent, commit, copy."""
+        names = {
+            "urgent": queues.urgent(region),
+            "commit": queues.commit(region),
+            "copy": queues.copy(region),
+        }
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names.values():
+            pipe.llen(envelope.queue_key(name))
+        return dict(zip(names, map(int, pipe.execute()), strict=True))
+
+    def examine(self, region: str, examination: str) -> None:
+        """Send an examination to be carried out; it does not stand behind copies."""
+        queue = queues.urgent(region)
+        text = envelope.message(
+            task=EXAMINE,
+            identity=_fresh_id(),
+            args=[examination],
+            queue=queue,
+            argsrepr=f"examination {examination}",
+        )
+        envelope.send(self._redis, queue, [text])
 
     def commit(self, region: str, ref: CopyRef) -> None:
         """Send a copy to be committed."""

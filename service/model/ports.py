@@ -148,5 +148,11 @@ class Publisher(Protocol):
     def waiting(self, region: str) -> int:
         """Return how many messages stand in the queues of a region."""
 
+    def depths(self, region: str) -> dict[str, int]:
+        """Return how many messages stand in each queue of a region: urgent, commit, copy."""
+
+    def examine(self, region: str, examination: str) -> None:
+        """Have an examination of a registry carried out by a worker of the region, soon."""
+
     def commit(self, region: str, ref: CopyRef) -> None:
         """Have a copy committed."""
