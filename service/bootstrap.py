@@ -20,6 +20,7 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from service.model.ports import ClaimState, Publisher
     from service.registry.limiters import Limiters
+    from service.replication.borders import BorderGuard
     from service.replication.clients import Clients, Meter
     from service.replication.delete import Deleter, DeletionKeeper
     from service.replication.drive import Drive
@@ -335,7 +336,7 @@ class Services:
             self.executions,
             self.plans,
             self.registries,
-            self.regions,
+            self.guard,
             self.links,
             self.state,
             self.clients,
@@ -389,7 +390,15 @@ class Services:
             metrics=metrics,
             beside=self.beside,
             limiters=self.limiters,
+            guard=self.guard,
         )
+
+    @cached_property
+    def guard(self) -> BorderGuard:
+        """Holds what this process does to the borders."""
+        from service.replication.borders import BorderGuard
+
+        return BorderGuard(self.settings, self.regions, self.clients)
 
     def notifier(self) -> Notifier:
         """Return what posts events to webhooks."""
@@ -417,7 +426,14 @@ class Services:
             self.rules,
             self.executions,
             self.dispatching,
-            Dispatcher(self.settings, self.dispatching, publisher, starved),
+            Dispatcher(
+                self.settings,
+                self.dispatching,
+                publisher,
+                starved,
+                borders=self.guard.borders,
+                region_of=self.guard.region_of,
+            ),
             Reconciler(
                 self.settings,
                 self.dispatching,

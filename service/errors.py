@@ -34,6 +34,8 @@ TransshipError
     +-- Corrupt                  (class corrupt)    digest or size differ from the descriptor
     +-- ProtocolError            (class server)     an answer that is no answer
 +-- Unsigned                     (class policy) the rule's key has not signed it
++-- BorderClosed                 (class policy) the rule does not take it across a border
++-- WrongRegion                  (class region) this worker is where the rule has no business
 +-- Cancelled                    the execution was stopped, or the process drains
 """
 
@@ -182,6 +184,22 @@ class Unsigned(TransshipError):
         "sign it with the key (cosign sign --key, simple signing at its .sig tag or as a referrer), "
         "or correct require.signature of the rule"
     )
+
+
+class BorderClosed(TransshipError):
+    """Only a rule that names the destination itself takes images across a border."""
+
+    code = "border"
+    failure_class = "policy"
+    default_hint = "name the registry as a destination of its own, or give both one jurisdiction"
+
+
+class WrongRegion(TransshipError):
+    """This worker's region lies in a jurisdiction that the rule does not touch."""
+
+    code = "region"
+    failure_class = "region"
+    default_hint = "start a worker in a region of the source's or the destination's jurisdiction"
 
 
 class RegistryError(TransshipError):

@@ -125,8 +125,8 @@ class ClaimPort(Protocol):
 class Publisher(Protocol):
     """Sends 'go and look at row X' to the queue of a region."""
 
-    def plan(self, execution: str, *, urgent: bool = False) -> None:
-        """Have the execution's selection listed and compared."""
+    def plan(self, execution: str, *, urgent: bool = False, region: str | None = None) -> None:
+        """Have the execution's selection listed and compared, by workers of a region if one is given."""
 
     def replicate(self, region: str, pages: Sequence[Sequence[CopyRef]], *, urgent: bool) -> None:
         """Have each page of copies carried out by one task."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from service.errors import FieldProblem, InvalidConfiguration, InvalidInput
+from service.model.borders import NO_BORDERS, Borders, check_borders
 from service.model.endpoint import RegistryEndpoint
 from service.model.glob import is_literal
 from service.model.mapping import (
@@ -22,10 +23,18 @@ from service.model.selection import destination_registries, members_of_groups
 
 
 def check_rule(
-    rule: SyncRule, endpoints: Mapping[str, RegistryEndpoint]
+    rule: SyncRule, endpoints: Mapping[str, RegistryEndpoint], borders: Borders = NO_BORDERS
 ) -> tuple[FieldProblem, ...]:
-    """Return what is wrong: unknown registries, empty groups, a rule that copies onto itself."""
-    return tuple(_problems(rule, endpoints))
+    """Return what is wrong.
+
+    Unknown registries, empty groups, a rule that copies onto itself, a group that reaches across a border.
+    """
+
+    def region_of(name: str) -> str | None:
+        return endpoints[name].region if name in endpoints else None
+
+    members = members_of_groups(endpoints.values())
+    return (*_problems(rule, endpoints), *check_borders(rule, region_of, members, borders))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -67,6 +67,7 @@ class CopyWork:
     signature_key: str | None = None  # PEM; nothing that it has not signed is copied
     holders: tuple[Holder, ...] = ()  # that have it besides the source, the nearest first
     holder: Holder | None = None  # that is read now; None: the source
+    named: bool = True  # the rule names the destination itself, not only a group that it is in
     routed: bool = False  # other copies of its execution may go on from where it ends
 
     @property
@@ -162,6 +163,7 @@ class CopyEnded:
     reason: str = ""
     hint: str = ""
     platforms: str = ""  # that a sparse index was copied with; "": all that it has
+    border: tuple[str, str] | None = None  # the jurisdictions between which its bytes went
 
 
 @dataclass(frozen=True, slots=True)

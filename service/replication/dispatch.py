@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from service.crashpoints import crashpoint
+from service.model.borders import Borders
 from service.model.ports import Publisher
+from service.model.rule import SyncRule
 from service.model.work import CopyRef
 from service.protections import without
 from service.settings import Settings
 from service.store.dispatching import URGENT, DispatchStore, Eligible, Pending
+from service.telemetry import get_logger
 
 WINDOW = 3
 """How many tasks stand in the queue for each live slot."""
@@ -24,6 +28,13 @@ SLOTS_OF_A_PLANNING = 2
 
 LEAST_PLANNINGS = 2
 
+NOBODY_SECONDS = 5.0
+"""How long a planning waits that no live worker may do."""
+
+WARN_SECONDS = 60.0
+
+log = get_logger("dispatch")
+
 
 class Dispatcher:
     """Keeps a window of copies in the queue of every region."""
@@ -34,9 +45,18 @@ class Dispatcher:
         store: DispatchStore,
         publisher: Publisher,
         starved: Callable[[str], object] | None = None,
+        *,
+        borders: Callable[[], Borders] = Borders,
+        region_of: Callable[[str], str | None] = lambda _name: None,
     ) -> None:
-        """`starved` is told of a region whose copies no live worker waits for."""
+        """`starved` is told of a region whose copies no live worker waits for.
+
+        `borders` and `region_of`, of a registry, say whose workers may do what.
+        """
         self._starved = starved
+        self._borders = borders
+        self._region_of = region_of
+        self._told: dict[str, float] = {}
         self._settings = settings
         self._store = store
         self._publisher = publisher
@@ -49,10 +69,50 @@ class Dispatcher:
         waiting = self._store.unplanned(
             RESEND_PLAN_SECONDS, max(LEAST_PLANNINGS, slots // SLOTS_OF_A_PLANNING)
         )
-        urgent = self._store.urgent_plannings(waiting) if waiting else set()
+        if not waiting:
+            return 0
+        urgent = self._store.urgent_plannings(waiting)
+        places = self._places_to_plan(waiting)
         for execution in waiting:
-            self._publisher.plan(execution, urgent=execution in urgent)
-        return len(waiting)
+            if execution in places:
+                region = places[execution]
+                self._publisher.plan(execution, urgent=execution in urgent, region=region)
+        return len(places)
+
+    def _places_to_plan(self, waiting: Sequence[str]) -> dict[str, str | None]:
+        """Return the region whose workers may plan each execution, None: any; none of it: nobody may.
+
+        Who plans reads manifests: it stands where the source or a destination is (issue 6 point 5).
+        """
+        borders = self._borders()
+        if not borders.are_drawn or self._settings.one_machine:
+            return dict.fromkeys(waiting)
+        slots = {region: count for region, count in self._store.slots().items() if count}
+        found: dict[str, str | None] = {}
+        for execution, rule in self._store.specs(waiting).items():
+            touched = borders.touched(self._regions_of(rule))
+            able = [region for region in slots if borders.jurisdiction(region) in touched]
+            if able:
+                found[execution] = max(able, key=lambda region: slots[region])
+            elif slots:
+                where = " or ".join(sorted(touched))
+                self._warn(f"plan:{where}", "nobody_may_plan", execution=execution, where=where)
+                reason = f"no worker is alive in {where}, and no other may look at its images"
+                self._store.put_off_planning([execution], NOBODY_SECONDS, reason)
+            else:
+                found[execution] = None
+        return found
+
+    def _regions_of(self, rule: SyncRule) -> list[str]:
+        names = [rule.source, *(d.registry for d in rule.destinations if d.registry)]
+        return [region for name in names if (region := self._region_of(name)) is not None]
+
+    def _warn(self, key: str, event: str, **what: object) -> None:
+        """Say what stands still, now and then."""
+        now = time.monotonic()
+        if now - self._told.get(key, -WARN_SECONDS) >= WARN_SECONDS:
+            self._told[key] = now
+            log.warning(event, **what)
 
     def fill_windows(self) -> int:
         """Send what fits into the window of each region; returns how many copies."""
@@ -61,16 +121,18 @@ class Dispatcher:
             return 0
         slots = self._store.slots()
         standing = self._store.standing()
-        return sum(
-            self._fill(one, slots.get(one.region, 0), standing.get((one.region, one.urgent), 0))
-            for one in pending
-        )
+        return sum(self._fill(one, slots, standing) for one in pending)
 
-    def _fill(self, pending: Pending, slots: int, standing: int) -> int:
+    def _fill(
+        self, pending: Pending, all_slots: dict[str, int], all_standing: dict[tuple[str, bool], int]
+    ) -> int:
+        place = self._place(pending.region, all_slots)
+        slots = all_slots.get(place, 0)
         if slots == 0:
             if self._starved is not None:
                 self._starved(pending.region)
             return 0
+        standing = all_standing.get((place, pending.urgent), 0)
         room = WINDOW * slots * self._settings.tags_per_task - standing
         if room <= 0:
             return 0
@@ -79,17 +141,35 @@ class Dispatcher:
         if pending.suspects and not urgent:
             chosen = [*self._one_suspect(region), *chosen]
         by_key = {item.id: item for item in chosen}
-        sent = self._store.dispatch(chosen)
+        moved = None if place == region else place
+        sent = self._store.dispatch(chosen, region=moved)
         if sent:
             crashpoint("sched.marked")
         try:
-            self._publish(region, sent, by_key, slots, standing)
+            self._publish(place, sent, by_key, slots, standing)
         except Exception:
             self._store.take_back(sent)  # what did arrive has an old fence by then
             raise
         if sent:
             crashpoint("sched.published")
         return len(sent)
+
+    def _place(self, region: str, slots: dict[str, int]) -> str:
+        """Return the region whose workers carry out copies of a region: its own, or one that stands in.
+
+        Never one in another jurisdiction: then copies wait, and somebody is told.
+        """
+        if slots.get(region):
+            return region
+        alive = [other for other, count in slots.items() if count]
+        able = self._borders().substitutes(region, alive)
+        if able:
+            place = max(able, key=lambda other: slots[other])
+            self._warn(f"instead:{region}", "region_stood_in_for", region=region, by=place)
+            return place
+        if alive:
+            self._warn(f"dead:{region}", "region_without_workers", region=region)
+        return region
 
     def _publish(
         self,

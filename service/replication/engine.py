@@ -16,6 +16,7 @@ from service.model.manifest import Manifest
 from service.model.ports import ClaimPort, Publisher, StatePort
 from service.model.work import CopyRef, CopyWork, Outcome
 from service.registry.limiters import Limiters
+from service.replication.borders import BorderGuard
 from service.replication.clients import Clients, Meter
 from service.replication.side_by_side import SideBySide
 from service.settings import Settings
@@ -174,6 +175,7 @@ class Engine:
     draining: threading.Event = field(default_factory=threading.Event)
     holding: Holding = field(default_factory=Holding)
     limiters: Limiters | None = None
+    guard: BorderGuard | None = None
     patience_seconds: float = 0.25
 
     def post(self, outcomes: Sequence[Outcome]) -> None:

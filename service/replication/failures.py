@@ -18,6 +18,7 @@ from service.errors import (
     StoreUnavailable,
     Throttled,
     TransshipError,
+    WrongRegion,
 )
 from service.model.states import CopyState
 from service.model.work import CopyEnded, CopyPostponed, CopyWork, Counters
@@ -26,6 +27,7 @@ from service.settings import Settings
 
 MAX_PAUSE_SECONDS = 60.0
 MAX_TOLD_SECONDS = 900.0
+WRONG_REGION_SECONDS = 5.0
 PAUSED_SECONDS = 1.0
 CORRUPT_TRIES = 3
 BUG_TRIES = 2
@@ -59,6 +61,14 @@ def outcome_of(
     reason = _reason(error, work)
     if isinstance(error, Cancelled):
         return CopyPostponed(work, counters)
+    if isinstance(error, WrongRegion):
+        return CopyPostponed(
+            work,
+            counters,
+            pause_seconds=WRONG_REGION_SECONDS,
+            failure_class=error.failure_class,
+            reason=f"{reason} ({error.hint})",
+        )
     if isinstance(error, RegistryPaused):
         return CopyPostponed(
             work,

@@ -10,6 +10,7 @@ from functools import partial
 
 from service.crashpoints import crashpoint
 from service.errors import (
+    BorderClosed,
     Cancelled,
     InvalidInput,
     NotFoundInStore,
@@ -19,11 +20,14 @@ from service.errors import (
     StoreUnavailable,
     TransshipError,
     WorldMoved,
+    WrongRegion,
 )
+from service.model.borders import check_borders
 from service.model.content import PlatformFilter
 from service.model.manifest import Manifest
 from service.model.rule import SyncRule
 from service.model.selection import destination_registries, members_of_groups
+from service.replication.borders import BorderGuard
 from service.replication.brought import BroughtBlobs
 from service.replication.clients import Clients, Meter
 from service.replication.compare import Comparer, told
@@ -31,6 +35,7 @@ from service.replication.content import ContentReader
 from service.replication.destination_tags import DestinationTags
 from service.replication.engine import ManifestCache, Reads
 from service.replication.estimate import Estimator, moved_since, sum_up
+from service.replication.failures import WRONG_REGION_SECONDS
 from service.replication.patience import is_waited_for
 from service.replication.preflight import refusals, refused_copy
 from service.replication.route import plan_route
@@ -44,7 +49,7 @@ from service.settings import Settings
 from service.store.creation import ASKED, REPAIR
 from service.store.executions import ExecutionStore
 from service.store.planning import PlanStore
-from service.store.regions import LinkStore, RegionStore
+from service.store.regions import LinkStore
 from service.store.registries import RegistryStore
 from service.store.work import SqlState
 from service.telemetry import get_logger
@@ -75,7 +80,7 @@ class Planner:
         executions: ExecutionStore,
         plans: PlanStore,
         registries: RegistryStore,
-        regions: RegionStore,
+        guard: BorderGuard,
         links: LinkStore,
         state: SqlState,
         clients: Clients,
@@ -85,7 +90,7 @@ class Planner:
         self._executions = executions
         self._plans = plans
         self._registries = registries
-        self._regions = regions
+        self._guard = guard
         self._links = links
         self._state = state
         self._clients = clients
@@ -143,7 +148,7 @@ class Planner:
             return lambda: self._plans.postpone(
                 execution, 0.0, reason="", failure_class="", boot=boot
             )
-        except (RegistryError, InvalidInput, NotFoundInStore) as error:
+        except (RegistryError, InvalidInput, NotFoundInStore, BorderClosed, WrongRegion) as error:
             failure: TransshipError = error
         except Cancelled:
             return lambda: self._let_go(execution, boot)
@@ -188,6 +193,7 @@ class Planner:
         if record.kind == "carry":
             self._carry_out_plan(execution, still_open)
             return
+        self._check_borders(rule)
         source = self._clients.get(rule.source)
         only = self._plans.only(execution)
         members = members_of_groups(
@@ -314,6 +320,17 @@ class Planner:
         answer.result()
         return [tuple(name for name in members if name not in refused) for members in destinations]
 
+    def _check_borders(self, rule: SyncRule) -> None:
+        """Raise WrongRegion where this process may not look at the rule's images, and BorderClosed."""
+        named = [d.registry for d in rule.destinations if d.registry]
+        self._guard.check_place([rule.source, *named])
+        members = members_of_groups(
+            stored.endpoint for stored in self._registries.list(limit=10_000)
+        )
+        problems = check_borders(rule, self._guard.region_of, members, self._guard.borders())
+        if problems:
+            raise BorderClosed("; ".join(map(str, problems)), hint="")
+
     def _parents(
         self, execution: str, rule: SyncRule, destinations: list[tuple[str, ...]]
     ) -> dict[str, str]:
@@ -327,7 +344,7 @@ class Planner:
                 rule.source,
                 names,
                 lambda name: self._clients.endpoint(name).region,
-                self._regions.jurisdictions(),
+                self._guard.borders().jurisdictions,
                 self._links.all(),
             )
             if not route.fed_by:
@@ -390,6 +407,16 @@ class Planner:
         reason = told(error, source)
         if error.hint:
             reason = f"{reason} ({error.hint})"
+        if isinstance(error, WrongRegion):
+            self._plans.postpone(
+                execution,
+                WRONG_REGION_SECONDS,
+                reason=reason,
+                failure_class="",
+                counted=False,
+                boot=boot,
+            )
+            return
         if isinstance(error, RegistryPaused):
             self._plans.postpone(
                 execution, PAUSED_SECONDS, reason=reason, failure_class="", counted=False, boot=boot

@@ -118,6 +118,8 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
     counters = Counters()
     with engine.meter.collect(counters.requests):
         try:
+            if engine.guard is not None:
+                work = engine.guard.allowed(work)
             digest = _current_digest(engine, work)
             work = _knowing(work, digest)
             outcome = from_nearest(
@@ -128,7 +130,7 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
             if not isinstance(error, Cancelled):
                 _log(work, error, outcome)
     crashpoint("commit.before_sql")
-    engine.post([outcome])
+    engine.post([_told_of_border(engine, outcome)])
     crashpoint("copy.after_sql")
     try:
         if isinstance(outcome, CopyFansOut):
@@ -143,6 +145,13 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
         if isinstance(outcome, CopyFansOut):
             engine.post([outcome_of(error, work, Counters(), engine.settings)])
     return outcome.state.value if isinstance(outcome, CopyEnded) else type(outcome).__name__
+
+
+def _told_of_border(engine: Engine, outcome: Result) -> Result:
+    """Note on a copy that has ended which border its bytes went across."""
+    if engine.guard is None or not isinstance(outcome, CopyEnded):
+        return outcome
+    return replace(outcome, border=engine.guard.crossing(outcome.work))
 
 
 def _copy(
@@ -311,7 +320,8 @@ def _place_part(engine: Engine, work: PartWork, counters: Counters) -> list[Blob
             return placer.transfer(placer.settle([blob]))
 
         try:
-            held = from_nearest(work.copy, place)
+            allowed = work.copy if engine.guard is None else engine.guard.allowed(work.copy)
+            held = from_nearest(allowed, place)
         except (Cancelled, *OUTAGES) as error:
             reason = "the process drains" if isinstance(error, Cancelled) else str(error)
             placed.append(BlobPlaced(digest, BlobState.WAITING, "stopped", reason))

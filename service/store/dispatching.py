@@ -25,12 +25,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
+from service.model.rule import SyncRule
 from service.model.states import (
     ENDED_EXECUTIONS,
     CopyState,
     ExecutionState,
 )
 from service.model.work import CopyRef
+from service.store import codec
 from service.store.clock import now_epoch
 from service.store.conditions import rule_is_paused
 from service.store.database import upsert
@@ -174,8 +176,11 @@ class DispatchStore(RecoveryStore, EndingStore):
                 ).scalar_one()
             )
 
-    def dispatch(self, chosen: Sequence[Eligible]) -> list[CopyRef]:
-        """Mark copies as sent under a new fence, durably, before anything is published."""
+    def dispatch(self, chosen: Sequence[Eligible], *, region: str | None = None) -> list[CopyRef]:
+        """Mark copies as sent under a new fence, durably, before anything is published.
+
+        `region`: whose workers stand in for those of the copies' own region, for good.
+        """
 
         def work(connection: Connection) -> list[CopyRef]:
             fences: dict[int, int] = {}
@@ -189,6 +194,9 @@ class DispatchStore(RecoveryStore, EndingStore):
                     },
                 )
                 fences |= {row.id: row.fence for row in marked}
+            if region is not None:
+                moved = update(copies).where(copies.c.id.in_(fences))
+                connection.execute(moved.values(region=region))
             return [
                 CopyRef(item.id, fences[item.id], item.label)
                 for item in chosen
@@ -301,6 +309,20 @@ class DispatchStore(RecoveryStore, EndingStore):
         with self._database.read() as connection:
             some = connection.execute(select(executions.c.id).where(*unheld).limit(1)).first()
         return self._database.write(work) if some is not None else []
+
+    def specs(self, identities: Sequence[str]) -> dict[str, SyncRule]:
+        """Return the rules of some executions, as they stood when these were created."""
+        query = select(executions.c.id, executions.c.spec).where(executions.c.id.in_(identities))
+        with self._database.read() as connection:
+            return {row.id: codec.load_rule(row.spec) for row in connection.execute(query)}
+
+    def put_off_planning(self, identities: Sequence[str], seconds: float, reason: str) -> None:
+        """Have plannings that nobody holds wait, and say why."""
+        waiting = update(executions).where(
+            executions.c.id.in_(identities), executions.c.planner == ""
+        )
+        values = {"plan_sent_at": 0, "not_before": now_epoch() + seconds, "reason": reason}
+        self._database.write(lambda connection: connection.execute(waiting.values(**values)))
 
     def urgent_plannings(self, identities: Sequence[str]) -> set[str]:
         """Return those of some executions that are urgent."""

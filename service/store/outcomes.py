@@ -39,6 +39,7 @@ from service.model.work import (
 from service.protections import without
 from service.store import outbox
 from service.store.clock import now_epoch
+from service.store.crossings import note_crossing
 from service.store.database import insert_of, upsert
 from service.store.precedence import let_go_before
 from service.store.routes import let_go_on
@@ -124,6 +125,8 @@ def _ended(connection: Connection, outcome: CopyEnded) -> None:
     outbox.copy_ended(connection, work.ref.id)
     if work.routed:
         let_go_on(connection, work.ref.id)
+    if outcome.border is not None:
+        note_crossing(connection, outcome)
     if outcome.state is CopyState.COPIED:
         came_from = {work.reads_from.registry: 0}
         add_crossed(connection, work.execution, work.destination_registry, came_from, copies=1)

@@ -486,5 +486,6 @@ def copy_work(
         platforms=entry.platforms,
         signature_key=rule.signature_key,
         holders=holders,
+        named=any(d.registry == row.destination_registry for d in rule.destinations),
         routed=routed,
     )

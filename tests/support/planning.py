@@ -76,7 +76,7 @@ def planner_over(world: World, plans: Any, executions: Any = None) -> Planner:
         executions or services.executions,
         plans,
         services.registries,
-        services.regions,
+        services.guard,
         services.links,
         services.state,
         services.clients,

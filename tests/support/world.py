@@ -40,12 +40,15 @@ class RecordingPublisher:
     parts: list[tuple[CopyRef, int]] = field(default_factory=list)
     commits: list[CopyRef] = field(default_factory=list)
     standing: int = 0
+    regions: list[str | None] = field(default_factory=list)
 
-    def plan(self, execution: str, *, urgent: bool = False) -> None:
+    def plan(self, execution: str, *, urgent: bool = False, region: str | None = None) -> None:
         self.plans.append(execution)
+        self.regions.append(region)
 
     def replicate(self, region: str, pages: Sequence[Sequence[CopyRef]], *, urgent: bool) -> None:
         self.pages.extend(list(page) for page in pages)
+        self.regions.append(region)
 
     def fan_out(
         self,

@@ -152,7 +152,7 @@ def test_planning_that_breaks_is_not_held_by_a_living_process(
         services.executions,
         plans,  # type: ignore[arg-type]
         services.registries,
-        services.regions,
+        services.guard,
         services.links,
         services.state,
         services.clients,

@@ -1,0 +1,104 @@
+"""Borders, held where bytes are moved: whatever was written in SQL meanwhile, none cross that may not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from service.errors import BorderClosed, NotFoundInStore, StoreUnavailable, WrongRegion
+from service.model.borders import Borders
+from service.model.work import CopyWork
+from service.replication.clients import Clients
+from service.settings import Settings
+from service.store.regions import RegionStore
+
+RECHECK_SECONDS = 2.0
+"""How late a process notices that somebody has drawn a border."""
+
+
+class BorderGuard:
+    """Judges what this process may do. Safe between threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        regions: RegionStore,
+        clients: Clients,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`settings.region` is where this process stands; one machine alone stands where it is put."""
+        self._settings = settings
+        self._regions = regions
+        self._clients = clients
+        self._clock = clock
+        self._seen: tuple[float, Borders] | None = None
+
+    def borders(self) -> Borders:
+        """Return the borders, as seen some seconds ago, or when SQL last answered. Raises StoreUnavailable."""
+        now = self._clock()
+        seen = self._seen
+        if seen is None or now - seen[0] >= RECHECK_SECONDS:
+            try:
+                seen = self._seen = (now, Borders(self._regions.jurisdictions()))
+            except StoreUnavailable:
+                if seen is None:
+                    raise
+        return seen[1]
+
+    def check_place(self, registries: Iterable[str]) -> None:
+        """Raise WrongRegion when this process stands in a jurisdiction that none of them is in."""
+        borders = self.borders()
+        if not borders.are_drawn or self._settings.one_machine:
+            return
+        regions = [self._region(name) for name in registries]
+        here = self._settings.region
+        if not borders.may_work(here, regions):
+            touched = " and ".join(sorted(borders.touched(regions)))
+            raise WrongRegion(
+                f"a worker of region {here} ({borders.jurisdiction(here)}) may not touch what is "
+                f"of {touched}"
+            )
+
+    def allowed(self, work: CopyWork) -> CopyWork:
+        """Return the copy with those holders that it may be read at.
+
+        Raises BorderClosed when its bytes may not go to its destination, and WrongRegion.
+        """
+        borders = self.borders()
+        if not borders.are_drawn:
+            return work
+        self.check_place((work.source_registry, work.destination_registry))
+        there = self._region(work.destination_registry)
+        source = self._region(work.source_registry)
+        if not work.named and borders.lies_between(source, there):
+            raise BorderClosed(
+                f"{work.destination_registry} is in {borders.jurisdiction(there)}, and "
+                f"{work.source_registry} in {borders.jurisdiction(source)}"
+            )
+        if work.named:
+            return work
+        near = [
+            h for h in work.holders if not borders.lies_between(self._region(h.registry), there)
+        ]
+        return replace(work, holders=tuple(near))
+
+    def crossing(self, work: CopyWork) -> tuple[str, str] | None:
+        """Return the jurisdictions between which a copy's bytes go, None inside of one."""
+        borders = self.borders()
+        here = self._region(work.reads_from.registry)
+        there = self._region(work.destination_registry)
+        if not borders.lies_between(here, there):
+            return None
+        return borders.jurisdiction(here), borders.jurisdiction(there)
+
+    def region_of(self, registry: str) -> str | None:
+        """Return a registry's region; None when there is no such registry."""
+        try:
+            return self._clients.endpoint(registry).region
+        except NotFoundInStore:
+            return None
+
+    def _region(self, registry: str) -> str:
+        return self.region_of(registry) or f"registry {registry}"  # foreign to all
