@@ -16,9 +16,11 @@ from api.v1 import (
     executions,
     health,
     images,
+    links,
     pauses,
     plans,
     projects,
+    regions,
     registries,
     rules,
     secrets,
@@ -60,6 +62,8 @@ def create_app(
     report_problems(app)
     app.after_request(_harden)
     for resource in (
+        regions,
+        links,
         registries,
         registry_hooks,
         examinations,

@@ -1,20 +1,21 @@
-"""`transship.yaml`: projects, registries and rules in files, every error with its file and line."""
+"""`transship.yaml`: regions, registries, rules and more in files, every error with its file and line."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Any, ClassVar
+from typing import Any
 
 from marshmallow import fields
 
 from api.schemas.common import Path, StrictSchema, load, under
 from api.schemas.fields import Items, Whole
 from api.schemas.governance import load_project
+from api.schemas.region import load_link, load_region
 from api.schemas.registry import load_registry, written_registry
 from api.schemas.requirement import leave_to_server, read_key_here
 from api.schemas.rule import DefaultsSchema, load_rule
@@ -22,10 +23,12 @@ from api.yaml_lines import MAX_BYTES, Lines, line_of, read_yaml
 from service.errors import FieldProblem, InvalidConfiguration, InvalidFields
 from service.model.endpoint import RegistryEndpoint
 from service.model.project import EVERYTHING, Project, check_access, check_project
+from service.model.region import Link, Region
+from service.model.region_check import check_link, check_nearer
 from service.model.rule import SyncRule
 from service.model.rule_check import check_rule, suggest
 
-KINDS = ("projects", "registries", "rules")
+KINDS = ("regions", "links", "projects", "registries", "rules")
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -46,6 +49,8 @@ class Config:
     documents: Mapping[tuple[str, str], dict[str, Any]]
     lines: Lines = field(repr=False)
     projects: tuple[Project, ...] = ()
+    regions: tuple[Region, ...] = ()
+    links: tuple[Link, ...] = ()
     places: Mapping[tuple[str, str], tuple[str, int | None]] = field(
         default_factory=dict, repr=False
     )
@@ -57,16 +62,15 @@ class Outside:
 
     endpoints: Mapping[str, RegistryEndpoint] = field(default_factory=dict)
     projects: Mapping[str, Project] = field(default_factory=dict)
+    regions: Collection[str] = ()
 
 
 class FileSchema(StrictSchema):
     """The file's top level; its items are read one by one."""
 
-    absent: ClassVar[Mapping[str, str]] = {
-        "regions": "give registries a region by name",
-        "links": "leave it out",
-    }
     version = Whole(least=1, most=1, required=True)
+    regions = Items(fields.Raw(), most=1000)
+    links = Items(fields.Raw(), most=10_000)
     projects = Items(fields.Raw(), most=10_000)
     registries = Items(fields.Raw(), most=10_000)
     defaults = fields.Nested(DefaultsSchema)
@@ -140,6 +144,8 @@ def _load(texts: Sequence[tuple[str, str]], outside: Outside) -> Config:
         whole.documents,
         lines,
         tuple(whole.projects.values()),
+        tuple(whole.regions.values()),
+        tuple(whole.links.values()),
         {key: reading.place(path) for key, (reading, path) in whole.where.items()},
     )
 
@@ -155,6 +161,8 @@ class _Whole:
         self.problems: list[FieldProblem] = []
         self.documents: dict[tuple[str, str], dict[str, Any]] = {}
         self.where: dict[tuple[str, str], tuple[_Reading, Path]] = {}
+        self.regions: dict[str, Region] = {}
+        self.links: dict[str, Link] = {}
         self.projects: dict[str, Project] = {}
         self.registries: dict[str, RegistryEndpoint] = {}
         self.rules: dict[str, SyncRule] = {}
@@ -165,7 +173,8 @@ class _Whole:
         return InvalidFields(tuple(ordered), source=texts[0][0])
 
     def check(self) -> None:
-        """Hold every rule to the registries and projects that there are, here and outside."""
+        """Hold everything to what it names, here and outside."""
+        self._check_regions()
         endpoints = {**self.outside.endpoints, **self.registries}
         projects = {**self.outside.projects, **self.projects}
         projects.setdefault(EVERYTHING.name, EVERYTHING)
@@ -188,6 +197,16 @@ class _Whole:
                 found = check_access(rule, projects[rule.project], endpoints)
             self._tell(("rules", name), found)
 
+    def _check_regions(self) -> None:
+        """Hold links and nearer addresses to the regions; one that could not be read may be any."""
+        if self.unread["regions"]:
+            return
+        declared = {*self.outside.regions, *self.regions}
+        for name, link in self.links.items():
+            self._tell(("links", name), check_link(link, declared))
+        for name, endpoint in self.registries.items():
+            self._tell(("registries", name), check_nearer(endpoint, declared))
+
     def _tell(self, key: tuple[str, str], problems: Iterable[FieldProblem]) -> None:
         reading, path = self.where[key]
         reading.tell(path, problems)
@@ -207,8 +226,13 @@ class _Reading:
         if not isinstance(document, dict):
             return
         defaults = {} if top is None else _items_of(document, "defaults", {})
-        for index, item in enumerate(_items_of(document, "projects", [])):
-            self._object("projects", index, item, item, load_project)
+        for kind, load_one in (
+            ("regions", load_region),
+            ("links", load_link),
+            ("projects", load_project),
+        ):
+            for index, item in enumerate(_items_of(document, kind, [])):
+                self._object(kind, index, item, item, load_one)
         for index, item in enumerate(_items_of(document, "registries", [])):
             self._object(
                 "registries",
@@ -240,10 +264,13 @@ class _Reading:
         key = (kind, found.name)
         if key in self.whole.where:
             reading, first = self.whole.where[key]
-            file, line = reading.place((*first, "name"))
+            file, line = reading.place((*first, "from" if kind == "links" else "name"))
             where = f"in line {line}" if reading is self else f"in {file}, line {line}"
             told = f"{found.name!r} stands twice, first {where}"
-            self.tell(path, [FieldProblem("name", told, "rename one")])
+            problem = FieldProblem("name", told, "rename one")
+            if kind == "links":
+                problem = FieldProblem("from", told, "leave one of them out")
+            self.tell(path, [problem])
             return
         self.whole.where[key] = (self, path)
         kept = written

@@ -24,6 +24,14 @@ from api.schemas.governance import (
     WebhookSchema,
 )
 from api.schemas.limits import SPEED_PATTERN, Bandwidth, BandwidthSchema, Rate, Speed
+from api.schemas.region import (
+    DEAREST,
+    Cost,
+    LinkSchema,
+    NearerAddresses,
+    NearerSchema,
+    RegionSchema,
+)
 from api.schemas.registry import FileRegistrySchema, Password, RegistrySchema
 from api.schemas.rule import DefaultsSchema, RuleSchema
 from api.schemas.selection import Filter
@@ -40,6 +48,13 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
         "select": [{"repositories": ["team*/**"], "tags": {"include": ["v*"]}}],
         "destinations": [{"registry": "west", "repository": "mirror/{repository}"}],
         "trigger": {"every": "5m"},
+    },
+    RegionSchema: {"jurisdiction": "eu"},
+    LinkSchema: {
+        "from": "us-east",
+        "to": "eu-west",
+        "bandwidth": "200Mbit/s",
+        "cost_per_gib": 0.02,
     },
     ProjectSchema: {"read": {"east": ["team-a/**"]}, "write": {"west": ["mirror/team-a/**"]}},
     NewSecretSchema: {"value": "a password", "hosts": ["registry.east.example"]},
@@ -105,6 +120,8 @@ def config_schema() -> dict[str, Any]:
 
 class _ConfigSchema(StrictSchema):
     version = fields.Integer(required=True, metadata={"enum": [1]})
+    regions = fields.List(fields.Nested(RegionSchema))
+    links = fields.List(fields.Nested(LinkSchema))
     projects = fields.List(fields.Nested(ProjectSchema))
     registries = fields.List(fields.Nested(FileRegistrySchema))
     defaults = fields.Nested(DefaultsSchema)
@@ -124,6 +141,11 @@ def _teach(plugin: MarshmallowPlugin) -> None:
             return {"oneOf": [_GLOBS, self.resolve_nested_schema(field.schema)]}
         if isinstance(field, Grants):
             return {"type": "object", "additionalProperties": _GLOBS}
+        if isinstance(field, NearerAddresses):
+            nearer = self.resolve_nested_schema(NearerSchema)
+            return {"type": "object", "additionalProperties": nearer}
+        if isinstance(field, Cost):
+            return {"type": "number", "minimum": 0, "maximum": DEAREST}
         if isinstance(field, Password):
             kept = {"type": "object", "properties": {"set": {"type": "boolean"}}}
             return {"type": ["string", "object"], "properties": kept["properties"]}

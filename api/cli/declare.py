@@ -31,7 +31,7 @@ def apply(
     data: Path | None,
     as_json: bool,
 ) -> None:
-    """Create or replace the files' projects, registries and rules on a server.
+    """Create or replace on a server what the files declare: registries, rules, regions and more.
 
     What is there already as the file says is left alone. Everything is checked before anything is
     written.
@@ -92,11 +92,15 @@ def diff(
 
 
 @click.command()
-@click.option("--project", "projects", multiple=True, help="Only this project; may be repeated.")
+@click.option("--region", "regions", multiple=True, help="Only this region; may be repeated.")
+@click.option("--link", "links", multiple=True, help="Only this link, FROM:TO.")
+@click.option("--project", "projects", multiple=True, help="Only this project.")
 @click.option("--registry", "registries", multiple=True, help="Only this registry.")
 @click.option("--rule", "rules", multiple=True, help="Only this rule.")
 @DATA
 def export(
+    regions: tuple[str, ...],
+    links: tuple[str, ...],
     projects: tuple[str, ...],
     registries: tuple[str, ...],
     rules: tuple[str, ...],
@@ -106,15 +110,21 @@ def export(
 
     Secrets stay where they are: a stored password is written as {set: true}, which keeps it.
     """
-    wanted = {"projects": projects, "registries": registries, "rules": rules}
+    wanted = {
+        "regions": regions,
+        "links": links,
+        "projects": projects,
+        "registries": registries,
+        "rules": rules,
+    }
     everything = not any(wanted.values())
     document: dict[str, object] = {"version": 1}
     with connect(data) as server:
         for kind, names in wanted.items():
             if everything:
-                items = list(server.items(f"/{kind}"))
+                items = list(declared.stored(server, kind))
             else:
                 items = [server.ask("GET", f"/{kind}/{name}") for name in dict.fromkeys(names)]
             if items:
-                document[kind] = [declared.written(item) for item in items]
+                document[kind] = [declared.written(kind, item) for item in items]
     click.echo(declared.dump(document), nl=False)

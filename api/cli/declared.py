@@ -16,8 +16,19 @@ from api.schemas.governance import load_project
 from api.schemas.registry import load_registry
 from service.errors import Conflict
 
-_WRITE_ORDER = ("registries", "projects", "rules")
-_FIRST = ("name", "url", "project", "enabled", "source", "select", "destinations", "trigger")
+_WRITE_ORDER = ("regions", "links", "registries", "projects", "rules")
+_FIRST = (
+    "name",
+    "from",
+    "to",
+    "url",
+    "project",
+    "enabled",
+    "source",
+    "select",
+    "destinations",
+    "trigger",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +58,35 @@ class State:
     def outside(self) -> Outside:
         """Return what a file may name without having it."""
         endpoints = {
-            name: load_registry(written(item)).endpoint
+            name: load_registry(written("registries", item)).endpoint
             for name, item in self.items["registries"].items()
         }
         projects = {
-            name: load_project(written(item)) for name, item in self.items["projects"].items()
+            name: load_project(written("projects", item))
+            for name, item in self.items["projects"].items()
         }
-        return Outside(endpoints, projects)
+        return Outside(endpoints, projects, tuple(self.items["regions"]))
 
 
 def read_state(server: Connection) -> State:
     """Return all that the caller may see."""
-    return State(
-        {kind: {item["name"]: item for item in server.items(f"/{kind}")} for kind in KINDS}
-    )
+    return State({kind: {item["name"]: item for item in stored(server, kind)} for kind in KINDS})
 
 
-def written(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what somebody wrote of what the server answers, in the order in which people write it."""
-    kept = {key: value for key, value in item.items() if key not in READ_ONLY}
+def stored(server: Connection, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield what somebody wrote down of a kind: not the regions that are merely in use."""
+    for item in server.items(f"/{kind}"):
+        if item.get("declared", True):
+            yield item
+
+
+def written(kind: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what somebody wrote of what the server answers, in the order in which people write it.
+
+    A link's name is made of its ends, and no part of what is written.
+    """
+    derived = {*READ_ONLY, *(["name"] if kind == "links" else [])}
+    kept = {key: value for key, value in item.items() if key not in derived}
     first = {key: kept[key] for key in _FIRST if key in kept}
     return {**first, **kept}
 
@@ -87,7 +108,9 @@ def compare(config: Config, state: State, *, owner: str | None, prune: bool) -> 
             for name, item in state.items[kind].items():
                 if item["set"] == owner and (kind, name) not in config.documents:
                     found.append(
-                        Change(kind, name, "deleted", written(item), None, item["version"], owner)
+                        Change(
+                            kind, name, "deleted", written(kind, item), None, item["version"], owner
+                        )
                     )
     return found
 
@@ -95,10 +118,10 @@ def compare(config: Config, state: State, *, owner: str | None, prune: bool) -> 
 def _compared(
     kind: str, name: str, item: dict[str, Any] | None, document: dict[str, Any], owner: str | None
 ) -> Change:
-    said = written(document)
+    said = written(kind, document)
     if item is None:
         return Change(kind, name, "created", None, said)
-    there = written(item)
+    there = written(kind, item)
     same = there == said and (owner is None or item["set"] == owner)
     action = "unchanged" if same else "replaced"
     return Change(kind, name, action, there, said, item["version"], item["set"])

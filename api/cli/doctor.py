@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 from api.cli import exits
-from api.cli.connection import connect
+from api.cli.connection import Connection, connect
 from api.cli.options import DATA, JSON, part
-from service.errors import InvalidConfiguration
+from service.errors import InvalidConfiguration, NetworkError
 from service.registry.doctor import SCRATCH, SECOND
+
+LOOK_SECONDS = 0.2
 
 
 @click.command()
@@ -24,6 +27,9 @@ from service.registry.doctor import SCRATCH, SECOND
     show_default=True,
     help="Scratch repository that is written to, and NAME-mount beside it.",
 )
+@click.option(
+    "--from", "region", metavar="REGION", help="Have a worker of this region look, by its address."
+)
 @click.option("--no-write", is_flag=True, help="Try only what writes nothing.")
 @DATA
 @JSON
@@ -31,14 +37,20 @@ def doctor(
     registry: str,
     file: str | None,
     repository: str,
+    region: str | None,
     no_write: bool,
     data: Path | None,
     as_json: bool,
 ) -> None:
     """Find out what a registry can do, and say what Transship does about it.
 
-    REGISTRY is a name on the server, or in the file. Exits with 3 when it cannot be spoken to.
+    REGISTRY is a name on the server, or in the file. Exits with 3 when it cannot be spoken to, or no
+    worker of the region has answered in time.
     """
+    if file is not None and region is not None:
+        raise click.UsageError(
+            "--from asks a worker of a server; with -f this machine looks, from TRANSSHIP_REGION"
+        )
     if not no_write:
         click.echo(
             f"writing small things into {repository} and {repository}{SECOND} of {registry}, "
@@ -50,13 +62,45 @@ def doctor(
     else:
         body = {"repository": repository, "write": not no_write}
         with connect(data) as server:
-            found = server.ask("POST", f"/registries/{part(registry)}/examination", body)
+            found = _there(server, registry, body, region)
     if as_json:
         exits.print_json(found)
     else:
         _print(found)
     reached = any(one["name"] == "ping" and one["result"] == "yes" for one in found["findings"])
     sys.exit(exits.AS_THE_RULE_SAYS if reached else exits.UNKNOWN)
+
+
+def _there(
+    server: Connection, name: str, body: dict[str, Any], region: str | None
+) -> dict[str, Any]:
+    """Have the server examine a registry, or a worker of a region.
+
+    Raises NetworkError when no worker has answered in time, or could not look.
+    """
+    path = f"/registries/{part(name)}/examination"
+    if region is None:
+        found: dict[str, Any] = server.ask("POST", path, body)
+        return found
+    asked = server.ask("POST", path, {**body, "from": region})
+    while asked["state"] in {"pending", "running"}:
+        time.sleep(LOOK_SECONDS)
+        asked = server.ask("GET", f"{path}s/{asked['id']}")
+    if asked["state"] == "ended":
+        return dict(asked)
+    if asked["state"] == "failed":
+        raise NetworkError(
+            f"the worker of region {region} could not look: {asked['reason']}", hint=asked["hint"]
+        )
+    if asked["worker"]:
+        raise NetworkError(
+            f"the worker {asked['worker']} of region {region} took it and did not answer in time",
+            hint="look at its log, and try again",
+        )
+    raise NetworkError(
+        f"no worker of region {region} took it in time",
+        hint="they are busy, or do not reach their queue: `transship regions show` has its depth",
+    )
 
 
 def _here(name: str, file: str, repository: str, *, write: bool) -> dict[str, Any]:
@@ -66,6 +110,8 @@ def _here(name: str, file: str, repository: str, *, write: bool) -> dict[str, An
     from service.registry import credentials
     from service.registry.client import RegistryClient
     from service.registry.doctor import examine
+    from service.replication.examine import told, written_to
+    from service.settings import Settings
 
     validate_repository(repository)
     endpoints = {one.name: one for one in load_file(file).registries}
@@ -74,10 +120,12 @@ def _here(name: str, file: str, repository: str, *, write: bool) -> dict[str, An
             f"{file} has no registry named {name}",
             hint=f"it has {', '.join(sorted(endpoints)) or 'none'}",
         )
-    endpoint = endpoints[name]
+    endpoint, region = endpoints[name], Settings.from_env().region
+    host = endpoint.seen_from(region).host
     client = RegistryClient(
         endpoint,
-        lambda: credentials.resolve(endpoint.credentials, endpoint.host, lambda: None),
+        lambda: credentials.resolve(endpoint.credentials, host, lambda: None),
+        region=region,
     )
     try:
         found = examine(client, repository, write=write)
@@ -86,11 +134,8 @@ def _here(name: str, file: str, repository: str, *, write: bool) -> dict[str, An
     return {
         "schema": 1,
         "registry": name,
-        "written": [repository, repository + SECOND] if write else [],
-        "findings": [
-            {"name": f.name, "result": f.result, "detail": f.detail, "means": f.means}
-            for f in found
-        ],
+        "written": written_to(repository, write=write),
+        "findings": told(found),
     }
 
 

@@ -21,20 +21,27 @@ def rule_file(server: Connection, failed: Iterable[dict[str, Any]]) -> str:
         source, destination = _taken_apart(copy["source"]), _taken_apart(copy["destination"])
         by_way[copy["rule"], source[0], destination[0]].append(copy)
     names = sorted({name for _, *ends in by_way for name in ends})
-    registries = [written(server.ask("GET", f"/registries/{part(name)}")) for name in names]
+    registries = [_asked(server, "registries", name) for name in names]
+    near = sorted({region for one in registries for region in one.get("endpoints", ())})
     rules = {rule: server.ask("GET", f"/rules/{part(rule)}") for rule in {way[0] for way in by_way}}
     documents = [
         _rule(rules[rule]["effective"], source, registry, copies)
         for (rule, source, registry), copies in sorted(by_way.items())
     ]
     projects = [
-        written(server.ask("GET", f"/projects/{part(name)}"))
+        _asked(server, "projects", name)
         for name in sorted({document["project"] for document in documents} - {"default"})
     ]
     whole: dict[str, Any] = {"version": 1}
+    if near:
+        whole["regions"] = [_asked(server, "regions", name) for name in near]
     if projects:
         whole["projects"] = projects
     return dump({**whole, "registries": registries, "rules": documents})
+
+
+def _asked(server: Connection, kind: str, name: str) -> dict[str, Any]:
+    return written(kind, server.ask("GET", f"/{kind}/{part(name)}"))
 
 
 def _rule(

@@ -125,6 +125,8 @@ def validate(files: tuple[str, ...], as_json: bool) -> None:
 
     config = load_files(files)
     counts = {
+        "regions": len(config.regions),
+        "links": len(config.links),
         "projects": len(config.projects),
         "registries": len(config.registries),
         "rules": len(config.rules),
@@ -171,7 +173,15 @@ def job_of(files: Sequence[str], only: Sequence[str]) -> Any:
     config = load_files(files)
     rules = _chosen(config.rules, only)
     _refuse_missing_secrets(config, rules)
-    return Job(config.registries, rules, dict(config.documents), projects=config.projects)
+    return Job(
+        config.registries,
+        rules,
+        dict(config.documents),
+        projects=config.projects,
+        regions=config.regions,
+        links=config.links,
+        of_a_file=True,
+    )
 
 
 def _check_plan(plan: str, data: Path | None, job: Any) -> None:

@@ -38,6 +38,8 @@ COMMANDS = {
     "apply": "api.cli.declare",
     "diff": "api.cli.declare",
     "export": "api.cli.declare",
+    "regions": "api.cli.regions",
+    "links": "api.cli.regions",
     "projects": "api.cli.governance",
     "secrets": "api.cli.governance",
     "webhooks": "api.cli.governance",

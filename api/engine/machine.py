@@ -16,6 +16,8 @@ from service.settings import Settings
 from service.telemetry import configure_logging, get_logger
 
 REGION = "local"
+"""Where this machine is, unless TRANSSHIP_REGION names another region: registries are reached from there."""
+
 STOP_GRACE_SECONDS = 30.0
 
 log = get_logger("machine")
@@ -65,7 +67,7 @@ class Machine:
             durable=not self.data.temporary,
             redis_url=f"unix://{self.data.redis_socket}?db=0",
             secret_key_file=str(self.data.key_file),
-            region=REGION,
+            region=self._environ.get("TRANSSHIP_REGION") or REGION,
             one_machine=True,
             task_events=self._task_events,
         )
@@ -76,6 +78,8 @@ class Machine:
         self._services = Services(self.settings, alone=self._alone)
         create_or_upgrade(self._services.database)
         self._services.dispatching.forget_processes()  # the lock says that nobody else is here
+        if not self.data.temporary:
+            self._services.region_load.take_over(self.settings.region)
         if not self._alone:
             self.start_workers(workers)
 

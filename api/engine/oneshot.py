@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -9,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from api.engine.machine import REGION, Machine
+from api.engine.machine import Machine
 from api.engine.purposes import Purpose
-from service.errors import EngineError, StoreUnavailable
+from service.bootstrap import Services
+from service.errors import Conflict, EngineError, StoreUnavailable
 from service.model.endpoint import RegistryEndpoint
 from service.model.project import Project
+from service.model.region import Link, Region
 from service.model.rule import SyncRule
 from service.model.states import ENDED_EXECUTIONS, ExecutionState
 from service.replication.heartbeat import Heartbeat
@@ -34,19 +37,28 @@ PLAN_SECONDS = 0.05
 RETRIES_SECONDS = 1.0
 """How often copies that are tried again are looked for."""
 
+FILE_SET = "transship-file"
+"""The set of regions and links that a file of such a command has made."""
+
+EVERY = 1_000_000
+
 DELETES_NOTHING = "a command without a server deletes nothing; `transship up` and a fleet do"
 log = get_logger("oneshot")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Registries and rules to carry out once."""
+    """What to carry out once, and between which registries."""
 
     registries: Sequence[RegistryEndpoint]
     rules: Sequence[SyncRule]
     documents: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     projects: Sequence[Project] = ()
+    regions: Sequence[Region] = ()
+    links: Sequence[Link] = ()
+    of_a_file: bool = False
+    """Regions and links that an earlier file had, and this one lacks, are forgotten."""
 
 
 Watch = Callable[[list[ExecutionRecord], Totals, Sequence[Retry]], None]
@@ -76,7 +88,11 @@ def run(
         services = machine.services
         needs = _Needs(workers, early=purpose.copies)
         heartbeat = Heartbeat(
-            machine.settings, services.state, services.boot, kind="command", region=REGION
+            machine.settings,
+            services.state,
+            services.boot,
+            kind="command",
+            region=machine.settings.region,
         )
         heartbeat.start()
         _save(job, machine)
@@ -195,6 +211,7 @@ def _to_the_end(
 
 def _save(job: Job, machine: Machine) -> None:
     services = machine.services
+    save_regions(job, services)
     for endpoint in job.registries:
         services.registries.put(
             endpoint,
@@ -206,6 +223,32 @@ def _save(job: Job, machine: Machine) -> None:
         services.projects.put(project, document=document)
     for rule in job.rules:
         services.rules.put(rule, document=job.documents.get(("rules", rule.name), {}))
+
+
+def save_regions(job: Job, services: Services) -> None:
+    """Have the regions and links of the job there, and none that an earlier file has left.
+
+    What a service on the same data owns is left alone: whatever is made here belongs to FILE_SET.
+    """
+    if not job.of_a_file:
+        return
+    regions = {stored.region.name: stored.set for stored in services.regions.list(limit=EVERY)}
+    links = {stored.link.name: stored.set for stored in services.links.list(limit=EVERY)}
+    for region in job.regions:
+        owner = None if regions.get(region.name, FILE_SET) != FILE_SET else FILE_SET
+        document = job.documents.get(("regions", region.name), {})
+        services.regions.put(region, document=document, set_name=owner)
+    for link in job.links:
+        owner = None if links.get(link.name, FILE_SET) != FILE_SET else FILE_SET
+        document = job.documents.get(("links", link.name), {})
+        services.links.put(link, document=document, set_name=owner)
+    for name in links.keys() - {link.name for link in job.links}:
+        if links[name] == FILE_SET:
+            services.links.delete(name)
+    for name in regions.keys() - {region.name for region in job.regions}:
+        if regions[name] == FILE_SET:
+            with contextlib.suppress(Conflict):  # a service's link leads there
+                services.regions.delete(name, in_use=True)
 
 
 def _stop_earlier(machine: Machine) -> None:

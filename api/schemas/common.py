@@ -23,6 +23,9 @@ READ_ONLY = (
     "paused",
     "set",
     "id",
+    "declared",
+    "workers",
+    "queue",
 )
 """Keys that the API adds to what was written; a document that has them is refused."""
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from dataclasses import fields as fields_of
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from marshmallow import ValidationError, fields, post_load, validates_schema
 
 from api.schemas.common import StrictSchema, load
 from api.schemas.fields import Choice, Flag, Items, Judged, Name, Text, Told, invalid
 from api.schemas.limits import LimitsSchema, effective_limits
+from api.schemas.region import NearerAddresses, effective_nearer
+from api.schemas.words import normalise_url, secret_variable
 from service.errors import InvalidInput
 from service.model.endpoint import CredentialSpec, Limits, RegistryEndpoint, TLSOptions
 from service.model.reference import validate_host
-from service.settings import Settings
 
-_VARIABLES = "TRANSSHIP_SECRET_"
-_OURS = frozenset(f"TRANSSHIP_{item.name.upper()}" for item in fields_of(Settings))
 _MASKS = frozenset("*•.xX")
 _SOURCES = ("password", "password_env", "password_file", "secret", "docker_config")
 
@@ -35,33 +32,6 @@ class RegistryInput:
     endpoint: RegistryEndpoint
     password: str | None = field(default=None, repr=False)
     keep_password: bool = False
-
-
-def normalise_url(text: str) -> str:
-    """Return scheme://host[:port]; raises InvalidInput saying what has to go."""
-    if text.startswith("oci:"):
-        raise InvalidInput("this version does not have image layouts as registries")
-    try:
-        parts = urlsplit(text)
-    except ValueError as error:
-        raise InvalidInput(f"{text[:80]!r} is not a URL: {error}") from error
-    if parts.scheme not in {"http", "https"} or "://" not in text:
-        raise InvalidInput(
-            f"{text[:80]!r} does not begin with https://",
-            hint="http:// is allowed too, when it is written",
-        )
-    if "@" in parts.netloc:
-        raise InvalidInput(
-            "a URL holds no user or password", hint="give them as credentials of the registry"
-        )
-    if parts.query or parts.fragment or "?" in text or "#" in text:
-        raise InvalidInput("a registry's URL has no query and no fragment")
-    if parts.path not in {"", "/"}:
-        raise InvalidInput(
-            f"a registry's URL has no path, this one has {parts.path[:80]!r}",
-            hint="name a repository's first parts in the rule",
-        )
-    return f"{parts.scheme}://{validate_host(parts.netloc)}"
 
 
 def normalise_proxy(text: str) -> str:
@@ -97,15 +67,6 @@ class Password(Text):
         return value
 
 
-def _secret_variable(name: str) -> str:
-    if not name.startswith(_VARIABLES) or not name.isidentifier() or name in _OURS:
-        raise InvalidInput(
-            f"{name[:80]!r} is not a variable that may hold a secret",
-            hint=f"its name begins with {_VARIABLES}",
-        )
-    return name
-
-
 class CredentialsSchema(StrictSchema):
     """Where the credential comes from; none of the sources means anonymous."""
 
@@ -114,7 +75,7 @@ class CredentialsSchema(StrictSchema):
     }
     username = Text(longest=256)
     password = Password()
-    password_env = Judged(_secret_variable, longest=128)
+    password_env = Judged(secret_variable, longest=128)
     password_file = Text()
     secret = Name()
     docker_config = Flag()
@@ -173,9 +134,6 @@ class TLSSchema(StrictSchema):
 class RegistrySchema(StrictSchema):
     """A registry, read into a RegistryInput."""
 
-    absent: ClassVar[Mapping[str, str]] = {
-        "endpoints": "give workers of every region the same url",
-    }
     name = Name(required=True)
     url = Judged(normalise_url, required=True)
     provider = Choice(
@@ -188,6 +146,15 @@ class RegistrySchema(StrictSchema):
     proxy = Judged(normalise_proxy)
     trusted_hosts = Items(Judged(validate_host, longest=261), most=100)
     limits = fields.Nested(LimitsSchema)
+    endpoints = NearerAddresses(metadata={"example": {"eu-west": {"connect_to": "10.1.0.5:443"}}})
+
+    @validates_schema
+    def _one_way(self, data: dict[str, Any], **kwargs: Any) -> None:
+        del kwargs  # a proxy is told a host by name, and connects to it by itself
+        led = [one.region for one in data.get("endpoints", ()) if one.connect_to is not None]
+        if led and "proxy" in data:
+            told = Told("does not go with proxy", "leave one of them out; url goes with a proxy")
+            raise ValidationError({"endpoints": {one: {"connect_to": [told]} for one in led}})
 
     @validates_schema
     def _tls_needs_https(self, data: dict[str, Any], **kwargs: Any) -> None:
@@ -211,6 +178,7 @@ class RegistrySchema(StrictSchema):
             trusted_hosts=tuple(dict.fromkeys(data.get("trusted_hosts", ()))),
             proxy=data.get("proxy"),
             limits=data.get("limits", Limits()),
+            endpoints=data.get("endpoints", ()),
         )
         kept = password is True
         return RegistryInput(endpoint, None if kept else password, keep_password=kept)
@@ -264,4 +232,5 @@ def effective_registry(endpoint: RegistryEndpoint) -> dict[str, Any]:
         "trusted_hosts": list(endpoint.trusted_hosts),
         **({"proxy": endpoint.proxy} if endpoint.proxy else {}),
         "limits": effective_limits(endpoint.limits),
+        "endpoints": effective_nearer(endpoint.endpoints),
     }

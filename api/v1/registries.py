@@ -28,6 +28,7 @@ from api.v1.shared import (
 from api.versions import expected_version
 from service.errors import Conflict, FieldProblem, InvalidFields, NotFoundInStore
 from service.model.endpoint import RegistryEndpoint
+from service.model.region_check import check_nearer
 from service.model.rule_check import check_rule, suggest
 from service.registry.confined import is_inside
 from service.store.registries import StoredRegistry
@@ -99,6 +100,8 @@ def put_registry(name: str) -> Response:
     _check_files(loaded.endpoint)
     _check_kept_password(loaded, current)
     _check_secret(loaded.endpoint)
+    if problems := check_nearer(loaded.endpoint, services().regions.jurisdictions()):
+        raise InvalidFields(problems)
     _check_rules(loaded.endpoint)
     written = written_registry(document)
     changes.note(

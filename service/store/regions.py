@@ -91,17 +91,15 @@ class RegionStore:
         found = [codec.load(Region, json.loads(spec)) for spec in specs]
         return {region.name: region.jurisdiction for region in found}
 
-    def delete(self, name: str) -> None:
-        """Forget a region. Raises NotFoundInStore, and Conflict while a registry or link names it."""
+    def delete(self, name: str, *, in_use: bool = False) -> None:
+        """Forget a region. Raises NotFoundInStore, and Conflict while a registry or link names it.
+
+        `in_use`: registries may go on naming it, as one that nobody has declared.
+        """
 
         def work(connection: Connection) -> None:
-            for row in connection.execute(select(registries.c.name, registries.c.endpoint)):
-                endpoint = codec.load_endpoint(row.endpoint)
-                if name in (endpoint.region, *(nearer.region for nearer in endpoint.endpoints)):
-                    raise Conflict(
-                        f"region {name} is named by registry {row.name}",
-                        hint="delete the registry, or give it another region, first",
-                    )
+            if not in_use:
+                _refuse_named(connection, name)
             joined = or_(
                 links.c.name.startswith(f"{name}:", autoescape=True),
                 links.c.name.endswith(f":{name}", autoescape=True),
@@ -185,6 +183,16 @@ class LinkStore:
                 raise NotFoundInStore(f"there is no link {name}")
 
         self._database.write(work)
+
+
+def _refuse_named(connection: Connection, region: str) -> None:
+    for row in connection.execute(select(registries.c.name, registries.c.endpoint)):
+        endpoint = codec.load_endpoint(row.endpoint)
+        if region in (endpoint.region, *(nearer.region for nearer in endpoint.endpoints)):
+            raise Conflict(
+                f"region {region} is named by registry {row.name}",
+                hint="delete the registry, or give it another region, first",
+            )
 
 
 def _put(

@@ -304,3 +304,115 @@ def test_unknown_route_says_what_there_is(server: ApiProcess) -> None:
     assert "did you mean '/api/v1/rules'?" in body["hint"]
     assert body["detail"] == "there is no route /api/v1/rule"
     assert "executions" in told["hint"]
+
+
+REGIONS = """\
+version: 1
+regions:
+  - {name: us-east, jurisdiction: us}
+  - {name: eu-west, jurisdiction: eu}
+links:
+  - {from: us-east, to: eu-west, bandwidth: 200Mbit/s, cost_per_gib: 0.02}
+registries:
+  - name: north
+    url: https://north.example
+    region: us-east
+    endpoints: {eu-west: {connect_to: "10.1.0.5:443"}}
+"""
+
+
+@pytest.fixture
+def atlas(tmp_path: Path) -> Path:
+    file = tmp_path / "atlas.yaml"
+    file.write_text(REGIONS)
+    return file
+
+
+def test_regions_and_links_come_before_registries_and_go_after_them(run: Run, atlas: Path) -> None:
+    empty = atlas.with_name("empty.yaml")
+    empty.write_text("version: 1\n")
+
+    planned = run("apply", "-f", str(atlas), "--set", "atlas", "--dry-run")
+    first = run("apply", "-f", str(atlas), "--set", "atlas", "--json")
+    second = run("apply", "-f", str(atlas), "--set", "atlas")
+    pruned = run("apply", "-f", str(empty), "--prune", "--set", "atlas", "--json")
+
+    assert planned.out.splitlines() == [
+        "regions/us-east would be created",
+        "regions/eu-west would be created",
+        "links/us-east:eu-west would be created",
+        "registries/north would be created",
+    ]
+    assert first.code == 0, first.err
+    assert set(actions(first.json["changes"]).values()) == {"created"}
+    assert set(second.out.split()) >= {"unchanged"}
+    assert "created" not in second.out
+    assert [f"{one['kind']}/{one['name']}" for one in pruned.json["changes"]] == [
+        "registries/north",
+        "links/us-east:eu-west",
+        "regions/eu-west",
+        "regions/us-east",
+    ]
+    assert pruned.code == 0, pruned.err
+    assert run("export").out == "version: 1\n"
+
+
+def test_regions_and_links_are_exported_and_differ_in_nothing(run: Run, atlas: Path) -> None:
+    run("apply", "-f", str(atlas))
+    run("apply", "-f", str(atlas))  # a region of a registry that is not declared is not exported
+    text = run("export").out
+    atlas.write_text(text)
+
+    same = run("diff", "-f", str(atlas))
+    atlas.write_text(text.replace("200Mbit/s", "300Mbit/s"))
+    other = run("diff", "-f", str(atlas))
+    one = run("export", "--link", "us-east:eu-west", "--region", "us-east").out
+
+    assert (same.code, same.out, same.err) == (0, "", "")
+    assert other.code == 1
+    assert "--- server/links/us-east:eu-west" in other.out
+    assert "+bandwidth: 300Mbit/s" in other.out
+    assert "registries" not in one
+    assert "from: us-east" in one
+    assert run("validate", "-f", str(atlas), "--json").json["links"] == 1
+
+
+def test_file_may_name_regions_that_the_server_has(run: Run, atlas: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.yaml"
+    link.write_text("version: 1\nlinks:\n  - {from: eu-west, to: us-east}\n")
+
+    alone = run("apply", "-f", str(link))
+    run("apply", "-f", str(atlas))
+    known = run("apply", "-f", str(link))
+
+    assert alone.code == 2
+    assert "link.yaml:3: links[0].from: there is no region 'eu-west'" in alone.err
+    assert known.out == "links/eu-west:us-east created\n"
+
+
+def test_regions_and_links_are_listed_shown_and_forgotten(run: Run, atlas: Path) -> None:
+    run("apply", "-f", str(atlas))
+
+    regions = run("regions", "ls")
+    links = run("links", "ls")
+    link = run("links", "show", "us-east:eu-west").json
+    kept = run("regions", "delete", "us-east")
+    gone = run("links", "delete", "us-east:eu-west")
+
+    lines = [line.split() for line in regions.out.splitlines()]
+    assert lines[0][:4] == ["NAME", "JURISDICTION", "WORKERS", "SLOTS"]
+    assert lines[1][:4] == ["eu-west", "eu", "0", "0"]
+    assert "us-east:eu-west" in links.out
+    assert "200Mbit/s" in links.out
+    assert link["effective"] == {
+        "from": "us-east",
+        "to": "eu-west",
+        "bandwidth": "25MB/s",
+        "cost_per_gib": 0.02,
+    }
+    assert kept.code == 2
+    assert "registry north" in kept.err
+    assert gone.code == 0
+    assert run("links", "ls", "--json").json["items"] == []
+    assert run("regions", "show", "us-east").json["declared"] is True
+    assert "did you mean 'us-east'?" in run("regions", "show", "us-eats").err

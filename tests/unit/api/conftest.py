@@ -35,6 +35,7 @@ class RecordingPublisher:
 
     def __init__(self) -> None:
         self.planned: list[str] = []
+        self.examined: list[tuple[str, str]] = []
         self.away = False
 
     def plan(self, execution: str, *, urgent: bool = False) -> None:
@@ -55,6 +56,16 @@ class RecordingPublisher:
 
     def commit(self, region: str, ref: Any) -> None:
         raise NotImplementedError
+
+    def depths(self, region: str) -> dict[str, int]:
+        if self.away:
+            raise ConnectionError("no redis")
+        return {"urgent": 0, "commit": 1, "copy": len(region)}
+
+    def examine(self, region: str, examination: str) -> None:
+        if self.away:
+            raise ConnectionError("no redis")
+        self.examined.append((region, examination))
 
 
 class Api:
@@ -181,6 +192,9 @@ def teams(api: Api) -> Api:
         assert api.put("/api/v1/rules/fleet", FLEET, role=token).status_code == 201
     secret = {"value": "a-secret-word", "hosts": ["east.example"]}
     assert api.put("/api/v1/secrets/spare", secret).status_code == 201
+    for region in ("hub", "rim", "spare"):
+        assert api.put(f"/api/v1/regions/{region}", {}).status_code == 201
+    assert api.put("/api/v1/links/hub:rim", {}).status_code == 201
     hook = {"url": "https://receiver.example/x", "events": ["*"], "project": "team-a"}
     assert api.put("/api/v1/webhooks/fleet", hook).status_code == 201
     return api

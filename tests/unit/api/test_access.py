@@ -10,6 +10,7 @@ from sqlalchemy import update
 
 from api.openapi import routes
 from service.bootstrap import Services
+from service.store.examinations import Question
 from service.store.tables import executions
 from service.store.tokens import ROLES
 from tests.support.deletions import waiting_deletion
@@ -42,6 +43,15 @@ TABLE = {
     ("POST", "/api/v1/registries/{name}/examination"): Row(
         "admin", "platform", body={"write": False}
     ),
+    ("GET", "/api/v1/registries/{name}/examinations/{identity}"): Row("admin", "platform"),
+    ("GET", "/api/v1/regions"): Row("viewer"),
+    ("GET", "/api/v1/regions/{name}"): Row("viewer"),
+    ("PUT", "/api/v1/regions/{name}"): Row("admin", "platform", {"jurisdiction": "eu"}),
+    ("DELETE", "/api/v1/regions/{name}"): Row("admin", "platform"),
+    ("GET", "/api/v1/links"): Row("viewer"),
+    ("GET", "/api/v1/links/{name}"): Row("viewer"),
+    ("PUT", "/api/v1/links/{name}"): Row("admin", "platform", {"cost_per_gib": 0.02}),
+    ("DELETE", "/api/v1/links/{name}"): Row("admin", "platform"),
     ("DELETE", "/api/v1/registries/{name}/hook/previous"): Row("admin", "platform"),
     ("DELETE", "/api/v1/registries/{name}/hook"): Row("admin", "platform"),
     ("POST", "/hooks/{provider}/{registry}"): Row(HOOK, body={}),
@@ -99,7 +109,7 @@ TABLE = {
     ("GET", "/metrics"): Row(OPEN),
     ("GET", "/openapi.json"): Row(OPEN),
 }
-NAMES = {"tokens": "viewer", "rules": "fleet", "webhooks": "fleet"}
+NAMES = {"tokens": "viewer", "rules": "fleet", "webhooks": "fleet", "links": "hub:rim"}
 OWN = {"registries": "east", "projects": "team-a"}
 CALLERS = [None, *ROLES, *(f"{team}.{role}" for team in ("team-a", "team-b") for role in ROLES)]
 
@@ -134,6 +144,10 @@ def concrete(api: Api, method: str, path: str, row: Row) -> str:
     if path.startswith("/api/v1/deletions/"):
         services = api.app.extensions["transship"].services
         path = path.replace("{identity}", waiting_deletion(services, "fleet", "team/app:v1"))
+    if "/examinations/" in path:
+        store = api.app.extensions["transship"].services.examinations
+        asked = store.ask(Question(name, "scratch", write=False), "hub", seconds=60)
+        path = path.replace("{identity}", asked.id)
     if "{identity}" in path:
         run = api.post("/api/v1/rules/fleet/executions").get_json()["id"]
         if path.endswith("/retry"):  # asks for an ended one, of which something is left
@@ -219,6 +233,8 @@ def _for_the_platform(body: Any, path: str) -> Any:
 def everything(api: Api) -> list[Any]:
     """All that the API keeps, as an administrator sees it."""
     kinds = (
+        "regions",
+        "links",
         "registries",
         "rules",
         "tokens",

@@ -81,7 +81,7 @@ def test_errors_name_file_line_field_and_what_to_do() -> None:
         ("registry: west", "group: lab", 16, "rules[0].destinations[0].group", "no registry"),
         ('include: ["v*"]', 'include: ["["]', 14, "rules[0].select[0].tags.include[0]", "'['"),
         ("defaults: {priority: bulk}", "defaults: {priority: x}", 8, "defaults.priority", "one of"),
-        ("defaults: {priority: bulk}", "regions: []", 8, "regions", "this version"),
+        ("defaults: {priority: bulk}", "region: []", 8, "region", "did you mean 'regions'?"),
         ("  - name: fleet", "  - 5\n  - name: fleet", 10, "rules[0]", "must be an object"),
         ("groups: [prod]", "groups: []\n    x: y", 6, "registries[0].x", "unknown key"),
     ],

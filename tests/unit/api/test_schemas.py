@@ -107,7 +107,7 @@ def test_password_as_the_api_shows_it_means_the_stored_one() -> None:
         ({"proxy": "http://u:p@p.example"}, "proxy", "password is not supported"),
         ({"proxy": "http://p.example/x"}, "proxy", "no path"),
         ({"proxy": "p.example:3128"}, "proxy", "not a proxy"),
-        ({"endpoints": {}}, "endpoints", "this version"),
+        ({"endpoints": []}, "endpoints", "must be an object of regions"),
         ({"groups": "prod"}, "groups", "must be a list, not a text"),
         ({"groups": ["prod", 5]}, "groups[1]", "must be a text"),
         ({"limits": {"concurrency": 0}}, "limits.concurrency", "between 1 and 10000"),
