@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -21,6 +21,7 @@ from api.schemas.requirement import leave_to_server, read_key_here
 from api.schemas.rule import DefaultsSchema, load_rule
 from api.yaml_lines import MAX_BYTES, Lines, line_of, read_yaml
 from service.errors import FieldProblem, InvalidConfiguration, InvalidFields
+from service.model.borders import NO_BORDERS, Borders
 from service.model.endpoint import RegistryEndpoint
 from service.model.project import EVERYTHING, Project, check_access, check_project
 from service.model.region import Link, Region
@@ -62,7 +63,7 @@ class Outside:
 
     endpoints: Mapping[str, RegistryEndpoint] = field(default_factory=dict)
     projects: Mapping[str, Project] = field(default_factory=dict)
-    regions: Collection[str] = ()
+    regions: Mapping[str, str | None] = field(default_factory=dict)  # with their jurisdictions
 
 
 class FileSchema(StrictSchema):
@@ -189,13 +190,20 @@ class _Whole:
             grouped = any(one.group for one in rule.destinations)
             if named & unread or (grouped and unread) or rule.project in self.unread["projects"]:
                 continue  # what it names is told of already
-            found = check_rule(rule, endpoints)
+            found = check_rule(rule, endpoints, self._borders())
             if rule.project not in projects:
                 told = f"there is no project {rule.project!r}"
                 found += (FieldProblem("project", told, suggest(rule.project, projects)),)
             elif not found:
                 found = check_access(rule, projects[rule.project], endpoints)
             self._tell(("rules", name), found)
+
+    def _borders(self) -> Borders:
+        """Return the borders that regions here and outside draw; none while one could not be read."""
+        if self.unread["regions"]:
+            return NO_BORDERS
+        here = {region.name: region.jurisdiction for region in self.regions.values()}
+        return Borders({**self.outside.regions, **here})
 
     def _check_regions(self) -> None:
         """Hold links and nearer addresses to the regions; one that could not be read may be any."""

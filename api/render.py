@@ -112,6 +112,7 @@ def execution_detail(
         "blobs": report.blobs(total),
         "bytes": report.transferred(total),
         "requests": executions.requests([record.id]) if begun else {},
+        "links": executions.crossed([record.id]) if begun else [],
         "destinations": {
             name: {"copies": report.copies(totals), "bytes": report.transferred(totals)}
             for name, totals in sorted(by_destination.items())

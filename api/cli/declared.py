@@ -65,7 +65,8 @@ class State:
             name: load_project(written("projects", item))
             for name, item in self.items["projects"].items()
         }
-        return Outside(endpoints, projects, tuple(self.items["regions"]))
+        regions = {name: item.get("jurisdiction") for name, item in self.items["regions"].items()}
+        return Outside(endpoints, projects, regions)
 
 
 def read_state(server: Connection) -> State:

@@ -82,8 +82,10 @@ def _show_plans(report: dict[str, Any], *, carry_out: str) -> None:
         for name, there in sorted(one["destinations"].items()):
             click.echo(
                 f"  to {name}: {counted(there['copies'], 'tag')}, {counted(there['blobs'], 'blob')}, "
-                f"{size(there['unique'])}"
+                f"{size(there['unique'])}{_ways_to(name, one['links'])}"
             )
+        if one["cost"] is not None:
+            click.echo(f"  cost: {one['cost']:g}, by the links' prices")
         for name, count in sorted(one["requests"].items()):
             click.echo(f"  about {count} requests to {name}")
         if carry_out:
@@ -91,6 +93,12 @@ def _show_plans(report: dict[str, Any], *, carry_out: str) -> None:
     for group in alike(report["problems"]):
         what = group.first["source"] or "" if group.count == 1 else group.what()
         click.echo(f"problem: {what}: {group.first['reason']}{group.example()}", err=True)
+
+
+def _ways_to(name: str, links: list[dict[str, Any]]) -> str:
+    """Say where a destination's bytes come from."""
+    senders = [way["from"] for way in links if way["to"] == name]
+    return f" from {' and '.join(senders)}" if senders else ""
 
 
 _FIGURED = frozenset({"succeeded", "partial"})

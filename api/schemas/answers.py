@@ -108,6 +108,15 @@ class RetrySchema(AnswerSchema):
     )
 
 
+class CrossedSchema(AnswerSchema):
+    """What one registry was read of for another: bytes of blobs, and the copies that they made."""
+
+    source = fields.String(required=True, data_key="from")
+    target = fields.String(required=True, data_key="to")
+    copies = fields.Integer(required=True)
+    bytes = fields.Integer(required=True)
+
+
 class ExecutionSchema(AnswerSchema):
     """One run of one rule."""
 
@@ -146,6 +155,11 @@ class ExecutionDetailSchema(ExecutionSchema):
     blobs = fields.Nested(BlobCountsSchema, required=True)
     bytes = fields.Nested(ByteCountsSchema, required=True)
     requests = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    links = fields.List(
+        fields.Nested(CrossedSchema),
+        required=True,
+        metadata={"description": "what went from registry to registry"},
+    )
     destinations = fields.Dict(
         keys=fields.String(), values=fields.Nested(DestinationCountsSchema), required=True
     )

@@ -39,6 +39,21 @@ class PlanProblemSchema(AnswerSchema):
     reason = fields.String(required=True)
 
 
+class PlannedWaySchema(AnswerSchema):
+    """What one registry is to be read of for another."""
+
+    source = fields.String(required=True, data_key="from")
+    target = fields.String(required=True, data_key="to")
+    bytes = fields.Integer(required=True)
+    cost = fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "by the link between their regions; none where that tells no price"
+        },
+    )
+
+
 class PlanSchema(ExecutionSchema):
     """A plan; its figures are complete when its state has ended."""
 
@@ -54,6 +69,14 @@ class PlanSchema(ExecutionSchema):
     )
     destinations = fields.Dict(
         keys=fields.String(), values=fields.Nested(PlanDestinationSchema), required=True
+    )
+    links = fields.List(
+        fields.Nested(PlannedWaySchema),
+        required=True,
+        metadata={"description": "the tree: who is to feed whom, and with how much"},
+    )
+    cost = fields.Float(
+        required=True, allow_none=True, metadata={"description": "of all links that have a price"}
     )
     seconds_needed = fields.Float(
         required=True,

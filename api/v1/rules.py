@@ -25,6 +25,7 @@ from api.v1.shared import (
     actor,
     announce,
     answer,
+    borders,
     endpoints,
     find_rule,
     is_own,
@@ -158,7 +159,7 @@ def check(rule: SyncRule) -> None:
         names = [stored.project.name for stored in services().projects.list()]
         problem = FieldProblem("project", error.message, suggest(rule.project, names))
         raise InvalidFields((problem,)) from error
-    if problems := check_rule(rule, known) or check_access(rule, project, known):
+    if problems := check_rule(rule, known, borders()) or check_access(rule, project, known):
         raise InvalidFields(problems)
 
 

@@ -14,6 +14,7 @@ from api.context import context, services
 from api.schemas.common import READ_ONLY
 from api.versions import etag
 from service.errors import FieldProblem, InvalidFields, NotFoundInStore
+from service.model.borders import Borders
 from service.model.endpoint import RegistryEndpoint
 from service.model.project import Project
 from service.model.rule_check import suggest
@@ -140,6 +141,15 @@ def set_parameter() -> str | None:
     if name is not None and not re.fullmatch(NAME, name):
         raise InvalidFields((FieldProblem("set", f"{name[:80]!r} is not a name"),))
     return name
+
+
+def borders() -> Borders:
+    """Return the borders that the declared regions draw.
+
+    Rules are held to them when they are saved. A registry or region may be changed so that a rule reaches
+    across a border: apply changes one after the other. Then its executions fail, and nothing crosses.
+    """
+    return Borders(services().regions.jurisdictions())
 
 
 def endpoints() -> dict[str, RegistryEndpoint]:

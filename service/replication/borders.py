@@ -13,6 +13,9 @@ from service.replication.clients import Clients
 from service.settings import Settings
 from service.store.regions import RegionStore
 
+WRONG_REGION_SECONDS = 5.0
+"""How long what this worker may not touch waits for another one."""
+
 RECHECK_SECONDS = 2.0
 """How late a process notices that somebody has drawn a border."""
 

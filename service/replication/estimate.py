@@ -7,7 +7,7 @@ moved once a destination registry). Requests are an estimate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from service.errors import InvalidInput, RegistryError
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
+from service.model.region import Link
 from service.model.rule import SyncRule
 from service.model.work import CopyWork, Presence
 from service.replication.brought import Brought, BroughtBlobs
@@ -26,6 +27,7 @@ from service.replication.tree import Tree, TreeReader
 from service.store.work import copy_work
 
 MAX_PROBLEMS = 1000
+GIB = 1 << 30
 DIGESTS_AT_ONCE = 500
 REQUESTS_A_TAG = 2  # the source's tag read once more, the destination's read back
 REQUESTS_A_MOVED_BLOB = 2  # POST and PUT
@@ -41,6 +43,7 @@ class Figures:
     saved: int = 0
     requests: dict[str, int] = field(default_factory=dict)
     by_destination: dict[str, dict[str, int]] = field(default_factory=dict)
+    crossed: dict[tuple[str, str], int] = field(default_factory=dict)  # bytes by sender, receiver
     problems: list[dict[str, Any]] = field(default_factory=list)
 
     def ask(self, registry: str, requests: int) -> None:
@@ -53,6 +56,7 @@ class _Planned:
     """One copy of the plan, as far as its source tells."""
 
     work: CopyWork
+    sender: str  # that it is read at: its parent's registry, or the source
     manifests: int
     blobs: list[tuple[Descriptor, Brought]]
 
@@ -112,7 +116,7 @@ class Estimator:
             if tree is None:
                 self._problem(row, problem)
             else:
-                page.append(self._planned(work, tree))
+                page.append(self._planned(row, work, tree))
         known = self._known(page)
         for planned, there in zip(page, self._pool.map(ask, page), strict=True):
             self._account(planned, there)
@@ -128,13 +132,14 @@ class Estimator:
             digest = str(head.digest)
         return TreeReader(self._reads, work).read(Digest.parse(digest))
 
-    def _planned(self, work: CopyWork, tree: Tree) -> _Planned:
+    def _planned(self, row: Any, work: CopyWork, tree: Tree) -> _Planned:
         registry, repository = work.destination_registry, work.destination_repository
         blobs = [
             (blob, self._brought.bring(registry, repository, str(blob.digest)))
             for blob in tree.blobs()
         ]
-        return _Planned(work, len(tree.manifests()), blobs)
+        sender = row.via_registry or work.source_registry
+        return _Planned(work, sender, len(tree.manifests()), blobs)
 
     def _there(self, planned: _Planned, known: _Known) -> set[Digest]:
         """Return what the destination has of the blobs that this copy is the first to bring."""
@@ -153,7 +158,8 @@ class Estimator:
         )
         figures.copies += 1
         there["copies"] += 1
-        figures.ask(work.source_registry, planned.manifests + 1)
+        figures.ask(work.source_registry, 1)
+        figures.ask(planned.sender, planned.manifests)
         figures.ask(registry, planned.manifests + 1)
         for blob, brought in planned.blobs:
             if brought is Brought.HERE:
@@ -166,7 +172,9 @@ class Estimator:
                 figures.unique += blob.size
                 there["unique"] += blob.size
                 there["blobs"] += 1
-                figures.ask(work.source_registry, 1)
+                way = (planned.sender, registry)
+                figures.crossed[way] = figures.crossed.get(way, 0) + blob.size
+                figures.ask(planned.sender, 1)
                 figures.ask(registry, REQUESTS_A_MOVED_BLOB)
 
     def _known(self, page: Iterable[_Planned]) -> _Known:
@@ -237,8 +245,38 @@ def seconds_needed(
     return max(needs, default=None)
 
 
-def sum_up(figures: Figures, rule: SyncRule, clients: Clients) -> dict[str, Any]:
-    """Return figures as they are kept and shown, with the time that limits ask for."""
+def _links(
+    figures: Figures, clients: Clients, costs: Mapping[tuple[str, str], float]
+) -> list[dict[str, Any]]:
+    found = []
+    for (sender, receiver), moved in sorted(figures.crossed.items()):
+        ends = (clients.endpoint(sender).region, clients.endpoint(receiver).region)
+        cost = costs.get(ends)
+        found.append(
+            {
+                "from": sender,
+                "to": receiver,
+                "bytes": moved,
+                "cost": None if cost is None else round(cost * moved / GIB, 6),
+            }
+        )
+    return found
+
+
+def sum_up(
+    figures: Figures, rule: SyncRule, clients: Clients, links: Iterable[Link] = ()
+) -> dict[str, Any]:
+    """Return figures as they are kept and shown, with the time that limits ask for.
+
+    `links` tell what a GiB costs from one region to another; without one, the cost is not known.
+    """
+    costs = {
+        (link.source, link.target): link.cost_per_gib
+        for link in links
+        if link.cost_per_gib is not None
+    }
+    ways = _links(figures, clients, costs)
+    told = [way["cost"] for way in ways if way["cost"] is not None]
     extra = [limit.bytes_per_second for limit in rule.bandwidth]
     seconds = seconds_needed(
         figures,
@@ -252,6 +290,8 @@ def sum_up(figures: Figures, rule: SyncRule, clients: Clients) -> dict[str, Any]
         "saved": figures.saved,
         "requests": dict(sorted(figures.requests.items())),
         "destinations": figures.by_destination,
+        "links": ways,
+        "cost": round(sum(told), 6) if told else None,
         "seconds": None if seconds is None else round(seconds, 1),
         "problems": figures.problems,
     }

@@ -22,12 +22,12 @@ from service.errors import (
 )
 from service.model.states import CopyState
 from service.model.work import CopyEnded, CopyPostponed, CopyWork, Counters
+from service.replication.borders import WRONG_REGION_SECONDS
 from service.replication.patience import is_waited_for
 from service.settings import Settings
 
 MAX_PAUSE_SECONDS = 60.0
 MAX_TOLD_SECONDS = 900.0
-WRONG_REGION_SECONDS = 5.0
 PAUSED_SECONDS = 1.0
 CORRUPT_TRIES = 3
 BUG_TRIES = 2

@@ -31,6 +31,8 @@ def plan_report(
         "bytes": {"unique": figures.get("unique", 0), "saved": figures.get("saved", 0)},
         "requests": figures.get("requests", {}),
         "destinations": figures.get("destinations", {}),
+        "links": figures.get("links", []),
+        "cost": figures.get("cost"),
         "seconds_needed": figures.get("seconds"),
         "problems": [*failed, *figures.get("problems", [])][:MAX_FAILURES],
     }
@@ -56,6 +58,7 @@ def plans_together(each: Sequence[Mapping[str, Any]], seconds: float) -> dict[st
     for one in each:
         for registry, count in one["requests"].items():
             requests[registry] = requests.get(registry, 0) + count
+    costs = [one["cost"] for one in each if one["cost"] is not None]
     needed = [one["seconds_needed"] for one in each if one["seconds_needed"] is not None]
     return {
         "schema": SCHEMA,
@@ -64,13 +67,24 @@ def plans_together(each: Sequence[Mapping[str, Any]], seconds: float) -> dict[st
         "copies": sum(one["copies"] for one in each),
         "bytes": {name: sum(one["bytes"][name] for one in each) for name in ("unique", "saved")},
         "requests": requests,
-        "links": {},
-        "cost": None,
+        "links": _together(each),
+        "cost": sum(costs) if costs else None,
         "seconds": max(needed, default=None),
         "problems": [problem for one in each for problem in one["problems"]][:MAX_FAILURES],
         "plans": [dict(one) for one in each],
         "took": round(seconds, 3),
     }
+
+
+def _together(each: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Add up what plans move from registry to registry."""
+    ways: dict[tuple[str, str], dict[str, Any]] = {}
+    for way in (way for one in each for way in one["links"]):
+        known = ways.setdefault((way["from"], way["to"]), {**way, "bytes": 0, "cost": None})
+        known["bytes"] += way["bytes"]
+        if way["cost"] is not None:
+            known["cost"] = (known["cost"] or 0) + way["cost"]
+    return [ways[way] for way in sorted(ways)]
 
 
 def verifications_report(

@@ -10,7 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from service.errors import InvalidConfiguration
-from service.model.work import CopyEnded, Counters, Outcome
+from service.model.work import CopyEnded, Counters, LedgerDistrusted, Outcome, PartEnded, Wake
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -32,6 +32,12 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
+        self._crossed = Counter(
+            "transship_crossed_bytes",
+            "Bytes of blobs read at one registry for another",
+            ["from", "to"],
+            registry=self.registry,
+        )
         self._requests = Counter(
             "transship_requests", "HTTP requests sent", ["registry"], registry=self.registry
         )
@@ -41,9 +47,12 @@ class Metrics:
         for outcome in outcomes:
             if isinstance(outcome, CopyEnded):
                 self._copies.labels(outcome.state.value).inc()
-            counters = getattr(outcome, "counters", None)
-            if isinstance(counters, Counters):
+            if not isinstance(outcome, LedgerDistrusted | Wake):
+                counters = outcome.counters
                 self._add(counters)
+                work = outcome.part.copy if isinstance(outcome, PartEnded) else outcome.work
+                for sender, moved in counters.crossed.items():
+                    self._crossed.labels(sender, work.destination_registry).inc(moved)
 
     def _add(self, counters: Counters) -> None:
         self._blobs.labels("copied").inc(counters.blobs_copied)

@@ -27,7 +27,7 @@ from service.model.content import PlatformFilter
 from service.model.manifest import Manifest
 from service.model.rule import SyncRule
 from service.model.selection import destination_registries, members_of_groups
-from service.replication.borders import BorderGuard
+from service.replication.borders import WRONG_REGION_SECONDS, BorderGuard
 from service.replication.brought import BroughtBlobs
 from service.replication.clients import Clients, Meter
 from service.replication.compare import Comparer, told
@@ -35,7 +35,6 @@ from service.replication.content import ContentReader
 from service.replication.destination_tags import DestinationTags
 from service.replication.engine import ManifestCache, Reads
 from service.replication.estimate import Estimator, moved_since, sum_up
-from service.replication.failures import WRONG_REGION_SECONDS
 from service.replication.patience import is_waited_for
 from service.replication.preflight import refusals, refused_copy
 from service.replication.route import plan_route
@@ -373,7 +372,9 @@ class Planner:
                 self._state.add_requests(execution, requests)
         if not self._plans.open(execution):
             raise Cancelled  # its copies went with the stop: these figures are not the plan's
-        saved.keep_figures(execution, sum_up(estimator.figures, rule, self._clients))
+        saved.keep_figures(
+            execution, sum_up(estimator.figures, rule, self._clients, self._links.all())
+        )
 
     def _carry_out_plan(self, execution: str, still_open: StillOpen) -> None:
         """Take the copies of a plan over, unless the world has moved since.

@@ -27,6 +27,7 @@ def report(store: ExecutionStore, identities: Sequence[str], seconds: float) -> 
         "blobs": blobs(overall),
         "bytes": transferred(overall),
         "requests": store.requests(identities),
+        "links": store.crossed(identities),
         "seconds": round(seconds, 3),
         "executions": [_execution(store, record) for record in records],
         "destinations": {

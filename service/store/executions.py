@@ -19,6 +19,7 @@ from service.store.creation import insert_full, insert_tags
 from service.store.database import Database
 from service.store.stopping import begin_stop
 from service.store.tables import copies, execution_requests, execution_unchanged, executions
+from service.store.tables_regions import execution_links
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class CopyRecord:
 
 
 Copies = list[CopyRecord]
+Ways = list[dict[str, Any]]
 
 
 class ExecutionStore:
@@ -252,6 +254,25 @@ class ExecutionStore:
         )
         with self._database.read() as connection:
             return {registry: int(count) for registry, count in connection.execute(query)}
+
+    def crossed(self, identities: Iterable[str]) -> Ways:
+        """Return the blobs' bytes that went from registry to registry so far, and the copies they made."""
+        query = (
+            select(
+                execution_links.c.from_registry,
+                execution_links.c.to_registry,
+                func.sum(execution_links.c.copies),
+                func.sum(execution_links.c.bytes),
+            )
+            .where(execution_links.c.execution_id.in_(list(identities)))
+            .group_by(execution_links.c.from_registry, execution_links.c.to_registry)
+            .order_by(execution_links.c.from_registry, execution_links.c.to_registry)
+        )
+        with self._database.read() as connection:
+            return [
+                {"from": sender, "to": receiver, "copies": int(count), "bytes": int(moved)}
+                for sender, receiver, count, moved in connection.execute(query)
+            ]
 
     def copies(
         self,

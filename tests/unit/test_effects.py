@@ -27,6 +27,7 @@ SHARED = {
     "defaults.referrers": "test_defaults_of_a_file_stand_beneath_its_rules",
     "projects.name": "test_effect_projects_write",
     "registries.credentials.password.set": "test_effect_registries_credentials_password",
+    "regions.name": "test_effect_links_from",
     "registries.groups": "test_effect_destinations_group",
     "registries.name": "test_effect_destinations_registry",
     "registries.region": "test_the_services_of_the_compose_file_replicate_in_two_regions",
