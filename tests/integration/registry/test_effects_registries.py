@@ -196,3 +196,19 @@ def test_effect_registries_tls_client_cert_file(
             "client_key_file": str(folder / "key.pem"),
         }
         saved(services, url, tls={**tls, **pair}).ping()
+
+
+def test_effect_registries_endpoints(services: Services) -> None:
+    """Reached by the address of the region where this process is, and not by that of another."""
+    with SampleRegistry(server_name="registry.invalid") as named:
+        here, there = {"connect_to": f"127.0.0.1:{named.port}"}, {"connect_to": "127.0.0.1:1"}
+        saved(services, named.url, endpoints={"local": here, "eu": there}).ping()
+        for name, addresses in (("none", {}), ("other", {"eu": here}), ("wrong", {"local": there})):
+            with pytest.raises(errors.NetworkError):
+                saved(services, named.url, name, endpoints=addresses).ping()
+        url = {"url": f"http://127.0.0.1:{named.port}"}
+        made = saved(services, named.url, "renamed", endpoints={"local": url})
+        made.ping()
+
+        assert {line.status for line in named.log} == {200}
+        assert made.endpoint.host == named.host, "names are made of its own address everywhere"
