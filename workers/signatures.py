@@ -19,14 +19,17 @@ EXAMINE = "transship.examine_registry"
 class QueuePublisher:
     """The Publisher over Celery's queues in one region's Redis."""
 
-    def __init__(self, redis: Any, region: str = "local") -> None:
-        """`region` is the home region: urgent plannings go to its workers."""
+    def __init__(self, redis: Any) -> None:
         self._redis = redis
-        self._region = region
 
-    def plan(self, execution: str, *, urgent: bool = False) -> None:
-        """Send an execution to be planned; an urgent one does not stand behind others."""
-        queue = queues.urgent(self._region) if urgent else queues.CONTROL
+    def plan(self, execution: str, *, urgent: bool = False, region: str | None = None) -> None:
+        """Send an execution to be planned; an urgent one does not stand behind others.
+
+        One that only workers of some region may plan goes to their queue.
+        """
+        queue = queues.URGENT_CONTROL if urgent else queues.CONTROL
+        if region is not None:
+            queue = queues.urgent(region)
         text = envelope.message(
             task=PLAN,
             identity=_fresh_id(),
