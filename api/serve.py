@@ -86,7 +86,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         )
         self.heartbeat.start()
         publisher = (
-            QueuePublisher(services.redis, self._settings.region)
+            QueuePublisher(services.redis)
             if self._settings.redis_url
             else None
         )

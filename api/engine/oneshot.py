@@ -101,7 +101,7 @@ def run(
         for rule, identity in zip(job.rules, begun, strict=True):
             if rule.delete.enabled:
                 services.plans.warn(identity, f"rule {rule.name}: {DELETES_NOTHING}")
-        publisher = QueuePublisher(services.redis, services.settings.region)
+        publisher = QueuePublisher(services.redis)
         drive = services.drive(
             publisher,
             starved=needs.starved,
