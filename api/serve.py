@@ -85,11 +85,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             self._settings, services.state, services.boot, kind="api", region=self._settings.region
         )
         self.heartbeat.start()
-        publisher = (
-            QueuePublisher(services.redis)
-            if self._settings.redis_url
-            else None
-        )
+        publisher = QueuePublisher(services.redis) if self._settings.redis_url else None
         return create_app(services, publisher)
 
 

@@ -87,7 +87,7 @@ def run_scheduler(settings: Settings) -> int:
         settings, services.state, services.boot, kind="scheduler", region=settings.region
     )
     heartbeat.start()
-    publisher = QueuePublisher(services.redis, services.settings.region)
+    publisher = QueuePublisher(services.redis)
     if settings.metrics_listen:
         metrics = Metrics()
         figures = RegionFigures(services.region_load, services.regions, publisher.depths)

@@ -28,9 +28,7 @@ class WorkerProcess:
         self.settings = settings
         # Registries are reached as from the region that is served, whatever the home region is.
         self.services: Services = open_services(replace(settings, region=region))
-        self.engine: Engine = self.services.engine(
-            QueuePublisher(self.services.redis, settings.region)
-        )
+        self.engine: Engine = self.services.engine(QueuePublisher(self.services.redis))
         self._heartbeat = Heartbeat(
             settings,
             self.services.state,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 CONTROL = "control"
+URGENT_CONTROL = "control.urgent"
+"""Plannings that somebody waits for: served by workers of every region, so that one without any keeps none."""
 
 
 def urgent(region: str) -> str:
@@ -23,5 +25,5 @@ def commit(region: str) -> str:
 def served_by(region: str, *, urgent_only: bool = False) -> list[str]:
     """Return the queues of a region's workers: a free slot takes from the first that has work."""
     if urgent_only:
-        return [urgent(region), commit(region)]
-    return [urgent(region), commit(region), CONTROL, copy(region)]
+        return [urgent(region), URGENT_CONTROL, commit(region)]
+    return [urgent(region), URGENT_CONTROL, commit(region), CONTROL, copy(region)]

@@ -197,7 +197,7 @@ def a_message_comes_again_when_all_is_over(stage: Stage) -> list[str]:
         row = connection.execute(select(copies).where(copies.c.execution_id == scene.runs[0])).one()
     queue = queue_key(copy_queue(row.region))
     with lab.redis.client() as client:
-        sender = QueuePublisher(client, row.region)
+        sender = QueuePublisher(client)
         sender.replicate(row.region, [[CopyRef(row.id, row.fence)]], urgent=False)
         wait_until(lambda: not client.llen(queue), 10, "the message to be taken")
         wait_until(lambda: not client.hlen(f"{PREFIX}unacked"), 10, "its acknowledgement")

@@ -227,7 +227,7 @@ def _with(known: dict[str, Any], *, task: str = "", body: Any = None) -> dict[st
 def _idle(redis: Any) -> bool:
     waiting = sum(
         redis.llen(f"{PREFIX}{queue}")
-        for queue in ("copy.local", "commit.local", "urgent.local", "control")
+        for queue in ("copy.local", "commit.local", "urgent.local", "control", "control.urgent")
     )
     return waiting == 0 and redis.hlen(f"{PREFIX}unacked") == 0
 

@@ -135,6 +135,8 @@ def test_a_thousand_chords_leave_no_channel_and_no_connection(client: redis.Redi
 def test_every_call_reaches_its_queue(client: redis.Redis) -> None:
     publisher = QueuePublisher(client)
     publisher.plan("e1")
+    publisher.plan("e2", urgent=True)
+    publisher.plan("e3", region="local")
     publisher.replicate("local", [[CopyRef(1, 1), CopyRef(2, 1)], [CopyRef(3, 1)]], urgent=False)
     publisher.replicate("local", [[CopyRef(4, 1)]], urgent=True)
     publisher.replicate("local", [], urgent=True)
@@ -149,11 +151,15 @@ def test_every_call_reaches_its_queue(client: redis.Redis) -> None:
 
     assert found == {
         queues.CONTROL: [(signatures.PLAN, ["e1"])],
+        queues.URGENT_CONTROL: [(signatures.PLAN, ["e2"])],
         "copy.local": [
             (signatures.REPLICATE, [[[1, 1], [2, 1]]]),
             (signatures.REPLICATE, [[[3, 1]]]),
         ],
-        "urgent.local": [(signatures.REPLICATE, [[[4, 1]]])],
+        "urgent.local": [
+            (signatures.PLAN, ["e3"]),
+            (signatures.REPLICATE, [[[4, 1]]]),
+        ],
         "commit.local": [(signatures.COMMIT, [41, 3])],
     }
     assert set(found) <= set(queues.served_by("local"))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from service.model.endpoint import Nearer, RegistryEndpoint
 from service.model.states import CopyState
 from service.registry.doctor import MEANINGS
 from service.store.examinations import Examination, Question
 from tests.support.processes import ManagedProcess, wait_until
-from tests.support.world import World, some_bytes
+from tests.support.world import World, a_rule, some_bytes
 from workers.signatures import QueuePublisher
 
 
@@ -87,3 +91,21 @@ def test_copies_go_by_the_region_s_address(world: World) -> None:
 
     assert world.is_whole(image)
     assert world.tag_at_west("team/app", "v1") == image.digest
+
+
+@pytest.mark.parametrize("priority", ["normal", "urgent"])
+def test_a_home_region_without_workers_keeps_no_execution(world: World, priority: str) -> None:
+    """The API and the scheduler stand in `local`, as they do when nobody says where they stand."""
+    world.push("team/app", "v1", [some_bytes("layer", 1000)])
+    for name, registry in (("east", world.east), ("west", world.west)):
+        endpoint = RegistryEndpoint(name, registry.url, region="eu")
+        world.services.registries.put(endpoint, document={})
+    rule = replace(a_rule("team/app"), priority=priority)
+    execution = world.services.executions.create(rule, trigger="test").id
+
+    with worker(world, "eu"), world.process("scheduler", "-m", "workers.main", "scheduler"):
+        wait_until(
+            lambda: world.services.executions.get(execution).state.ended, 30, "the execution's end"
+        )
+
+    assert world.states(execution) == [CopyState.COPIED]
