@@ -33,7 +33,11 @@ class Settings:
         "", "file of Fernet keys, one a line; the first encrypts, all decrypt"
     )
     secrets_dir: str = _setting("", "the only folder that password_file and the like may name")
-    region: str = _setting("local", "the region that this process works for")
+    region: str = _setting(
+        "local",
+        "the region that this process works for, and by whose addresses it reaches registries; of a "
+        "one-machine engine, where the machine stands",
+    )
     one_machine: bool = _setting(
         False, "one machine serves every region: all work goes to this process's"
     )

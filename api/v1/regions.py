@@ -19,7 +19,16 @@ from api.operations import operation
 from api.pagination import page
 from api.schemas.region import RegionSchema, effective_region, load_region
 from api.schemas.region_answers import RegionAnswerSchema, RegionPageSchema
-from api.v1.shared import NAME, actor, answer, endpoints, missing, named, set_parameter
+from api.v1.shared import (
+    NAME,
+    actor,
+    answer,
+    endpoints,
+    missing,
+    named,
+    scoped_project,
+    set_parameter,
+)
 from api.versions import expected_version
 from service.errors import NotFoundInStore
 from service.model.region import Region
@@ -140,8 +149,13 @@ def _missing(name: str) -> NotFoundInStore:
 
 
 def _in_use() -> set[str]:
-    """Return the regions that registries stand in and workers serve."""
-    standing = {endpoint.region for endpoint in endpoints().values()}
+    """Return the regions that workers serve, and that registries stand in which the caller may know of."""
+    scope = scoped_project()
+    standing = {
+        endpoint.region
+        for name, endpoint in endpoints().items()
+        if scope is None or scope.knows(name)
+    }
     return standing | services().region_load.workers().keys()
 
 

@@ -107,6 +107,7 @@ def test_a_wrong_password_ends_the_examination(tmp_path: Path) -> None:
         (("doctor",), 2),
         (("doctor", "nobody", "-f", "{rules}"), 2),
         (("doctor", "source", "-f", "{rules}", "--repository", "UP"), 2),
+        (("doctor", "source", "-f", "{rules}", "--from", "eu"), 2),
     ],
 )
 def test_wrong_words_are_refused(
@@ -122,7 +123,12 @@ def test_wrong_words_are_refused(
 
 @pytest.mark.parametrize(
     ("body", "field"),
-    [({"repository": "UP"}, "repository"), ({"write": "no"}, "write"), ({"x": 1}, "x")],
+    [
+        ({"repository": "UP"}, "repository"),
+        ({"write": "no"}, "write"),
+        ({"x": 1}, "x"),
+        ({"from": "EU"}, "from"),
+    ],
 )
 def test_wrong_bodies_name_their_field(
     server: ApiProcess, body: dict[str, object], field: str

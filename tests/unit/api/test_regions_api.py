@@ -207,6 +207,17 @@ def test_queues_are_counted_in_messages_and_copies(
     assert away["copy"] == {"depth": None}
 
 
+def test_project_is_not_told_of_regions_of_registries_that_it_does_not_know(atlas: Api) -> None:
+    for name, region in (("east", "moon"), ("north", "mars")):
+        atlas.put(f"/api/v1/registries/{name}", {**EAST, "region": region})
+    atlas.put("/api/v1/projects/team-a", {"read": {"east": ["**"]}})
+
+    listed = atlas.get("/api/v1/regions", role="team-a.viewer").get_json()["items"]
+
+    assert [one["name"] for one in listed] == ["eu-west", "moon", "us-east"]
+    assert atlas.get("/api/v1/regions/mars", role="team-a.viewer").status_code == 404
+
+
 def test_project_is_not_told_where_a_region_s_redis_is(atlas: Api) -> None:
     atlas.put("/api/v1/registries/east", EAST)
     atlas.put("/api/v1/projects/team-a", {"read": {"east": ["**"]}})

@@ -113,3 +113,30 @@ def test_trusted_hosts_are_names_or_names_with_ports() -> None:
 )
 def test_docker_hubs_names_lead_to_its_api(url: str) -> None:
     assert str(connector(url).origin) == "https://registry-1.docker.io"
+
+
+@pytest.mark.parametrize(
+    ("place", "host", "port"),
+    [
+        ("10.1.0.5:443", "10.1.0.5", 443),
+        ("[fd00::5]:8443", "fd00::5", 8443),
+        ("private.example:5000", "private.example", 5000),
+    ],
+)
+def test_own_connections_alone_go_to_the_place(place: str, host: str, port: int) -> None:
+    looked_up: list[tuple[str, int]] = []
+
+    def resolve(name: str, at: int) -> list[str]:
+        looked_up.append((name, at))
+        raise NetworkError("as far as it goes")
+
+    own = Origin("https", "registry.example", 443)
+    connector = Connector(
+        RegistryEndpoint("east", "https://registry.example", connect_to=place), resolve=resolve
+    )
+    for origin in (own, own._replace(port=444), Origin("https", "auth.example", 443)):
+        with pytest.raises(NetworkError):
+            connector.connect(origin)
+
+    assert looked_up == [(host, port), ("registry.example", 444), ("auth.example", 443)]
+    assert connector.origin == own
