@@ -78,7 +78,7 @@ class Machine:
         self._services = Services(self.settings, alone=self._alone)
         create_or_upgrade(self._services.database)
         self._services.dispatching.forget_processes()  # the lock says that nobody else is here
-        if not self.data.temporary:
+        if not self._alone:  # one that is alone ends what an earlier one has left
             self._services.region_load.take_over(self.settings.region)
         if not self._alone:
             self.start_workers(workers)
