@@ -72,8 +72,24 @@ def target(request: pytest.FixtureRequest, url: str, tmp_path: Path) -> Iterator
     database.close()
 
 
-into_either = pytest.mark.parametrize("target", ["sqlite", "postgresql"], indirect=True)
-EARLIER = [REVISIONS[0], REVISIONS[-2]]
+into_either = pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("sqlite", "postgresql"),
+        ("postgresql", "sqlite"),
+        pytest.param("sqlite", "sqlite", marks=pytest.mark.nightly),
+        pytest.param("postgresql", "postgresql", marks=pytest.mark.nightly),
+    ],
+    indirect=True,
+)
+"""Each way to write a file and each to read one; which of them meet makes no difference."""
+
+of_the_file = pytest.mark.parametrize(
+    "url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)], indirect=True
+)
+"""Of what is about the file, or is the same statement on both: it is SQLite's from either database."""
+
+EARLIER = [REVISIONS[0], pytest.param(REVISIONS[-2], marks=pytest.mark.nightly)]
 
 
 def sums(database: Database) -> dict[str, TableSum]:
@@ -122,6 +138,7 @@ def test_a_backup_is_one_file_for_its_owner_alone(database: Database, file: Path
     assert sorted(one.name for one in file.parent.iterdir() if "backup" in one.name) == [file.name]
 
 
+@of_the_file
 def test_a_file_that_is_there_is_not_overwritten_unless_that_is_said(
     database: Database, file: Path
 ) -> None:
@@ -138,6 +155,7 @@ def test_a_file_that_is_there_is_not_overwritten_unless_that_is_said(
         back_up(database, file.parent, overwrite=True)
 
 
+@of_the_file
 def test_a_draft_of_a_process_that_died_is_removed(database: Database, file: Path) -> None:
     dead = file.parent / f".{file.name}.999999999.draft"
     dead.touch()
@@ -174,6 +192,7 @@ def test_a_backup_is_one_moment_while_others_write(
 # ---- what is no backup ---------------------------------------------------------------------------
 
 
+@of_the_file
 def test_what_is_no_backup_is_refused(target: Database, file: Path) -> None:
     with pytest.raises(InvalidInput, match="there is no file"):
         restored(target, file)
@@ -190,6 +209,7 @@ def test_what_is_no_backup_is_refused(target: Database, file: Path) -> None:
     assert schema.database_version(target) is None
 
 
+@of_the_file
 @pytest.mark.parametrize("damage", ["row", "lost", "more", "table", "stamp"])
 def test_a_backup_that_somebody_changed_is_refused(
     database: Database, target: Database, file: Path, damage: str
@@ -238,6 +258,7 @@ def sums_of_file(file: Path) -> dict[str, TableSum]:
         return {table.name: sum_up(connection, table) for table in our_tables(connection)}
 
 
+@of_the_file
 def test_a_backup_of_a_later_format_or_revision_is_refused_by_its_name(
     database: Database, target: Database, file: Path
 ) -> None:
@@ -280,6 +301,7 @@ def test_a_database_that_holds_something_is_replaced_only_on_demand(
     assert [one.rule for one in Plot(target).executions.list()] == ["fleet"]
 
 
+@of_the_file
 def test_tables_without_rows_are_empty_enough(
     database: Database, target: Database, file: Path
 ) -> None:
@@ -414,6 +436,7 @@ def test_what_was_under_way_is_made_eligible_and_nobody_is_to_blame(
     assert len(plot.dispatching.eligible("local", 10)) == 3
 
 
+@of_the_file
 def test_no_proof_of_before_is_believed(database: Database, plot: Plot, file: Path) -> None:
     proof = Proof("west", "", "mirror/app", a_digest("layer"), 10)
     execution = plot.execution()
@@ -429,6 +452,7 @@ def test_no_proof_of_before_is_believed(database: Database, plot: Plot, file: Pa
     assert plot.state.presence("west", "", [a_digest("layer")], execution)
 
 
+@of_the_file
 def test_absences_are_looked_for_anew(database: Database, plot: Plot, file: Path) -> None:
     rule = a_rule(delete=DeletePolicy(enabled=True, grace_seconds=0.0))
     RuleStore(database).put(rule, document={})
@@ -497,6 +521,7 @@ def _one_deletion(run: str) -> Any:
     return work
 
 
+@of_the_file
 def test_each_rule_that_runs_by_itself_runs_once(
     database: Database, plot: Plot, file: Path
 ) -> None:
@@ -543,6 +568,7 @@ def test_an_open_run_of_such_a_rule_looks_again_from_the_start(
     plot.plans.finish(run)
 
 
+@of_the_file
 def test_restoring_is_in_the_audit_log_and_the_chain_holds(database: Database, file: Path) -> None:
     with gone_by(database, file):
         pass

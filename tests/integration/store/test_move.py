@@ -45,7 +45,16 @@ def moved(source: Database, target: Database) -> dict[str, TableSum]:
     return move(source, target, dead_after_seconds=20.0)
 
 
-@pytest.mark.parametrize("target", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("sqlite", "postgresql"),
+        ("postgresql", "sqlite"),
+        pytest.param("sqlite", "sqlite", marks=pytest.mark.nightly),
+        pytest.param("postgresql", "postgresql", marks=pytest.mark.nightly),
+    ],
+    indirect=True,
+)
 def test_every_row_of_every_table_arrives(database: Database, target: Database) -> None:
     database.exclusive(fill)
     before = sums(database)
@@ -121,6 +130,9 @@ def test_nobody_writes_while_it_is_moved(database: Database, plot: Plot, target:
     assert refused
 
 
+@pytest.mark.parametrize(
+    "url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)], indirect=True
+)
 def test_an_earlier_or_later_database_is_not_moved(database: Database, target: Database) -> None:
     for stamp in ("0005", "9999"):
         database.exclusive(
