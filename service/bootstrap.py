@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from service.store.executions import ExecutionStore
     from service.store.hooks import HookStore
     from service.store.keyring import KeyRing
+    from service.store.lag import LagStore
     from service.store.pauses import PauseStore
     from service.store.planning import PlanStore
     from service.store.projects import ProjectStore
@@ -125,6 +126,13 @@ class Services:
         from service.store.regions import RegionStore
 
         return RegionStore(self.database)
+
+    @cached_property
+    def lag(self) -> LagStore:
+        """How far destinations are behind."""
+        from service.store.lag import LagStore
+
+        return LagStore(self.database)
 
     @cached_property
     def links(self) -> LinkStore:

@@ -205,6 +205,25 @@ def show_rule(name: str, data: Path | None) -> None:
         exits.print_json(server.ask("GET", f"/rules/{part(name)}"))
 
 
+@rules.command("lag")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@DATA
+def lag_of_rule(name: str, as_json: bool, data: Path | None) -> None:
+    """Show how long the oldest change at the source has not been at each destination."""
+    with connect(data) as server:
+        found = server.ask("GET", f"/rules/{part(name)}/lag")
+    if as_json:
+        exits.print_json(found)
+        return
+    for one in found["destinations"]:
+        took = (
+            "" if one["last_seconds"] is None else f", the last copy took {one['last_seconds']:g} s"
+        )
+        behind = f"{one['seconds']:g} s behind" if one["seconds"] else "all is there"
+        click.echo(f"{one['registry']} ({one['region']}): {behind}{took}")
+
+
 @rules.command("delete")
 @click.argument("name")
 @DATA

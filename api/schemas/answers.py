@@ -117,6 +117,45 @@ class CrossedSchema(AnswerSchema):
     bytes = fields.Integer(required=True)
 
 
+class LagSchema(AnswerSchema):
+    """How far one destination is behind."""
+
+    registry = fields.String(required=True)
+    region = fields.String(required=True)
+    waiting = fields.Integer(required=True, metadata={"description": "copies on their way"})
+    seconds = fields.Float(
+        required=True,
+        metadata={
+            "description": "since the oldest change that is not there yet; 0 when all is there"
+        },
+    )
+    last_seconds = fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={"description": "that the last copy took, from the change to its commit"},
+    )
+    last_at = fields.DateTime(required=True, allow_none=True)
+
+
+class RuleLagSchema(AnswerSchema):
+    """How far the destinations of a rule are behind its source."""
+
+    rule = fields.String(required=True)
+    objective_seconds = fields.Float(
+        required=True, allow_none=True, metadata={"description": "the rule's freshness"}
+    )
+    seconds = fields.Float(
+        required=True, metadata={"description": "of the destination furthest behind"}
+    )
+    kept = fields.Boolean(
+        required=True,
+        allow_none=True,
+        metadata={"description": "whether the objective is kept now"},
+    )
+    regions = fields.Dict(keys=fields.String(), values=fields.Float(), required=True)
+    destinations = fields.List(fields.Nested(LagSchema), required=True)
+
+
 class ExecutionSchema(AnswerSchema):
     """One run of one rule."""
 

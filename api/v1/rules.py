@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from api import changes, render
+from api import changes, lags, render
 from api.bodies import idempotency_key, query, read_json
 from api.context import services
 from api.operations import operation
@@ -14,6 +14,7 @@ from api.pagination import page
 from api.schemas.answers import (
     ExecutionDetailSchema,
     RuleAnswerSchema,
+    RuleLagSchema,
     RulePageSchema,
 )
 from api.schemas.common import load
@@ -71,6 +72,18 @@ def show_rule(name: str) -> Response:
     """Answer one rule."""
     stored = find_rule(name)
     return answer(render.rule(stored), version=stored.version)
+
+
+@blueprint.get("/<name>/lag")
+@operation(
+    "Show how long the oldest change at the source has not been at each destination",
+    role="viewer",
+    results={200: ("the lags", RuleLagSchema)},
+)
+def show_lag(name: str) -> Response:
+    """Answer how far each destination, and each region, is behind."""
+    query(())
+    return answer(lags.of_rule(find_rule(name)))
 
 
 @blueprint.put("/<name>")

@@ -50,7 +50,7 @@ DUE_AT_ONCE = 200
 log = get_logger("drive")
 
 
-Make = Callable[[Connection, SyncRule, Sequence[tuple[str, str]]], None]
+Make = Callable[[Connection, SyncRule, Sequence[tuple[str, str]], float], None]
 
 
 class EventIntake(Protocol):
@@ -176,9 +176,12 @@ class Drive:
             return
 
         def make(
-            connection: Connection, rule: SyncRule, references: Sequence[tuple[str, str]]
+            connection: Connection,
+            rule: SyncRule,
+            references: Sequence[tuple[str, str]],
+            since: float,
         ) -> None:
-            insert_tags(connection, rule, references, trigger="event")
+            insert_tags(connection, rule, references, trigger="event", changed_at=since)
 
         self._events.consume(make)
 

@@ -79,8 +79,11 @@ def insert_tags(
     *,
     trigger: str = "event",
     idempotency_key: str | None = None,
+    changed_at: float | None = None,
 ) -> str:
     """Save a pending execution of some source references, each (repository, tag or digest).
+
+    `changed_at`: when the oldest change was told of, in seconds since 1970 by the database's clock.
 
     It runs beside the rule's full execution, whatever that is at. What an event asks for goes one
     step before the rule's own priority: somebody waits for it.
@@ -95,6 +98,7 @@ def insert_tags(
         only=json.dumps([list(reference) for reference in dict.fromkeys(references)]),
         idempotency_key=idempotency_key,
         sooner=1 if trigger == "event" else 0,
+        changed_at=changed_at,
     )
     if made is not None:
         return identity
@@ -147,6 +151,7 @@ def _insert(
     repair: str = "",
     idempotency_key: str | None = None,
     sooner: int = 0,
+    changed_at: float | None = None,
 ) -> float | None:
     """Save a pending execution, and return when that was; None when another one stands in its way."""
     created_at = connection.execute(
@@ -163,6 +168,7 @@ def _insert(
             "priority": max(0, PRIORITIES[rule.priority] - sooner),
             "spec": codec.dump(rule),
             "state": ExecutionState.PENDING,
+            "changed_at": changed_at,
             "deadline_seconds": rule.deadline_seconds or DEADLINE_SECONDS,
         },
     ).scalar_one_or_none()

@@ -30,7 +30,7 @@ PRUNE_SECONDS = 60.0
 _ROWS = 400  # of one statement: SQLite takes 32,766 values
 
 Refs = Sequence[tuple[str, str]]
-Make = Callable[[Connection, SyncRule, Refs], object]
+Make = Callable[[Connection, SyncRule, Refs, float], object]
 
 
 class EventStore:
@@ -99,8 +99,8 @@ class EventStore:
     def consume(self, make: Make, *, limit: int = 1000) -> int:
         """Hand what is due to the rules that want it; returns how many hints were consumed.
 
-        One write transaction: `make(connection, rule, [(repository, reference), ...])` is called
-        once for each rule, and must do SQL only; then the hints are gone. Hints of a paused
+        One write transaction: `make(connection, rule, [(repository, reference), ...], since)` is
+        called once for each rule, and must do SQL only; then the hints are gone. `since`: when the oldest came. Hints of a paused
         registry, and those for a paused rule, wait.
         """
         self._prune()
@@ -117,7 +117,9 @@ class EventStore:
                 if paused:
                     _keep(connection, rule.name, refs)
                 else:
-                    make(connection, rule, [(row.repository, row.reference) for row in refs])
+                    since = min(row.received_at for row in refs)
+                    names = [(row.repository, row.reference) for row in refs]
+                    make(connection, rule, names, since)
             _delete(connection, due)
             return len(due)
 

@@ -130,6 +130,7 @@ executions = Table(
     Column("plan_sent_at", Double, nullable=False, server_default="0"),
     Column("plan_attempts", Integer, nullable=False, server_default="0"),
     Column("not_before", Double, nullable=False, server_default="0"),
+    Column("changed_at", Double),  # the oldest change that it was told of
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),
     Column("finished_at", Double),

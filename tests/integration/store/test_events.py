@@ -32,7 +32,10 @@ class Made:
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[tuple[str, str]]]] = []
 
-    def __call__(self, _: Connection, rule: SyncRule, refs: Sequence[tuple[str, str]]) -> None:
+    def __call__(
+        self, _: Connection, rule: SyncRule, refs: Sequence[tuple[str, str]], since: float
+    ) -> None:
+        assert since > 0
         self.calls.append((rule.name, sorted(refs)))
 
 

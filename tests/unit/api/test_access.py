@@ -58,6 +58,7 @@ TABLE = {
     ("POST", "/hooks/{provider}/{registry}/{token}"): Row(HOOK, body={}),
     ("GET", "/api/v1/rules"): Row("viewer"),
     ("GET", "/api/v1/rules/{name}"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/rules/{name}/lag"): Row("viewer", "team-a"),
     ("PUT", "/api/v1/rules/{name}"): Row("operator", "team-a", FLEET),
     ("DELETE", "/api/v1/rules/{name}"): Row("operator", "team-a"),
     ("POST", "/api/v1/rules/{name}/executions"): Row("operator", "team-a"),

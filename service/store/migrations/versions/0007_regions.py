@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.Double),
     )
     op.create_index("ix_examinations_deadline_at", "examinations", ["deadline_at"])
+    op.add_column("executions", sa.Column("changed_at", sa.Double))
     op.add_column("executions", sa.Column("route", sa.Text, nullable=False, server_default="{}"))
     for name, length in (("registry", 128), ("repository", 255), ("reference", 160)):
         column = sa.Column(f"via_{name}", sa.String(length), nullable=False, server_default="")
