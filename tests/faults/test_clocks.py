@@ -67,7 +67,7 @@ def test_f150_a_worker_whose_clock_is_off_holds_what_it_has_and_steals_nothing(
         assert its_clock_is_off(lab, "worker-2")
         held = held_at(scene, "reading-a-blob") if by == "+1h" else None
         if held is None:  # it alone does all of it
-            lab.processes["worker"].stop(20)
+            lab.processes["worker"].kill()
         identity = scene.start()
         if held is not None:
             held.reached()
@@ -80,7 +80,7 @@ def test_f150_a_worker_whose_clock_is_off_holds_what_it_has_and_steals_nothing(
     finally:
         if not lab.processes["worker"].alive:
             lab.start("worker")
-        lab.processes.pop("worker-2").stop(20)
+        lab.processes.pop("worker-2").kill()
 
 
 @pytest.mark.parametrize("by", SHIFTS)

@@ -199,7 +199,7 @@ def test_a_reconciler_that_died_over_the_dead_is_followed_by_another(lab: Lab, p
     scene = lab.scene(point.replace(".", "-"))
     scene.push("app:v1", FANNED)
     lab.rearm("scheduler", crash(point, "kill9"))
-    lab.rearm("worker", crash("blob.leased", "kill9"))
+    lab.rearm("worker", crash("blob.leased", "kill9"), orderly=True)  # the one to be found
 
     identity = scene.start()
     dead(lab, "worker", "blob.leased")

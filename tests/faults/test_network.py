@@ -125,7 +125,7 @@ def test_f140_a_worker_cut_off_from_sql_is_replaced_and_does_no_harm(
         lab.lapse()
     finally:
         held.let_go()
-        lab.processes.pop("worker-2").stop(30)
+        lab.processes.pop("worker-2").kill()
 
     assert len(scene.tag_puts("app:v1")) <= 2
     scene.push("app:v2")

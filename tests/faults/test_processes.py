@@ -146,7 +146,7 @@ def freeze_past_the_lease(
     finally:
         frozen.send_signal(signal.SIGCONT)
         held.let_go()
-        lab.processes.pop("worker-2").stop(30)
+        lab.processes.pop("worker-2").kill()
 
 
 @pytest.mark.parametrize("moment", ["reading-the-manifest", "putting-the-tag"])

@@ -62,7 +62,7 @@ def test_f082_twenty_that_are_attached_at_once_are_all_listed(lab: Lab) -> None:
     try:
         assert scene.run(60)["state"] == "succeeded"
     finally:
-        lab.processes.pop("worker-2").stop(30)
+        lab.processes.pop("worker-2").kill()
         scene.heal()
 
     assert slow.fired, "nobody has read the list"

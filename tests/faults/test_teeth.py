@@ -19,6 +19,7 @@ from tests.faults import teeth_content as content
 from tests.faults import teeth_control as control
 from tests.faults.lab import ROLES, Lab
 from tests.faults.teeth import Stage, Tooth
+from tests.support.processes import wait_until
 from tests.support.servers import PostgresServer
 
 pytestmark = pytest.mark.timeout(180)
@@ -77,11 +78,13 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(autouse=True)
 def mended(lab: Lab) -> Iterator[None]:
-    """No fault is left after a test, and nobody stands still."""
+    """No fault is left after a test, nobody stands still, and who stood still counts as alive again."""
     yield
     lab.heal()
     for process in lab.processes.values():
         process.send_signal(signal.SIGCONT)
+    if lab.processes["worker"].alive:
+        wait_until(lambda: lab.holds_its_lease("worker"), 20, "the worker's lease")
 
 
 @pytest.mark.parametrize("tooth", CASES)
