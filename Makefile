@@ -1,7 +1,7 @@
 # Everything runs in .venv, which these targets make and keep up to date.
 PYTHON ?= python3
 PYTEST_ARGS ?=
-LANES ?= 2
+LANES ?= 4
 BENCH_ARGS ?=
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -25,15 +25,18 @@ static: .venv/.dev ## format, lint, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Files in their order, those with few and long tests before those with many and short ones: xdist's own order
+# leaves the longest for the end, and one lane with them. Tests wait for half of their time: two lanes a core.
 test: static ## set up and run everything: unit, integration, faults, end to end; LANES=1: one after the other
-	EXAMPLES=500 $(BIN)/pytest -n $(LANES) --dist loadfile $(PYTEST_ARGS)
+	EXAMPLES=500 $(BIN)/pytest -n $(LANES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 chaos: .venv/.dev ## random faults again: make chaos SEED=n (the seed that a red run has printed)
 	CHAOS_SEED=$(SEED) $(BIN)/pytest tests/faults/test_chaos.py $(PYTEST_ARGS)
 
 nightly: .venv/.dev ## what is too long for CI: every fault in every variant, hundreds of random runs; hours
 	EXAMPLES=20000 SCALE_RULES=1000 CHAOS_FRESH=500 SIMULATIONS=20000 SOAK_SECONDS=7200 $(BIN)/pytest -m 'nightly or not nightly' \
-	  tests/faults tests/integration/engine/test_simulation.py $(PYTEST_ARGS)
+	  tests/faults tests/integration/engine/test_simulation.py \
+	  tests/integration/store/test_backup.py tests/integration/store/test_move.py $(PYTEST_ARGS)
 
 flakes: .venv/.dev ## run the faults RUNS times and count what was red in some run only
 	$(BIN)/python -m tests.support.flakes --runs $(RUNS) $(PYTEST_ARGS)
