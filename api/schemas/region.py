@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validates_schema
 
 from api.schemas.common import StrictSchema, load
 from api.schemas.fields import Judged, Name, Told, invalid, kind_of
 from api.schemas.limits import Speed, spell_speed
-from api.schemas.words import normalise_url, secret_variable
+from api.schemas.words import normalise_url
 from service.errors import InvalidInput
 from service.model.endpoint import Nearer
 from service.model.reference import validate_host
@@ -24,9 +24,11 @@ DEAREST = 1_000_000
 class RegionSchema(StrictSchema):
     """A place where workers run and registries stand."""
 
+    absent: ClassVar[Mapping[str, str]] = {
+        "redis_url_env": "leave it out: workers of every region use the one Redis",
+    }
     name = Name(required=True, metadata={"example": "eu-west"})
     jurisdiction = Name(metadata={"example": "eu"})
-    redis_url_env = Judged(secret_variable, longest=128)
 
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> Region:
@@ -138,7 +140,7 @@ def load_link(document: Any) -> Link:
 
 def effective_region(region: Region) -> dict[str, Any]:
     """Return the region in the shape of the document."""
-    given = {"jurisdiction": region.jurisdiction, "redis_url_env": region.redis_url_env}
+    given = {"jurisdiction": region.jurisdiction}
     return {"name": region.name, **{key: value for key, value in given.items() if value}}
 
 

@@ -21,7 +21,6 @@ from api.schemas.region import RegionSchema, effective_region, load_region
 from api.schemas.region_answers import RegionAnswerSchema, RegionPageSchema
 from api.v1.shared import (
     NAME,
-    actor,
     answer,
     endpoints,
     missing,
@@ -195,9 +194,6 @@ def _shown(seen: _Seen) -> dict[str, Any]:
     region = stored.region if stored else Region(seen.name)
     written = dict(stored.document) if stored else {"name": seen.name}
     effective = effective_region(region)
-    if actor().project is not None:  # where its Redis is told is the platform's
-        written.pop("redis_url_env", None)
-        effective.pop("redis_url_env", None)
     load = seen.load
     return {
         **written,

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 class Region:
     """A place where workers run and registries stand.
 
-    `jurisdiction`: None counts as foreign to every other. `redis_url_env`: the variable with the address
-    of the region's own Redis, for its agent; None: its workers use the home region's.
+    `jurisdiction`: None counts as foreign to every other.
     """
 
     name: str
     jurisdiction: str | None = None
-    redis_url_env: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ REPORT = {
     "blobs",
     "bytes",
     "requests",
+    "links",
     "seconds",
     "executions",
     "destinations",

@@ -13,7 +13,7 @@ from tests.unit.api.conftest import EAST, FLEET, Api, RecordingPublisher
 from tests.unit.api.test_openapi import check
 
 US = {"jurisdiction": "us"}
-EU = {"jurisdiction": "eu", "redis_url_env": "TRANSSHIP_SECRET_REDIS_EU"}
+EU = {"jurisdiction": "eu"}
 LINK = {"bandwidth": "200Mbit/s", "cost_per_gib": 0.02}
 
 
@@ -216,14 +216,6 @@ def test_project_is_not_told_of_regions_of_registries_that_it_does_not_know(atla
 
     assert [one["name"] for one in listed] == ["eu-west", "moon", "us-east"]
     assert atlas.get("/api/v1/regions/mars", role="team-a.viewer").status_code == 404
-
-
-def test_project_is_not_told_where_a_region_s_redis_is(atlas: Api) -> None:
-    atlas.put("/api/v1/registries/east", EAST)
-    atlas.put("/api/v1/projects/team-a", {"read": {"east": ["**"]}})
-
-    assert "redis_url_env" not in atlas.get("/api/v1/regions", role="team-a.viewer").text
-    assert "redis_url_env" in atlas.get("/api/v1/regions", role="viewer").text
 
 
 @pytest.mark.parametrize("path", ["regions/us-east", "links/us-east:eu-west"])
