@@ -25,6 +25,8 @@ _OF_A_PLAN = (
     "bytes",
     "requests",
     "destinations",
+    "links",
+    "cost",
     "seconds_needed",
     "problems",
 )

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from service.errors import FieldProblem
-from service.model.rule import SyncRule
+from service.model.rule import REPLICATE, SyncRule
 
 HINT = "name the registry itself: only a named destination lies across a border"
+REPLICATE_HINT = "let a rule of mode sync cross, and replicate from there on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def check_borders(
     members: Mapping[str, Iterable[str]],
     borders: Borders,
 ) -> tuple[FieldProblem, ...]:
-    """Return which groups of a rule reach across a border.
+    """Return which groups of a rule reach across a border, and what it may not replicate to.
 
     `region_of` gives a registry's region, None for one that there is not; `members` those of each group.
     """
@@ -77,6 +78,15 @@ def _problems(
     if here is None:
         return
     for index, destination in enumerate(rule.destinations):
+        name = destination.registry or ""
+        there = region_of(name)
+        if rule.mode == REPLICATE and there is not None and borders.lies_between(here, there):
+            yield FieldProblem(
+                f"destinations[{index}].registry",
+                f"{name} is in {borders.jurisdiction(there)}, and {rule.source} in "
+                f"{borders.jurisdiction(here)}: nothing is replicated across a border",
+                REPLICATE_HINT,
+            )
         for name in members.get(destination.group or "", ()):
             there = region_of(name)
             if name != rule.source and there is not None and borders.lies_between(here, there):

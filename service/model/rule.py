@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+REPLICATE = "replicate"
+"""The mode of a rule that keeps a full replica: it never crosses a border (DESIGN section 7)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Newest:
@@ -103,7 +106,7 @@ class SyncRule:
     destinations: tuple[Destination, ...]
     project: str = "default"
     enabled: bool = True
-    mode: str = "sync"  # sync | replicate
+    mode: str = "sync"  # sync | REPLICATE
     trigger: Trigger = Trigger()
     referrers: bool = True
     signature_key: str | None = (

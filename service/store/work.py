@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from service.model.rule import Selection, SyncRule
+from service.model.rule import REPLICATE, Selection, SyncRule
 from service.model.states import BlobState, CopyState
 from service.model.work import (
     BlobPlaced,
@@ -486,6 +486,7 @@ def copy_work(
         platforms=entry.platforms,
         signature_key=rule.signature_key,
         holders=holders,
-        named=any(d.registry == row.destination_registry for d in rule.destinations),
+        named=rule.mode != REPLICATE
+        and any(d.registry == row.destination_registry for d in rule.destinations),
         routed=routed,
     )

@@ -92,6 +92,15 @@ def illegal_spec(world: World, execution: str) -> None:
     world.services.database.write(lambda connection: connection.execute(change))
 
 
+def replicating(world: World, execution: str) -> None:
+    """The rule behind the execution replicates now."""
+    rule = SyncRule(
+        "fleet", "east", (Selection(NameFilter(("team/*",))),), (NAMED,), mode="replicate"
+    )
+    change = update(executions).where(executions.c.id == execution).values(spec=codec.dump(rule))
+    world.services.database.write(lambda connection: connection.execute(change))
+
+
 def another_region(world: World, _execution: str) -> None:
     """The destination is found to be abroad, and no rule names it."""
     text = codec.dump(RegistryEndpoint("west", world.west.url, region="us", groups=("all",)))
@@ -102,8 +111,8 @@ def another_region(world: World, _execution: str) -> None:
 
 @pytest.mark.parametrize(
     ("destination", "at", "behind_our_back"),
-    [(NAMED, "us", illegal_spec), (GROUP, "eu", another_region)],
-    ids=["rule", "registry"],
+    [(NAMED, "us", illegal_spec), (NAMED, "us", replicating), (GROUP, "eu", another_region)],
+    ids=["group", "replicate", "registry"],
 )
 def test_what_was_made_illegal_in_sql_moves_no_byte(
     world: World, destination: Destination, at: str, behind_our_back: Callable[[World, str], None]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from service.model.borders import HINT, Borders, check_borders
+from service.model.borders import HINT, REPLICATE_HINT, Borders, check_borders
 from service.model.rule import Destination, NameFilter, Selection, SyncRule
 
 DRAWN = Borders({"eu-1": "eu", "eu-2": "eu", "us": "us", "sea": None, "air": None})
@@ -63,3 +65,13 @@ def test_a_group_reaches_across_no_border() -> None:
 
 def test_a_named_destination_does() -> None:
     assert check_borders(rule(Destination(registry="abroad")), PLACES.get, MEMBERS, DRAWN) == ()
+
+
+def test_nothing_is_replicated_across_a_border() -> None:
+    across = replace(rule(Destination(registry="abroad")), mode="replicate")
+    inside = replace(rule(Destination(registry="west")), mode="replicate")
+
+    (found,) = check_borders(across, PLACES.get, MEMBERS, DRAWN)
+
+    assert (found.path, found.hint) == ("destinations[0].registry", REPLICATE_HINT)
+    assert check_borders(inside, PLACES.get, MEMBERS, DRAWN) == ()
