@@ -21,7 +21,7 @@ from bench.stages import fresh
 
 TITLE = "one source, many destinations"
 SCENARIO = "S4"
-LARGE = FleetSpec(repositories=16, tags=64, unique_bytes=200 * MIB, big_images=0)
+LARGE = FleetSpec(repositories=8, tags=24, unique_bytes=200 * MIB, big_images=0)
 LINK = Link(delay=0.02, shared_bytes_per_second=12_500_000)  # 100 Mbit/s each direction
 
 
