@@ -52,6 +52,7 @@ from tests.support.wire import (
     image_body,
     sha256,
 )
+from workers.envelope import PREFIX as PREFIX_OF_KEYS
 
 ROOT = Path(__file__).parents[2]
 ROLES = ("api", "scheduler", "worker")
@@ -208,6 +209,11 @@ class Lab:
         self._armed[name] = dict(variables)
         self.start(name, **variables)
 
+    def forget_unacknowledged(self) -> None:
+        """Throw away what killed workers held: it would come again in another scenario, 38 s from now."""
+        with self.redis.client() as client:
+            client.delete(f"{PREFIX_OF_KEYS}unacked", f"{PREFIX_OF_KEYS}unacked_index")
+
     def let_letters_go(self) -> None:
         """Have the lease on deliveries to webhooks lapse, which lasts a minute."""
         statement = update(webhook_deliveries).values(not_before=0)
@@ -251,7 +257,7 @@ class Lab:
         with self._services.database.read() as connection:
             boots = connection.execute(query).scalars().all()
         with self.redis.client() as client:
-            return any(client.exists(f"transship:alive:{boot}") for boot in boots)
+            return any(client.exists(f"{PREFIX_OF_KEYS}alive:{boot}") for boot in boots)
 
     # ---- the API ---------------------------------------------------------------------------------
 
