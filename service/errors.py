@@ -201,6 +201,11 @@ class WrongRegion(TransshipError):
     failure_class = "region"
     default_hint = "start a worker in a region of the source's or the destination's jurisdiction"
 
+    def __init__(self, message: str | None = None, *, region: str = "") -> None:
+        """`region` is the one whose workers may, if that is known."""
+        super().__init__(message)
+        self.region = region
+
 
 class RegistryError(TransshipError):
     """The registry did not do what it was asked to."""

@@ -17,6 +17,11 @@ def copy(region: str) -> str:
     return f"copy.{region}"
 
 
+def control(region: str) -> str:
+    """Return the queue of plannings that workers of one region alone may do."""
+    return f"control.{region}"
+
+
 def commit(region: str) -> str:
     """Return the queue of commits, carried out in the destination's region."""
     return f"commit.{region}"
@@ -26,4 +31,11 @@ def served_by(region: str, *, urgent_only: bool = False) -> list[str]:
     """Return the queues of a region's workers: a free slot takes from the first that has work."""
     if urgent_only:
         return [urgent(region), URGENT_CONTROL, commit(region)]
-    return [urgent(region), URGENT_CONTROL, commit(region), CONTROL, copy(region)]
+    return [
+        urgent(region),
+        URGENT_CONTROL,
+        commit(region),
+        control(region),
+        CONTROL,
+        copy(region),
+    ]

@@ -29,7 +29,7 @@ class QueuePublisher:
         """
         queue = queues.URGENT_CONTROL if urgent else queues.CONTROL
         if region is not None:
-            queue = queues.urgent(region)
+            queue = queues.urgent(region) if urgent else queues.control(region)
         text = envelope.message(
             task=PLAN,
             identity=_fresh_id(),

@@ -137,6 +137,8 @@ class Counters:
     bytes_saved: int = 0
     requests: dict[str, int] = field(default_factory=dict)
     crossed: dict[str, int] = field(default_factory=dict)  # bytes by the registry they were read at
+    borders: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Of registries in `crossed`: the jurisdictions between which their bytes went."""
 
     def add(self, other: Counters) -> None:
         """Add another step's figures to this one's."""
@@ -163,7 +165,6 @@ class CopyEnded:
     reason: str = ""
     hint: str = ""
     platforms: str = ""  # that a sparse index was copied with; "": all that it has
-    border: tuple[str, str] | None = None  # the jurisdictions between which its bytes went
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,7 @@ class CopyPostponed:
     failure_class: str = ""
     reason: str = ""
     away: bool = False  # for a registry that is away, nobody knows for how long
+    region: str = ""  # whose workers are to carry it out from now on; "": the same
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,10 @@ class BorderGuard:
         return seen[1]
 
     def check_place(self, registries: Iterable[str]) -> None:
-        """Raise WrongRegion when this process stands in a jurisdiction that none of them is in."""
+        """Raise WrongRegion when this process stands in a jurisdiction that none of them is in.
+
+        The last one's region is the one to do it instead.
+        """
         borders = self.borders()
         if not borders.are_drawn or self._settings.one_machine:
             return
@@ -61,7 +64,8 @@ class BorderGuard:
             touched = " and ".join(sorted(borders.touched(regions)))
             raise WrongRegion(
                 f"a worker of region {here} ({borders.jurisdiction(here)}) may not touch what is "
-                f"of {touched}"
+                f"of {touched}",
+                region=regions[-1],
             )
 
     def allowed(self, work: CopyWork) -> CopyWork:
@@ -87,11 +91,12 @@ class BorderGuard:
         ]
         return replace(work, holders=tuple(near))
 
-    def crossing(self, work: CopyWork) -> tuple[str, str] | None:
-        """Return the jurisdictions between which a copy's bytes go, None inside of one."""
+    def crossing(self, sender: str, receiver: str) -> tuple[str, str] | None:
+        """Return the jurisdictions between which bytes go from registry to registry, None inside of one."""
         borders = self.borders()
-        here = self._region(work.reads_from.registry)
-        there = self._region(work.destination_registry)
+        if not borders.are_drawn:
+            return None
+        here, there = self._region(sender), self._region(receiver)
         if not borders.lies_between(here, there):
             return None
         return borders.jurisdiction(here), borders.jurisdiction(there)

@@ -14,8 +14,10 @@ from service.crashpoints import crashpoint
 from service.errors import (
     Cancelled,
     Corrupt,
+    Denied,
     ManifestBlobUnknown,
     RegistryError,
+    Rejected,
     ServerError,
     SparseIndexRefused,
     TagImmutable,
@@ -39,11 +41,13 @@ from service.replication.conditions import renamed
 from service.replication.conflict import standing
 from service.replication.engine import Engine
 from service.replication.fallback_tags import FallbackTags
+from service.replication.holders import is_away
 from service.replication.signatures import require_signature
 from service.replication.tree import Tree
 from service.telemetry import get_logger
 
-READ_BACK_TRIES = 3
+READ_BACK_PAUSES = (0.0, 0.05, 0.2)
+"""Before each look at a tag that was put: some registries take a moment to show it."""
 
 log = get_logger("commit")
 
@@ -90,8 +94,7 @@ class Committer:
             if time.monotonic() - asked > self._engine.settings.dead_after_seconds / 2:
                 raise Cancelled  # this process stood still: others may count it as dead
             crashpoint("commit.before_put")
-            if not self._put_tag(tree.root):
-                self._make_sure([*tree.children, *tree.referrers])
+            self._put_tag(tree)
             if not self._engine.state.holds(self._work.ref):
                 self._undo_late_write(tree.source_digest)
                 raise Cancelled
@@ -249,10 +252,13 @@ class Committer:
         try:
             return self._source.head_manifest(self._work.source_repository, reference)
         except RegistryError as error:
-            if holder is None or not error.retryable:
+            if holder is None or not is_away(error):
                 raise
-        there = self._engine.clients.get(holder.registry)
-        return there.head_manifest(holder.repository, holder.reference)
+            there = self._engine.clients.get(holder.registry)
+            head = there.head_manifest(holder.repository, holder.reference)
+            if head is None or str(head.digest) != self._work.digest:
+                raise
+            return head
 
     def _undo_late_write(self, written: Digest) -> None:
         """Put right what this process wrote after its fence was gone (reliability.md P4).
@@ -274,35 +280,35 @@ class Committer:
             work.destination_repository, work.destination_reference, newer
         )
 
-    def _put_tag(self, root: Manifest) -> bool:
-        """Move the tag, and read it back; False: the registry had lost the manifest, and has it again."""
-        work = self._work
+    def _put_tag(self, tree: Tree) -> None:
+        """Move the tag, and read it back; bring back what the registry has lost, the tag last."""
+        work, root = self._work, tree.root
         reference = work.destination_reference
         if is_digest_tag(reference) and root.kind == "index" and "." not in reference:
             self._put_digest_tag(reference, root)
-            return True
+            return
         try:
             self._put(root, reference)
         except TagImmutable:
             if self._read_back(reference) == root.digest:
-                return True  # it was there, though the registry did not list it
+                return  # it was there, though the registry did not list it
             raise
         crashpoint("commit.before_readback")
         if without("read-back"):
-            return True
-        for _ in range(READ_BACK_TRIES):
+            return
+        for pause in READ_BACK_PAUSES:
+            time.sleep(pause)
             back = self._read_back(reference)
             if back == root.digest:
-                return True
-        lost = back is None
-        if lost:
+                return
+        if back is None:
+            self._make_sure([*tree.children, *tree.referrers])
             back = self._put_anew(root, reference)
         if back != root.digest:
             raise Corrupt(
                 f"{work.destination_repository}:{reference} reads back as {back}, not as {root.digest}",
                 registry=work.destination_registry,
             )
-        return not lost
 
     def _make_sure(self, manifests: Iterable[Manifest]) -> None:
         """Bring back what a registry that has lost content accepted by its digest and did not write."""
@@ -327,8 +333,11 @@ class Committer:
         scope = self._engine.clients.scope(work.destination_registry)
         reason = f"{name} was accepted and is not there"
         self._engine.state.post([LedgerDistrusted(work.destination_registry, scope, reason)])
-        self._destination.put_blob(work.destination_repository, manifest.digest, manifest.raw)
-        self._destination.put_manifest(work.destination_repository, reference, manifest)
+        try:
+            self._destination.put_blob(work.destination_repository, manifest.digest, manifest.raw)
+            self._destination.put_manifest(work.destination_repository, reference, manifest)
+        except (Rejected, Denied) as error:  # a registry that has it, and is slow to say so
+            log.info("not_brought_back", name=name, error=str(error))
         found = self._read_back(reference)
         if found is None:
             raise ServerError(reason, registry=work.destination_registry)

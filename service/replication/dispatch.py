@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 
@@ -92,8 +93,11 @@ class Dispatcher:
         for execution, rule in self._store.specs(waiting).items():
             touched = borders.touched(self._regions_of(rule))
             able = [region for region in slots if borders.jurisdiction(region) in touched]
-            if able:
-                found[execution] = max(able, key=lambda region: slots[region])
+            if not touched:
+                found[execution] = None  # its registries are gone: whoever plans it says so
+            elif able:
+                weights = [slots[region] for region in able]
+                found[execution] = random.choices(able, weights)[0]  # noqa: S311 - spreads work
             elif slots:
                 where = " or ".join(sorted(touched))
                 self._warn(f"plan:{where}", "nobody_may_plan", execution=execution, where=where)
@@ -153,6 +157,15 @@ class Dispatcher:
         if sent:
             crashpoint("sched.published")
         return len(sent)
+
+    def unserved(self) -> frozenset[str]:
+        """Return the regions whose copies nobody carries out, as no worker lives there or may stand in."""
+        slots = self._store.slots()
+        return frozenset(
+            one.region
+            for one in self._store.pending()
+            if not slots.get(self._place(one.region, slots))
+        )
 
     def _place(self, region: str, slots: dict[str, int]) -> str:
         """Return the region whose workers carry out copies of a region: its own, or one that stands in.

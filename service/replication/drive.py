@@ -41,6 +41,7 @@ and is to leave the database to the workers."""
 
 MAX_REST_SECONDS = 1.0
 SWEEP_SECONDS = 30.0
+ORPHANS_SECONDS = 5.0
 JUDGE_SECONDS = 2.0
 MANY_RULES = 4
 RULES_AT_ONCE = 16
@@ -98,6 +99,7 @@ class Drive:
         self._verifications = verifications
         self._events = events
         self._next_sweep = 0.0
+        self._next_orphans = 0.0
         self._next_judgement = 0.0
         self._freshness = freshness
         self._plans = plans
@@ -191,12 +193,14 @@ class Drive:
             log.warning("deadline_passed", execution=identity)
             self._executions.request_stop(identity, reason="its deadline ran out")
         now = time.monotonic()
+        if now >= self._next_orphans:
+            self._next_orphans = now + ORPHANS_SECONDS
+            freed = self._store.free_orphans(self._dispatcher.unserved())
+            if freed:
+                log.warning("orphans_freed", copies=freed)
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
             self._retention.sweep(self._settings.executions_kept)
-            freed = self._store.free_orphans()
-            if freed:
-                log.warning("orphans_freed", copies=freed)
         if now >= self._next_judgement:
             self._next_judgement = now + JUDGE_SECONDS
             for rule, late in self._freshness.judge():

@@ -14,7 +14,16 @@ from service.errors import StoreUnavailable
 from service.model.digest import Digest
 from service.model.manifest import Manifest
 from service.model.ports import ClaimPort, Publisher, StatePort
-from service.model.work import CopyRef, CopyWork, Outcome
+from service.model.states import CopyState
+from service.model.work import (
+    CopyEnded,
+    CopyRef,
+    CopyWork,
+    LedgerDistrusted,
+    Outcome,
+    PartEnded,
+    Wake,
+)
 from service.registry.limiters import Limiters
 from service.replication.borders import BorderGuard
 from service.replication.clients import Clients, Meter
@@ -188,6 +197,7 @@ class Engine:
         pause = POST_PAUSE_SECONDS
         while True:
             try:
+                self._note_borders(outcomes)
                 self.state.post(outcomes)
                 break
             except StoreUnavailable as error:
@@ -197,6 +207,22 @@ class Engine:
                 pause = min(MAX_POST_PAUSE_SECONDS, 2 * pause)
         if self.metrics is not None:
             self.metrics.count(outcomes)
+
+    def _note_borders(self, outcomes: Sequence[Outcome]) -> None:
+        """Say of each outcome which borders its bytes went across; a copied image did, bytes or none."""
+        if self.guard is None:
+            return
+        for outcome in outcomes:
+            if isinstance(outcome, LedgerDistrusted | Wake):
+                continue
+            work = outcome.part.copy if isinstance(outcome, PartEnded) else outcome.work
+            counters = outcome.counters
+            if isinstance(outcome, CopyEnded) and outcome.state is CopyState.COPIED:
+                counters.crossed.setdefault(work.reads_from.registry, 0)
+            for sender in counters.crossed:
+                border = self.guard.crossing(sender, work.destination_registry)
+                if border is not None:
+                    counters.borders[sender] = border
 
     def cancelled(self, work: CopyWork, every_seconds: float = 1.0) -> Callable[[], bool]:
         """Return a check, cheap enough for every chunk: whether the work is to stop.
@@ -216,7 +242,11 @@ class Engine:
             try:
                 return not self.state.holds(work.ref) or any(
                     self.clients.paused(name)
-                    for name in (work.source_registry, work.destination_registry)
+                    for name in {
+                        work.source_registry,
+                        work.destination_registry,
+                        work.reads_from.registry,
+                    }
                 )
             except StoreUnavailable:
                 return False  # no answer is no reason to throw bytes away: the commit asks again

@@ -68,6 +68,8 @@ def outcome_of(
             pause_seconds=WRONG_REGION_SECONDS,
             failure_class=error.failure_class,
             reason=f"{reason} ({error.hint})",
+            away=True,
+            region=error.region,
         )
     if isinstance(error, RegistryPaused):
         return CopyPostponed(
@@ -76,6 +78,7 @@ def outcome_of(
             pause_seconds=PAUSED_SECONDS,
             failure_class=error.failure_class,
             reason=reason,
+            away=True,
         )
     if isinstance(error, RegistryAway) and is_waited_for(error, settings):
         return CopyPostponed(

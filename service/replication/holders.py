@@ -6,7 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from service.errors import NotFoundInStore, RegistryError, Unsigned
+from service.errors import (
+    InvalidManifest,
+    NetworkError,
+    NotFoundInStore,
+    RegistryAway,
+    RegistryError,
+    ServerError,
+    Unsigned,
+)
 from service.model.work import CopyWork, Holder
 from service.telemetry import get_logger
 
@@ -24,7 +32,7 @@ def from_nearest(work: CopyWork, attempt: Callable[[CopyWork], T]) -> T:
     for holder in work.holders:
         try:
             return attempt(replace(work, holder=holder))
-        except (RegistryError, NotFoundInStore, Unsigned) as error:
+        except (RegistryError, NotFoundInStore, Unsigned, InvalidManifest) as error:
             if isinstance(error, RegistryError) and error.registry != holder.registry:
                 raise
             log.warning(
@@ -35,6 +43,11 @@ def from_nearest(work: CopyWork, attempt: Callable[[CopyWork], T]) -> T:
                 reason=str(error),
             )
     return attempt(replace(work, holder=None))
+
+
+def is_away(error: RegistryError) -> bool:
+    """Whether a registry did not answer; one that asks for patience, or refuses, has."""
+    return isinstance(error, NetworkError | RegistryAway | ServerError)
 
 
 def nearest(work: CopyWork) -> Holder:

@@ -189,10 +189,10 @@ class Planner:
 
     def _run(self, execution: str, rule: SyncRule, still_open: StillOpen) -> None:
         record = self._executions.get(execution)
+        self._check_borders(rule)
         if record.kind == "carry":
             self._carry_out_plan(execution, still_open)
             return
-        self._check_borders(rule)
         source = self._clients.get(rule.source)
         only = self._plans.only(execution)
         members = members_of_groups(
@@ -208,6 +208,8 @@ class Planner:
             for name in names
             if self._registries.get(name).endpoint.host == source.endpoint.host
         }
+        looks = record.kind == "verify"
+        parents = {} if looks else self._parents(execution, rule, destinations)
         if only is None:
             destinations = self._welcome(execution, rule, destinations)
         with ThreadPoolExecutor(self._at_once(), "compare") as pool:
@@ -239,9 +241,7 @@ class Planner:
                 self._clients,
                 self._meter,
                 last=self._plans.attempts(execution) >= MAX_PLAN_ATTEMPTS,
-                parents={}
-                if record.kind == "verify"
-                else self._parents(execution, rule, destinations),
+                parents=parents,
                 look=verifier.look if record.kind == "verify" else None,
             )
             exact = record.kind in EXACT or record.trigger == REPAIR
@@ -338,16 +338,15 @@ class Planner:
         if len(names) < 2:
             return {}
         senders = self._plans.routes().of(execution)
-        if not senders:
+        if senders is None:
             route = plan_route(
                 rule.source,
                 names,
                 lambda name: self._clients.endpoint(name).region,
-                self._guard.borders().jurisdictions,
+                self._guard.borders(),
                 self._links.all(),
+                named={d.registry for d in rule.destinations if d.registry},
             )
-            if not route.fed_by:
-                return {}
             senders = self._plans.routes().keep(execution, route.fed_by)
         return {name: found[0] for name, found in senders.items()}
 

@@ -11,7 +11,7 @@ from functools import partial
 from redis.exceptions import RedisError
 
 from service.crashpoints import crashpoint
-from service.errors import Cancelled, ManifestNotFound, RegistryAway, TransshipError
+from service.errors import Cancelled, ManifestNotFound, TransshipError
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
 from service.model.states import BlobState, CopyState
@@ -130,7 +130,7 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
             if not isinstance(error, Cancelled):
                 _log(work, error, outcome)
     crashpoint("commit.before_sql")
-    engine.post([_told_of_border(engine, outcome)])
+    engine.post([outcome])
     crashpoint("copy.after_sql")
     try:
         if isinstance(outcome, CopyFansOut):
@@ -145,13 +145,6 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
         if isinstance(outcome, CopyFansOut):
             engine.post([outcome_of(error, work, Counters(), engine.settings)])
     return outcome.state.value if isinstance(outcome, CopyEnded) else type(outcome).__name__
-
-
-def _told_of_border(engine: Engine, outcome: Result) -> Result:
-    """Note on a copy that has ended which border its bytes went across."""
-    if engine.guard is None or not isinstance(outcome, CopyEnded):
-        return outcome
-    return replace(outcome, border=engine.guard.crossing(outcome.work))
 
 
 def _copy(
@@ -328,7 +321,7 @@ def _place_part(engine: Engine, work: PartWork, counters: Counters) -> list[Blob
         except Exception as error:  # noqa: BLE001 - a part returns an outcome, it never raises across a chord
             outcome = outcome_of(error, work.copy, counters, engine.settings)
             _log(work.copy, error, outcome)
-            waits = isinstance(error, RegistryAway) and isinstance(outcome, CopyPostponed)
+            waits = isinstance(outcome, CopyPostponed) and outcome.away
             placed.append(
                 BlobPlaced(
                     digest,

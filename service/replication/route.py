@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from service.model.borders import Borders
 from service.model.region import Link
 from service.model.states import CopyState
 from service.model.work import Selected
@@ -49,17 +50,28 @@ def plan_route(
     source: str,
     destinations: Iterable[str],
     region_of: Callable[[str], str],
-    regions: Iterable[str],
+    borders: Borders,
     links: Iterable[Link],
+    *,
+    named: Collection[str] | None = None,
 ) -> Route:
     """Return the tree of least cost from the source to all destinations.
 
     From one registry to another go bytes inside one declared region, and along a link between their
     regions; from the source also without a link, which counts as dearer than all links together. Of trees
-    that cost the same, the source sends least, then the slowest sender is done first.
+    that cost the same, the source sends least, then the slowest sender is done first. Across a border only
+    those are fed that the rule names itself (None: all).
     """
     names = [name for name in dict.fromkeys(destinations) if name != source]
-    edges = _edges(source, names, region_of, frozenset(regions), links)
+    edges = _edges(source, names, region_of, frozenset(borders.jurisdictions), links)
+    if named is not None:
+        edges = {
+            (sender, receiver): edge
+            for (sender, receiver), edge in edges.items()
+            if sender == source
+            or receiver in named
+            or not borders.lies_between(region_of(sender), region_of(receiver))
+        }
     if all(sender == source for sender, _ in edges):
         return Route(source, dict.fromkeys(names, source))
     parents = _cheapest(source, names, edges)

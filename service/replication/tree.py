@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from service.errors import Corrupt, InvalidManifest, ManifestNotFound
+from service.errors import Corrupt, InvalidManifest, ManifestNotFound, RegistryError
 from service.model.content import PlatformFilter
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
@@ -18,6 +18,7 @@ from service.model.reference import digest_tag, is_digest_tag
 from service.model.work import CopyWork
 from service.registry.client import RegistryClient
 from service.replication.engine import Engine, Reads
+from service.replication.holders import is_away
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -62,7 +63,8 @@ class TreeReader:
     def __init__(self, engine: Engine | Reads, work: CopyWork) -> None:
         self._engine = engine
         self._work = work
-        self._source: RegistryClient = engine.clients.get(work.reads_from.registry)
+        self._source: RegistryClient = engine.clients.get(work.source_registry)
+        self._reader: RegistryClient = engine.clients.get(work.reads_from.registry)
         self._repository = work.reads_from.repository
         self._seen: set[Digest] = set()
         self._platforms = PlatformFilter(work.platforms) if work.platforms else None
@@ -91,12 +93,12 @@ class TreeReader:
 
     def _fetch(self, digest: Digest, size: int | None = None) -> Manifest:
         manifest = self._engine.manifests.get(
-            digest, lambda: self._source.get_manifest(self._repository, str(digest))
+            digest, lambda: self._reader.get_manifest(self._repository, str(digest))
         )
         if size is not None and len(manifest.raw) != size:
             raise Corrupt(
                 f"the manifest {digest} has {len(manifest.raw)} bytes, but its descriptor says {size}",
-                registry=self._source.name,
+                registry=self._reader.name,
             )
         return manifest
 
@@ -153,7 +155,7 @@ class TreeReader:
     def _each(self, items: Iterable[T], do: Callable[[T], R]) -> list[R]:
         """Ask the source for each of the items, at once where it is far."""
         return self._engine.beside.each(
-            items, do, answers=lambda: self._source.answers_within("manifest")
+            items, do, answers=lambda: self._reader.answers_within("manifest")
         )
 
     def _referrers(self, tree: Tree) -> None:
@@ -176,16 +178,30 @@ class TreeReader:
         tree.referrers.append(manifest)
 
     def _attached(self, digest: Digest) -> tuple[Descriptor, ...]:
-        return self._recently(
-            "referrers", str(digest), lambda: self._source.referrers(self._repository, digest) or ()
-        )
+        def ask(client: RegistryClient, repository: str) -> tuple[Descriptor, ...]:
+            return client.referrers(repository, digest) or ()
+
+        return self._recently("referrers", str(digest), lambda: self._of_source(ask))
+
+    def _of_source(self, ask: Callable[[RegistryClient, str], T]) -> T:
+        """Return what the source says belongs to an image; while it is away, what its copy's place says.
+
+        Another registry may lack what was attached since, and have what is none of the rule's business.
+        """
+        work = self._work
+        try:
+            return ask(self._source, work.source_repository)
+        except RegistryError as error:
+            if work.holder is None or not is_away(error):
+                raise
+        return ask(self._reader, self._repository)
 
     def _recently(self, what: str, name: str, read: Callable[[], T]) -> T:
         """Return what this execution has read of late; a copy that is tried again believes nothing."""
         work = self._work
         if work.retried:
             return read()
-        key = (work.execution, self._source.name, self._repository, what, name)
+        key = (work.execution, work.source_registry, work.source_repository, what, name)
         return self._engine.recent.get(key, read)
 
     def _digest_tags(self, subjects: Iterable[Manifest]) -> list[str]:
@@ -208,7 +224,10 @@ class TreeReader:
         return list(found)
 
     def _is_there(self, tag: str) -> bool:
-        return self._source.head_manifest(self._repository, tag) is not None
+        return (
+            self._of_source(lambda client, repository: client.head_manifest(repository, tag))
+            is not None
+        )
 
     def _tagged(self, tag: str, tree: Tree) -> None:
         digest = self._recently("tag", tag, partial(self._read_tag, tag))
@@ -217,7 +236,9 @@ class TreeReader:
         try:
             manifest = self._fetch(digest)
         except ManifestNotFound:  # it has moved since, and nobody here has kept what it was
-            manifest = self._source.get_manifest(self._repository, tag)
+            manifest = self._of_source(
+                lambda client, repository: client.get_manifest(repository, tag)
+            )
         if manifest.kind == "index":
             manifest = self._without_lost(manifest)
             for descriptor in manifest.children():
@@ -228,7 +249,9 @@ class TreeReader:
 
     def _read_tag(self, tag: str) -> Digest | None:
         try:
-            manifest = self._source.get_manifest(self._repository, tag)
+            manifest = self._of_source(
+                lambda client, repository: client.get_manifest(repository, tag)
+            )
         except ManifestNotFound:
             return None
         return self._engine.manifests.get(manifest.digest, lambda: manifest).digest

@@ -4,45 +4,39 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
-from service.model.states import CopyState
-from service.model.work import CopyEnded
+from service.model.work import CopyWork, Counters
 from service.store.audit import Change, append
-from service.store.tables import copies, executions
+from service.store.tables import executions
+
+MAX_NAME = 255
 
 
-def note_crossing(connection: Connection, outcome: CopyEnded) -> None:
-    """Write that a copy's bytes went across a border, in the transaction that ends it.
+def note_crossings(connection: Connection, work: CopyWork, counters: Counters) -> None:
+    """Write which bytes of a step of work went across a border, whatever becomes of its copy.
 
-    A copy that failed is told of, too, when bytes of it had crossed by then; one that moved nothing is not.
+    One row a step and border: a large image has one for each part. In the transaction of its outcome.
     """
-    work = outcome.work
-    row = connection.execute(
-        select(copies.c.bytes_copied, executions.c.project)
-        .join(executions, executions.c.id == copies.c.execution_id)
-        .where(copies.c.id == work.ref.id)
-    ).one()
-    if outcome.border is None or not (row.bytes_copied or outcome.state is CopyState.COPIED):
+    if not counters.borders:
         return
-    here, there = outcome.border
-    place = work.reads_from
-    append(
-        connection,
-        Change(
-            actor=f"rule {work.rule}",
-            action="cross",
-            kind="copy",
-            name=f"{work.destination_registry}/{work.destination_repository}:{work.destination_reference}"[
-                :255
-            ],
-            project=row.project,
-            after={
-                "execution": work.execution,
-                "from": here,
-                "to": there,
-                "read_at": f"{place.registry}/{place.repository}",
-                "digest": outcome.digest or work.digest,
-                "bytes": row.bytes_copied,
-                "state": str(outcome.state),
-            },
-        ),
-    )
+    of = select(executions.c.project).where(executions.c.id == work.execution)
+    project = connection.execute(of).scalar_one()
+    place = f"{work.destination_registry}/{work.destination_repository}"
+    for sender, (here, there) in sorted(counters.borders.items()):
+        append(
+            connection,
+            Change(
+                actor=f"rule {work.rule}",
+                action="cross",
+                kind="copy",
+                name=f"{place}:{work.destination_reference}"[:MAX_NAME],
+                project=project,
+                after={
+                    "execution": work.execution,
+                    "from": here,
+                    "to": there,
+                    "read_at": sender,
+                    "digest": work.digest,
+                    "bytes": counters.crossed.get(sender, 0),
+                },
+            ),
+        )

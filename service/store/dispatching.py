@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -243,9 +243,9 @@ class DispatchStore(RecoveryStore, EndingStore):
                     bulk.append(Pending(region, urgent=False, suspects=bool(waits.suspects)))
         return [*urgent, *bulk]
 
-    def free_orphans(self) -> int:
-        """Let go copies that wait for one that is no longer open; returns how many."""
-        return RouteStore(self._database).free_orphans()
+    def free_orphans(self, unserved: Collection[str] = ()) -> int:
+        """Let go copies that wait for one that will not come; returns how many (`RouteStore`)."""
+        return RouteStore(self._database).free_orphans(unserved)
 
     def busy(self) -> bool:
         """Whether any execution has not ended."""

@@ -8,24 +8,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, exists, func, select
 
-from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
+from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState, ExecutionState
 from service.store.clock import database_now
 from service.store.database import Database
 from service.store.tables import FAR, copies, executions
 from service.store.tables_events import registry_events
 
 KINDS = ("full", "tags", "carry")
-LATELY = 50
-"""So many of a rule's last executions are looked at for what landed last."""
+LATELY = 20
+"""So many of a rule's last executions are looked at for what landed last, and what did not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
     """How far one destination is behind.
 
-    `seconds` is 0 when nothing is known to be on its way; `last_seconds` what the copy that landed last
+    `seconds` is 0 when nothing is on its way or has failed; `last_seconds` what the copy that landed last
     (at `last_at`, seconds since 1970) had taken since its change, None when none is known.
     """
 
@@ -50,10 +50,11 @@ class LagStore:
         with self._database.read() as connection:
             now = database_now(connection)
             unplanned = self._unplanned(connection, rule, source)
-            waiting = {
-                row.destination_registry: (int(row[1]), float(row[2]))
-                for row in connection.execute(_open(rule))
-            }
+            waiting: dict[str, tuple[int, float]] = {}
+            for query in (_open(rule), _failed(rule)):
+                for registry, count, since in connection.execute(query):
+                    known = waiting.get(registry, (0, now))
+                    waiting[registry] = (known[0] + int(count), min(known[1], float(since)))
             landed: dict[str, tuple[float, float]] = {}
             for row in connection.execute(_landed(rule)):
                 found = (float(row.updated_at), float(row.since))
@@ -101,13 +102,48 @@ def _open(rule: str) -> Select[Any]:
     )
 
 
-def _landed(rule: str) -> Select[Any]:
-    lately = (
+def _failed(rule: str) -> Select[Any]:
+    """Return the query for what is not there since its copy failed: after the last look that found all well."""
+    good = (
+        select(func.max(executions.c.created_at))
+        .where(
+            executions.c.rule == rule,
+            executions.c.kind == "full",
+            executions.c.state == ExecutionState.SUCCEEDED,
+        )
+        .scalar_subquery()
+    )
+    later = copies.alias("later")
+    mended = exists().where(
+        later.c.destination_registry == copies.c.destination_registry,
+        later.c.destination_repository == copies.c.destination_repository,
+        later.c.destination_reference == copies.c.destination_reference,
+        later.c.id > copies.c.id,
+        later.c.state.in_([CopyState.COPIED, CopyState.UNCHANGED]),
+    )
+    return (
+        select(copies.c.destination_registry, func.count(), func.min(_SINCE))
+        .join(executions, executions.c.id == copies.c.execution_id)
+        .where(
+            executions.c.id.in_(_lately(rule)),
+            executions.c.created_at > func.coalesce(good, 0),
+            copies.c.state.in_([CopyState.FAILED, CopyState.SUPERSEDED, CopyState.STOPPED]),
+            ~mended,
+        )
+        .group_by(copies.c.destination_registry)
+    )
+
+
+def _lately(rule: str) -> Select[Any]:
+    return (
         select(executions.c.id)
         .where(executions.c.rule == rule, executions.c.kind.in_(KINDS))
         .order_by(executions.c.created_at.desc())
         .limit(LATELY)
     )
+
+
+def _landed(rule: str) -> Select[Any]:
     return (
         select(
             copies.c.destination_registry,
@@ -115,6 +151,6 @@ def _landed(rule: str) -> Select[Any]:
             func.max(_SINCE).label("since"),
         )
         .join(executions, executions.c.id == copies.c.execution_id)
-        .where(executions.c.id.in_(lately), copies.c.state == CopyState.COPIED)
+        .where(executions.c.id.in_(_lately(rule)), copies.c.state == CopyState.COPIED)
         .group_by(copies.c.destination_registry, executions.c.id)
     )

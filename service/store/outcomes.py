@@ -39,7 +39,7 @@ from service.model.work import (
 from service.protections import without
 from service.store import outbox
 from service.store.clock import now_epoch
-from service.store.crossings import note_crossing
+from service.store.crossings import note_crossings
 from service.store.database import insert_of, upsert
 from service.store.precedence import let_go_before
 from service.store.routes import let_go_on
@@ -103,6 +103,7 @@ def _count(connection: Connection, work: CopyWork, counters: Counters) -> dict[s
     """Add requests to the execution's; return the parameters that add up on the copy (`_ADDED`)."""
     add_requests(connection, work.execution, counters.requests)
     add_crossed(connection, work.execution, work.destination_registry, counters.crossed)
+    note_crossings(connection, work, counters)
     return {f"b_{name}": getattr(counters, name) for name in _COUNTED}
 
 
@@ -125,8 +126,6 @@ def _ended(connection: Connection, outcome: CopyEnded) -> None:
     outbox.copy_ended(connection, work.ref.id)
     if work.routed:
         let_go_on(connection, work.ref.id)
-    if outcome.border is not None:
-        note_crossing(connection, outcome)
     if outcome.state is CopyState.COPIED:
         came_from = {work.reads_from.registry: 0}
         add_crossed(connection, work.execution, work.destination_registry, came_from, copies=1)
@@ -206,6 +205,7 @@ def _postponed(connection: Connection, outcome: CopyPostponed) -> None:
             "b_throttles": int(outcome.failure_class == "throttled"),
             "b_class": outcome.failure_class,
             "b_reason": outcome.reason,
+            "b_region": outcome.region or outcome.work.region,
         },
     )
     if changed.rowcount == 1:
@@ -377,6 +377,7 @@ _POSTPONING = (
         owner="",
         fence=copies.c.fence + 1,
         digest=bindparam("b_digest"),
+        region=bindparam("b_region"),
         not_before=now_epoch() + bindparam("b_pause", type_=Double),
         failures=copies.c.failures + bindparam("b_failures", type_=Integer),
         replans=copies.c.replans + bindparam("b_replans", type_=Integer),

@@ -83,7 +83,7 @@ def take_turns(connection: Connection, execution: str, rule: str) -> None:
         rival.c.rule == rule,
         rival.c.id != copies.c.id,
         rival.c.state.in_(OPEN_COPIES),
-        rival.c.not_before < FAR,
+        rival.c.not_before != FAR,
     )
     own = (copies.c.execution_id == execution, copies.c.state == CopyState.PENDING)
     count = select(func.count()).select_from(rival).where(*of_the_name).correlate(copies)
@@ -140,7 +140,7 @@ def _line(connection: Connection, own: Row[Any]) -> list[Row[Any]]:
             copies.c.rule == own.rule,
             copies.c.id != own.id,
             copies.c.state.in_(OPEN_COPIES),
-            copies.c.not_before < FAR,
+            copies.c.not_before != FAR,
         )
         .order_by(copies.c.id)
     ).all()

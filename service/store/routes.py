@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, exists, literal_column, select, update
+from sqlalchemy import Connection, and_, bindparam, exists, literal_column, or_, select, update
 
 from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
 from service.model.work import Holder
 from service.store.clock import now_epoch
 from service.store.database import Database
-from service.store.tables import HELD, copies, executions
+from service.store.tables import HELD, copies, executions, registries
 
 PLACED = (CopyState.COPIED, CopyState.UNCHANGED)
 ORPHANS_AT_ONCE = 500
+UNDECIDED = "{}"
+"""What the column has until a planning has worked a route out; "null": that nothing goes on."""
 
 Senders = Mapping[str, Sequence[str]]
 """Destination -> the destinations that it may be fed from, its parent first; none: the source alone."""
@@ -35,9 +37,9 @@ class RouteStore:
             text = connection.execute(
                 select(executions.c.route).where(executions.c.id == execution).with_for_update()
             ).scalar_one()
-            if text != "{}":
+            if text != UNDECIDED:
                 return str(text)
-            made = json.dumps({name: list(found) for name, found in senders.items()})
+            made = json.dumps({name: list(found) for name, found in senders.items()} or None)
             connection.execute(
                 update(executions).where(executions.c.id == execution).values(route=made)
             )
@@ -45,27 +47,49 @@ class RouteStore:
 
         return parse(self._database.write(work))
 
-    def of(self, execution: str) -> Senders:
-        """Return an execution's route; empty when each copy comes from the source."""
+    def of(self, execution: str) -> Senders | None:
+        """Return an execution's route, empty when each copy comes from the source; None: not decided."""
         with self._database.read() as connection:
             query = select(executions.c.route).where(executions.c.id == execution)
-            return parse(connection.execute(query).scalar_one_or_none() or "{}")
+            text = connection.execute(query).scalar_one()
+        return None if text == UNDECIDED else parse(text)
 
-    def free_orphans(self) -> int:
-        """Let go what waits for a copy that is no longer open; returns how many.
+    def free_orphans(self, unserved: Collection[str] = ()) -> int:
+        """Let go what waits for a copy that will not come; returns how many.
 
-        Each end of a copy lets its followers go; this is the net below that.
+        One that is no longer open: each end of a copy lets its followers go, this is the net below that. And one
+        that nobody can begin: its registry is paused, or its region is among the `unserved`.
         """
+        freed = 0
+        while found := self._free_some(unserved):
+            freed += found
+            if found < ORPHANS_AT_ONCE:
+                break
+        return freed
+
+    def _free_some(self, unserved: Collection[str]) -> int:
         parent = copies.alias("parent")
+        paused = select(registries.c.name).where(registries.c.paused_at.is_not(None))
+        comes = and_(
+            parent.c.state.in_(OPEN_COPIES),
+            or_(
+                parent.c.state != CopyState.PENDING,
+                parent.c.not_before >= HELD,
+                and_(
+                    parent.c.destination_registry.not_in(paused),
+                    parent.c.region.not_in(list(unserved)),
+                ),
+            ),
+        )
         query = (
             select(copies.c.id)
             .join(executions, executions.c.id == copies.c.execution_id)
             .where(
                 executions.c.state.not_in(ENDED_EXECUTIONS),
                 executions.c.kind != "plan",
-                executions.c.route != "{}",
+                executions.c.route.not_in([UNDECIDED, "null"]),
                 _IS_HELD,
-                ~exists().where(_is_parent(parent), parent.c.state.in_(OPEN_COPIES)),
+                ~exists().where(_is_parent(parent), comes),
             )
             .limit(ORPHANS_AT_ONCE)
         )
@@ -81,8 +105,8 @@ class RouteStore:
 
 def parse(text: str) -> Senders:
     """Return the route that `keep` saved."""
-    found: Senders = json.loads(text)
-    return found
+    found: Senders | None = json.loads(text)
+    return found or {}
 
 
 def let_go_on(connection: Connection, copy: int) -> None:

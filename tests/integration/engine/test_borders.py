@@ -44,6 +44,7 @@ def make(world: World, destination: Destination) -> str:
 
 
 NAMED = Destination(registry="west", repository="mirror/{repository}")
+NAMED_ELSEWHERE = Destination(registry="elsewhere")
 GROUP = Destination(group="all", repository="mirror/{repository}")
 
 
@@ -179,6 +180,7 @@ def test_each_crossing_is_in_the_audit_log(world: World) -> None:
     assert (row.actor, row.name) == ("rule fleet", "west/mirror/team/app:v1")
     assert (told["from"], told["to"], told["digest"]) == ("eu", "us", image.digest)
     assert told["bytes"] > len(LAYERS[0])
+    assert told["read_at"] == "east"
 
 
 def test_inside_a_jurisdiction_nothing_is_told(world: World) -> None:
@@ -265,3 +267,21 @@ def test_plannings_go_where_the_rule_is(world: World) -> None:
     assert sends.send_plans() == 1
     assert publisher.plans == [execution]
     assert publisher.regions == ["eu"]
+
+
+def test_whoever_plans_a_rule_without_registries_says_so(world: World) -> None:
+    draw(world, "eu", "eu", eu="eu")
+    rule = SyncRule(
+        "gone",
+        "nowhere",
+        (Selection(NameFilter(("team/*",))),),
+        (NAMED_ELSEWHERE,),
+        referrers=False,
+    )
+    execution = world.services.executions.create(rule, trigger="test").id
+    alive(world, "eu")
+    publisher = RecordingPublisher()
+
+    assert dispatcher(world, publisher, eu="eu").send_plans() == 1
+
+    assert (publisher.plans, publisher.regions) == ([execution], [None])

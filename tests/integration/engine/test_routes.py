@@ -15,7 +15,7 @@ from service.model.endpoint import RegistryEndpoint
 from service.model.region import Region
 from service.model.rule import Destination, NameFilter, Selection, SyncRule
 from service.model.states import CopyState
-from service.store.tables import HELD, copies
+from service.store.tables import HELD, copies, registries
 from service.store.tables_regions import execution_links
 from tests.integration.engine.databases import on_both_databases
 from tests.support.processes import wait_until
@@ -162,7 +162,7 @@ def test_a_parent_that_never_gets_the_image_holds_up_nobody(chain: Chain) -> Non
         "third": CopyState.COPIED,
     }
     assert chain.lacks(image, "second", "third") == []
-    assert chain.reads(chain.world.east, image) == 2
+    assert chain.reads(chain.registries["second"], image) == 2
 
 
 def test_who_waits_for_a_copy_that_is_put_off_goes_on_without_it(chain: Chain) -> None:
@@ -222,6 +222,53 @@ def test_a_tag_that_has_moved_at_the_source_is_not_gone_on_with(chain: Chain) ->
     chain.world.run_to_end(execution, party)
 
     assert chain.lacks(image, "second", "third") == []
+
+
+@pytest.mark.parametrize("cause", ["paused", "unserved"])
+def test_who_waits_for_what_nobody_can_begin_goes_on_without_it(chain: Chain, cause: str) -> None:
+    image = chain.world.push("team/app", "v1", LAYERS)
+    execution = chain.plan()
+    store = chain.world.services.dispatching
+    unserved: set[str] = set()
+    if cause == "paused":
+        change = update(registries).where(registries.c.name == "first").values(paused_at=1.0)
+    else:
+        change = update(copies).where(copies.c.destination_registry == "first")
+        change = change.values(region="moon")
+        unserved = {"moon"}
+    chain.world.services.database.write(lambda connection: connection.execute(change))
+    party = chain.world.party()
+    assert step(chain, party) == 0
+
+    assert store.free_orphans(unserved) == 1
+
+    assert [step(chain, party) for _ in range(3)] == [1, 1, 0]
+    assert chain.lacks(image, "second", "third") == []
+    assert chain.state_of(execution)["first"] is CopyState.PENDING
+
+
+def test_what_belongs_to_an_image_is_the_sources_word(chain: Chain) -> None:
+    """A holder may lack what was signed since, and have what is its own."""
+    image = chain.world.push("team/app", "v1", LAYERS)
+    party = chain.world.party()
+    chain.world.run_to_end(chain.plan(referrers=True), party)
+    chain.world.services.dispatching.end_executions()
+    first, second = chain.registries["first"].storage, chain.registries["second"].storage
+    second.delete_tag("second/app", "v1")
+    second.delete_manifest("second/app", image.digest)
+    signature = image.digest.replace(":", "-") + ".sig"
+    chain.world.push("team/app", signature, LAYERS[:1])
+    private = image.digest.replace(":", "-") + ".att"
+    here = first.manifest("first/app", "v1")
+    assert here is not None
+    first.put_manifest("first/app", here, private)
+
+    execution = chain.plan(referrers=True)
+    chain.world.run_to_end(execution, party)
+
+    assert chain.lacks(image) == []
+    assert second.manifest("second/app", signature) is not None
+    assert second.manifest("second/app", private) is None
 
 
 def test_what_waits_for_nothing_is_found(chain: Chain) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
+from service.model.borders import Borders
 from service.model.region import Link
 from service.model.states import CopyState
 from service.model.work import Selected
@@ -33,7 +34,8 @@ def route(
     of = dict(regions or {})
     names = ["src", *destinations]
     declared = {of.get(name, name) for name in names}
-    return plan_route("src", destinations, lambda name: of.get(name, name), declared, links)
+    drawn = Borders(dict.fromkeys(declared, "one"))
+    return plan_route("src", destinations, lambda name: of.get(name, name), drawn, links)
 
 
 def test_nothing_is_known_of_links_and_all_comes_from_the_source() -> None:
@@ -64,6 +66,17 @@ def test_a_pair_without_a_link_is_no_relay() -> None:
     assert found.parents == {"a": "src", "b": "src", "c": "a"}
 
 
+def test_nobody_abroad_feeds_whom_the_rule_does_not_name() -> None:
+    links = linked(("src", "a", 1), ("src", "b", 9), ("a", "b", 1))
+    drawn = Borders({"src": "here", "a": "there", "b": "here"})
+
+    def parents(*named: str) -> Mapping[str, str]:
+        return plan_route("src", ["a", "b"], lambda name: name, drawn, links, named=named).parents
+
+    assert parents("a", "b") == {"a": "src", "b": "a"}
+    assert parents("a") == {"a": "src", "b": "src"}
+
+
 def test_registries_of_one_region_feed_each_other() -> None:
     place = {"a": "eu", "b": "eu", "c": "eu"}
 
@@ -73,7 +86,7 @@ def test_registries_of_one_region_feed_each_other() -> None:
 
 
 def test_a_region_that_nobody_declared_feeds_nobody() -> None:
-    found = plan_route("src", ["a", "b"], lambda _: "local", [], [])
+    found = plan_route("src", ["a", "b"], lambda _: "local", Borders(), [])
 
     assert found.parents == {"a": "src", "b": "src"}
 
