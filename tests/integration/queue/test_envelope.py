@@ -137,6 +137,7 @@ def test_every_call_reaches_its_queue(client: redis.Redis) -> None:
     publisher.plan("e1")
     publisher.plan("e2", urgent=True)
     publisher.plan("e3", region="local")
+    publisher.plan("e4", region="local", urgent=True)
     publisher.replicate("local", [[CopyRef(1, 1), CopyRef(2, 1)], [CopyRef(3, 1)]], urgent=False)
     publisher.replicate("local", [[CopyRef(4, 1)]], urgent=True)
     publisher.replicate("local", [], urgent=True)
@@ -156,8 +157,9 @@ def test_every_call_reaches_its_queue(client: redis.Redis) -> None:
             (signatures.REPLICATE, [[[1, 1], [2, 1]]]),
             (signatures.REPLICATE, [[[3, 1]]]),
         ],
+        "control.local": [(signatures.PLAN, ["e3"])],
         "urgent.local": [
-            (signatures.PLAN, ["e3"]),
+            (signatures.PLAN, ["e4"]),
             (signatures.REPLICATE, [[[4, 1]]]),
         ],
         "commit.local": [(signatures.COMMIT, [41, 3])],
