@@ -46,6 +46,7 @@ class Heartbeat:
         self._held = held
         self._report = ProcessReport(boot, kind, region, slots, socket.gethostname(), os.getpid())
         self._stop = threading.Event()
+        self._heard = threading.Event()  # SQL has answered again, or it is the end
         self._written_at = 0.0
         self._threads = [threading.Thread(target=self._beat, name="heartbeat", daemon=True)]
         if keep_alive is not None:
@@ -70,6 +71,7 @@ class Heartbeat:
     def stop(self) -> None:
         """Say farewell, so that nobody counts on this process's slots any more."""
         self._stop.set()
+        self._heard.set()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=5)
@@ -79,7 +81,11 @@ class Heartbeat:
             log.info("farewell_not_written")
 
     def _renew(self) -> None:
-        while not self._stop.wait(self._settings.alive_seconds / 3):
+        while True:
+            self._heard.wait(self._settings.alive_seconds / 3)
+            self._heard.clear()
+            if self._stop.is_set():
+                return
             silent = self._silence()
             if silent > self._settings.dead_after_seconds:
                 log.warning("claims_let_go", without_sql_seconds=round(silent, 1))
@@ -94,7 +100,9 @@ class Heartbeat:
         while not self._stop.wait(self._settings.heartbeat_seconds):
             try:
                 self._state.heartbeat(self._report)
-                self._written_at = time.monotonic()
+                silent, self._written_at = self._silence(), time.monotonic()
+                if silent > self._settings.dead_after_seconds:
+                    self._heard.set()  # its claims have lapsed, or will: they are its own again at once
                 self._release()
             except StoreUnavailable as error:
                 log.warning("heartbeat_not_written", error=str(error))

@@ -72,6 +72,7 @@ class Reconciler:
             for boot, count in found.items():
                 log.warning("process_died", boot=boot, copies_planned_again=count)
             if found:
+                self._store.plan_again()  # a message that the dead had taken is not sent by itself
                 self._send_parts()
                 crashpoint("recon.requeued")
         else:

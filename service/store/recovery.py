@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, delete, exists, func, or_, select, upda
 from service.model.states import (
     BlobState,
     CopyState,
+    ExecutionState,
 )
 from service.model.work import CopyRef
 from service.store import outbox
@@ -103,14 +104,14 @@ class RecoveryStore:
         """Make every copy eligible that was sent and that no process holds: Redis lost its messages."""
 
         def work(connection: Connection) -> int:
-            connection.execute(
-                update(executions)
-                .where(executions.c.planned.is_(False), executions.c.planner == "")
-                .values(plan_sent_at=0)
-            )
+            connection.execute(_PLAN_AGAIN)
             return _resend(connection)
 
         return self._database.write(work)
+
+    def plan_again(self) -> None:
+        """Have each planning sent again at once that was sent and not begun: whoever got it may be dead."""
+        self._database.write(lambda connection: connection.execute(_PLAN_AGAIN))
 
     def take_idle_parts(
         self, *, region: str | None = None, age_seconds: float = 0.0, limit: int = 500
@@ -360,3 +361,14 @@ def _resend(connection: Connection, *where: Any) -> int:
     return connection.execute(
         update(copies).where(copies.c.state == CopyState.DISPATCHED, *where).values(**again())
     ).rowcount
+
+
+_PLAN_AGAIN = (
+    update(executions)
+    .where(
+        executions.c.state.in_([ExecutionState.PENDING, ExecutionState.RUNNING]),
+        executions.c.planned.is_(False),
+        executions.c.planner == "",
+    )
+    .values(plan_sent_at=0)
+)

@@ -159,6 +159,18 @@ def test_a_plan_is_sent_once_in_a_while(dispatching: DispatchStore, plot: Plot) 
     assert dispatching.unplanned(30) == []
 
 
+def test_a_planning_whose_message_somebody_took_and_died_with_is_sent_again(
+    dispatching: DispatchStore, plot: Plot
+) -> None:
+    execution = plot.executions.create(a_rule(), trigger="api").id
+    assert dispatching.unplanned(30) == [execution]
+    assert dispatching.unplanned(30) == []
+
+    dispatching.plan_again()
+
+    assert dispatching.unplanned(30) == [execution]
+
+
 def test_no_more_plans_are_sent_than_are_begun_and_urgent_ones_are_anyway(
     dispatching: DispatchStore, plot: Plot
 ) -> None:

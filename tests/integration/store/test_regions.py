@@ -13,7 +13,7 @@ from service.store.registries import RegistryStore
 from tests.integration.store.builders import an_endpoint, in_threads
 from tests.integration.store.conftest import OpenDatabase
 
-EU, US = Region("eu", "eu", "TRANSSHIP_SECRET_REDIS_EU"), Region("us")
+EU, US = Region("eu", "eu"), Region("us")
 
 
 @pytest.fixture
