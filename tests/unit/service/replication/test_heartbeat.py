@@ -41,7 +41,12 @@ def test_who_is_heard_again_renews_its_lease_without_waiting_for_its_turn() -> N
         renewed.append((boot, seconds))
 
     heartbeat = Heartbeat(
-        settings, cast("StatePort", state), "boot", kind="worker", region="eu", keep_alive=keep_alive
+        settings,
+        cast("StatePort", state),
+        "boot",
+        kind="worker",
+        region="eu",
+        keep_alive=keep_alive,
     )
     heartbeat.start()
     try:
