@@ -297,7 +297,8 @@ class Committer:
         if without("read-back"):
             return
         for pause in READ_BACK_PAUSES:
-            time.sleep(pause)
+            if pause:  # a sleep of nothing is an error under a shifted clock
+                time.sleep(pause)
             back = self._read_back(reference)
             if back == root.digest:
                 return
