@@ -13,7 +13,7 @@ from service.model.endpoint import RegistryEndpoint
 from service.model.region import Region
 from service.model.rule import Destination, NameFilter, Selection, SyncRule
 from service.model.states import CopyState, ExecutionState
-from service.model.work import ProcessReport
+from service.model.work import CopyRef, ProcessReport
 from service.replication.dispatch import Dispatcher
 from service.store import codec
 from service.store.tables import copies, executions, registries
@@ -48,13 +48,13 @@ NAMED_ELSEWHERE = Destination(registry="elsewhere")
 GROUP = Destination(group="all", repository="mirror/{repository}")
 
 
-def send(world: World, execution: str) -> list[object]:
+def send(world: World, execution: str) -> list[CopyRef]:
     store = world.services.dispatching
     with world.services.database.read() as connection:
         region = connection.execute(
             select(copies.c.region).where(copies.c.execution_id == execution)
         ).scalar_one()
-    return list(store.dispatch(store.eligible(region, 100)))
+    return store.dispatch(store.eligible(region, 100))
 
 
 def party_in(world: World, region: str) -> Party:
@@ -126,7 +126,7 @@ def test_what_was_made_illegal_in_sql_moves_no_byte(
     before = moved(world)
     behind_our_back(world, execution)
 
-    party_in(world, "eu").replicate(*refs)  # type: ignore[arg-type]
+    party_in(world, "eu").replicate(*refs)
 
     (copy,) = world.copies(execution)
     assert (copy.state, copy.failure_class) == (CopyState.FAILED, "policy")
@@ -153,14 +153,14 @@ def test_a_worker_of_a_third_jurisdiction_touches_nothing(world: World) -> None:
     assert native.services.planner.plan(execution, "boot")
     refs = send(world, execution)
     before = moved(world)
-    stranger.replicate(*refs)  # type: ignore[arg-type]
+    stranger.replicate(*refs)
     (copy,) = world.copies(execution)
     assert (copy.state, copy.failure_class) == (CopyState.PENDING, "region")
     assert moved(world) == before
 
     now = update(copies).values(not_before=0)
     world.services.database.write(lambda connection: connection.execute(now))
-    native.replicate(*send(world, execution))  # type: ignore[arg-type]
+    native.replicate(*send(world, execution))
     assert world.states(execution) == [CopyState.COPIED]
     assert world.is_whole(image)
 
@@ -172,7 +172,7 @@ def test_each_crossing_is_in_the_audit_log(world: World) -> None:
     party = party_in(world, "us")
     assert party.services.planner.plan(execution, "boot")
 
-    party.replicate(*send(world, execution))  # type: ignore[arg-type]
+    party.replicate(*send(world, execution))
 
     with world.services.database.read() as connection:
         (row,) = connection.execute(select(audit).where(audit.c.action == "cross")).all()
@@ -190,7 +190,7 @@ def test_inside_a_jurisdiction_nothing_is_told(world: World) -> None:
     party = party_in(world, "eu-2")
     assert party.services.planner.plan(execution, "boot")
 
-    party.replicate(*send(world, execution))  # type: ignore[arg-type]
+    party.replicate(*send(world, execution))
 
     assert world.states(execution) == [CopyState.COPIED]
     with world.services.database.read() as connection:

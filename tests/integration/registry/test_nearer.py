@@ -72,7 +72,11 @@ def serve(authority: trustme.CA, name: str, seen: list[str | None] | None = None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)
     if seen is not None:
-        context.sni_callback = lambda _socket, asked, _context: seen.append(asked)  # type: ignore[assignment,func-returns-value]
+
+        def note(_socket: ssl.SSLObject, asked: str | None, _context: ssl.SSLContext) -> None:
+            seen.append(asked)
+
+        context.sni_callback = note
     return SampleRegistry(tls=context, server_name=name)
 
 
