@@ -159,8 +159,13 @@ class Dispatcher:
         return len(sent)
 
     def unserved(self) -> frozenset[str]:
-        """Return the regions whose copies nobody carries out, as no worker lives there or may stand in."""
+        """Return the regions whose copies nobody carries out, as no worker lives there or may stand in.
+
+        None while no worker lives anywhere: then all are about to start, and nothing moves anyway.
+        """
         slots = self._store.slots()
+        if not any(slots.values()):
+            return frozenset()
         return frozenset(
             one.region
             for one in self._store.pending()

@@ -16,7 +16,7 @@ from service.model.states import CopyState, ExecutionState
 from service.model.work import CopyRef, ProcessReport
 from service.replication.dispatch import Dispatcher
 from service.store import codec
-from service.store.tables import copies, executions, registries
+from service.store.tables import copies, executions, processes, registries
 from service.store.tables_governance import audit
 from tests.integration.engine.databases import on_both_databases
 from tests.support.world import Party, RecordingPublisher, World, some_bytes
@@ -248,6 +248,21 @@ def test_nobody_of_another_jurisdiction_does(world: World) -> None:
 
     assert publisher.pages == []
     assert world.states(execution) == [CopyState.PENDING]
+
+
+def test_a_region_is_unserved_only_while_others_are_not(world: World) -> None:
+    draw(world, "eu-1", "eu-1", **{"eu-1": "eu", "us": "us"})
+    planned(world, "eu-1")
+    gone = update(processes).values(seen_at=0)
+    world.services.database.write(lambda connection: connection.execute(gone))
+    sends = dispatcher(world, RecordingPublisher(), **{"eu-1": "eu", "us": "us"})
+    assert sends.unserved() == frozenset()
+
+    alive(world, "us")
+    assert sends.unserved() == {"eu-1"}
+
+    alive(world, "eu-1")
+    assert sends.unserved() == frozenset()
 
 
 def test_plannings_go_where_the_rule_is(world: World) -> None:
