@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import update
@@ -48,7 +49,10 @@ def test_an_older_tag_written_late_is_put_right(world: World) -> None:
         world.run_to_end(execution, heir)
         assert world.tag_at_west("team/app", "v1") == newer[0].digest
 
-    engine = frozen.with_state(_Freezes(frozen.services.state, meanwhile))
+    patient = replace(world.settings, dead_after_seconds=600)  # however long the others take
+    engine = replace(
+        frozen.with_state(_Freezes(frozen.services.state, meanwhile)), settings=patient
+    )
     use_cases.replicate(engine, [ref])
 
     assert newer[0].digest != older.digest
