@@ -15,11 +15,19 @@ from service.store import (
     tables_events,
     tables_governance,
     tables_regions,
+    tables_replicas,
 )
 from service.store.database import Database
 from service.store.tables import metadata
 
-TABLES = (tables_content, tables_deletions, tables_events, tables_governance, tables_regions)
+TABLES = (
+    tables_content,
+    tables_deletions,
+    tables_events,
+    tables_governance,
+    tables_regions,
+    tables_replicas,
+)
 WHOLE = metadata
 """Every table: importing this module, and with it those of TABLES, has put all of them in."""
 
