@@ -13,8 +13,10 @@ from service.store import (
     tables_content,
     tables_deletions,
     tables_events,
+    tables_freshness,
     tables_governance,
     tables_regions,
+    tables_releases,
     tables_replicas,
 )
 from service.store.database import Database
@@ -24,8 +26,10 @@ TABLES = (
     tables_content,
     tables_deletions,
     tables_events,
+    tables_freshness,
     tables_governance,
     tables_regions,
+    tables_releases,
     tables_replicas,
 )
 WHOLE = metadata

@@ -18,6 +18,94 @@ def upgrade() -> None:
 
 def _releases() -> None:
     """Sets of images whose tags move together, and how late a rule may be."""
+    op.create_table(
+        "releases",
+        sa.Column("name", sa.String(128), primary_key=True),
+        sa.Column("rule", sa.String(128), nullable=False),
+        sa.Column("project", sa.String(128), nullable=False),
+        sa.Column("images", sa.Text, nullable=False),
+        sa.Column("spec", sa.Text, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("fence", sa.Integer, nullable=False),
+        sa.Column("execution_id", sa.String(32), nullable=False, server_default=""),
+        sa.Column("reason", sa.Text, nullable=False, server_default=""),
+        sa.Column("window_seconds", sa.Double),
+        sa.Column("created_at", sa.Double, nullable=False),
+        sa.Column("changed_at", sa.Double, nullable=False),
+    )
+    op.create_index("ix_releases_state", "releases", ["state"])
+    op.create_index("ix_releases_rule", "releases", ["rule"])
+    op.create_table(
+        "release_tags",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            primary_key=True,
+            autoincrement=True,
+        ),
+        _release(primary_key=False),
+        sa.Column("source_repository", sa.String(255), nullable=False),
+        sa.Column("registry", sa.String(128), nullable=False),
+        sa.Column("region", sa.String(64), nullable=False),
+        sa.Column("repository", sa.String(255), nullable=False),
+        sa.Column("tag", sa.String(160), nullable=False),
+        sa.Column("digest", sa.String(140), nullable=False),
+        sa.Column("platforms", sa.Text, nullable=False, server_default="[]"),
+        sa.Column("previous", sa.String(140)),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("reason", sa.Text, nullable=False, server_default=""),
+        sa.Column("flipped_from", sa.Double),
+        sa.Column("flipped_at", sa.Double),
+    )
+    op.create_index("ix_release_tags_release_region", "release_tags", ["release", "region"])
+    op.create_index(
+        "ix_release_tags_registry_repository_tag", "release_tags", ["registry", "repository", "tag"]
+    )
+    op.create_table(
+        "release_parts",
+        _release(primary_key=True),
+        sa.Column("region", sa.String(64), primary_key=True),
+        sa.Column("fence", sa.Integer, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("owner", sa.String(64), nullable=False, server_default=""),
+        sa.Column("sent_at", sa.Double, nullable=False, server_default="0"),
+        sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    )
+    op.create_table(
+        "rule_incidents",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            primary_key=True,
+            autoincrement=True,
+        ),
+        sa.Column("rule", sa.String(128), nullable=False),
+        sa.Column("region", sa.String(64), nullable=False),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("began_at", sa.Double, nullable=False),
+        sa.Column("ended_at", sa.Double),
+        sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    )
+    op.create_index("ix_rule_incidents_rule_kind", "rule_incidents", ["rule", "kind"])
+    op.create_index("ix_rule_incidents_ended_at", "rule_incidents", ["ended_at"])
+    op.create_index(
+        "uq_rule_incidents_open",
+        "rule_incidents",
+        ["rule", "kind", "region"],
+        unique=True,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+
+
+def _release(*, primary_key: bool) -> sa.Column:
+    return sa.Column(
+        "release",
+        sa.String(128),
+        sa.ForeignKey("releases.name", ondelete="CASCADE"),
+        primary_key=primary_key,
+        nullable=False,
+    )
 
 
 def _replicas() -> None:
