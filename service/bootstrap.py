@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from service import crashpoints, protections
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from service.registry.limiters import Limiters
     from service.replication.borders import BorderGuard
     from service.replication.clients import Clients, Meter
-    from service.replication.delete import Deleter, DeletionKeeper
+    from service.replication.delete import Deleter
+    from service.replication.drift import DriftWatches
     from service.replication.drive import Drive
     from service.replication.engine import Engine
+    from service.replication.keeper import Keeper
     from service.replication.locate import Locator
     from service.replication.notify import Notifier
     from service.replication.plan import Planner
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from service.store.database import Database
     from service.store.deletions import DeletionStore
     from service.store.dispatching import DispatchStore
+    from service.store.drift import DriftStore
     from service.store.events import EventStore
     from service.store.examinations import ExaminationStore
     from service.store.executions import ExecutionStore
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from service.store.region_load import RegionLoadStore
     from service.store.regions import LinkStore, RegionStore
     from service.store.registries import RegistryStore
+    from service.store.replicas import ReplicaStore
     from service.store.reputation import RedisReputation
     from service.store.rules import RuleStore
     from service.store.saved_plans import SavedPlanStore
@@ -349,7 +353,29 @@ class Services:
             self.state,
             self.clients,
             self.meter,
+            self.drift_watches,
         )
+
+    @cached_property
+    def replicas(self) -> ReplicaStore:
+        """Who follows which rule's primary."""
+        from service.store.replicas import ReplicaStore
+
+        return ReplicaStore(self.database)
+
+    @cached_property
+    def drift(self) -> DriftStore:
+        """What somebody else changed at replicas."""
+        from service.store.drift import DriftStore
+
+        return DriftStore(self.database)
+
+    @cached_property
+    def drift_watches(self) -> DriftWatches:
+        """Makes what looks for drift while executions are planned."""
+        from service.replication.drift import DriftWatches
+
+        return DriftWatches(self.replicas, self.drift)
 
     @cached_property
     def deletions(self) -> DeletionStore:
@@ -367,16 +393,24 @@ class Services:
             self.settings, self.rules, self.registries, self.projects, self.deletions, self.clients
         )
 
-    def deletion_keeper(self) -> DeletionKeeper:
-        """Return the thread that brings deletions forward."""
-        from service.replication.delete import LEASE, LEASES, DeletionKeeper
+    def keepers(self) -> list[Keeper]:
+        """Return the threads that bring deletions and replicas forward."""
+        from service.replication.delete import LEASE as DELETIONS
+        from service.replication.keeper import LEASES, Keeper
+        from service.replication.replicas import LEASE as REPLICAS
+        from service.replication.replicas import ReplicaKeeper
 
         seconds = LEASES * self.settings.dead_after_seconds
-        return DeletionKeeper(
-            self.deleter,
-            lambda: self.dispatching.lead(LEASE, self.boot, seconds),
-            lambda: self.dispatching.resign(LEASE, self.boot),
-        )
+        replicas = ReplicaKeeper(self.registries, self.replicas, self.drift, self.clients)
+        return [
+            Keeper(
+                lease,
+                step,
+                partial(self.dispatching.lead, lease, self.boot, seconds),
+                partial(self.dispatching.resign, lease, self.boot),
+            )
+            for lease, step in ((DELETIONS, self.deleter.step), (REPLICAS, replicas.step))
+        ]
 
     def engine(self, publisher: Publisher) -> Engine:
         """Return what a worker carries out copies with."""

@@ -93,13 +93,15 @@ def run_scheduler(settings: Settings) -> int:
         figures = RegionFigures(services.region_load, services.regions, publisher.depths)
         metrics.registry.register(figures)
         metrics.serve(settings.metrics_listen)
-    keeper = services.deletion_keeper()
-    keeper.start()
+    keepers = services.keepers()
+    for keeper in keepers:
+        keeper.start()
     notifier = threading.Thread(target=services.notifier().run, args=(stop,), name="notify")
     notifier.start()
     services.drive(publisher, events=services.events).run(stop)
     notifier.join()
-    keeper.stop()
+    for keeper in keepers:
+        keeper.stop()
     heartbeat.stop()
     services.close()
     return 0

@@ -59,6 +59,7 @@ class RuleSchema(DefaultsSchema):
     enabled = Flag()
     source = Name(required=True)
     mode = Choice("sync", "replicate")
+    drift = Choice("report", "repair")
     select = Items(fields.Nested(SelectionSchema), most=1000, least=1)
     destinations = Items(fields.Nested(DestinationSchema), most=100, least=1, required=True)
     trigger = fields.Nested(TriggerSchema)
@@ -72,6 +73,10 @@ class RuleSchema(DefaultsSchema):
             return
         if data.get("mode") == "replicate":
             _check_replica(original)
+        elif "drift" in original:
+            raise ValidationError(
+                {"drift": [Told("goes with mode replicate only", "write mode: replicate")]}
+            )
         elif "select" not in original:
             raise ValidationError({"select": [Told("is missing", "name what the rule takes")]})
         elif _deletes_widely(data.get("delete")):
@@ -161,6 +166,7 @@ def effective_rule(rule: SyncRule) -> dict[str, Any]:
         shown["freshness"] = f"{rule.freshness_seconds:g}s"
     if rule.mode == "replicate":
         del shown["select"]
+        shown["drift"] = rule.drift
         shown["destinations"] = [_place(destination) for destination in rule.destinations]
     if rule.delete != DeletePolicy() or rule.mode == "replicate":
         shown["delete"] = effective_delete(rule.delete)

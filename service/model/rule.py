@@ -107,6 +107,7 @@ class SyncRule:
     project: str = "default"
     enabled: bool = True
     mode: str = "sync"  # sync | REPLICATE
+    drift: str = "report"  # report | repair: what somebody else moved at a replica (model.replica)
     trigger: Trigger = Trigger()
     referrers: bool = True
     signature_key: str | None = (

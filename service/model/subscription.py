@@ -22,9 +22,17 @@ COPY_EVENTS = (
     "copy.stopped",
 )
 RULE_EVENTS = ("rule.late", "rule.fresh")
-EVENT_TYPES = (*EXECUTION_EVENTS, *COPY_EVENTS, *RULE_EVENTS)
+REPLICA_EVENTS = ("replica.drift", "replica.in_step")
+EVENT_TYPES = (*EXECUTION_EVENTS, *COPY_EVENTS, *RULE_EVENTS, *REPLICA_EVENTS)
 FAILURES = frozenset(
-    {"execution.partial", "execution.failed", "copy.failed", "copy.superseded", "rule.late"}
+    {
+        "execution.partial",
+        "execution.failed",
+        "copy.failed",
+        "copy.superseded",
+        "rule.late",
+        "replica.drift",
+    }
 )
 TYPE_PREFIX = "transship."
 

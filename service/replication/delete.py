@@ -10,7 +10,6 @@ Whatever cannot be seen clearly is kept.
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -54,12 +53,9 @@ from service.telemetry import get_logger
 ABSENT_CODES = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN"})
 AGAIN_SECONDS = 60.0
 """After so long a deletion is looked at again that could not be carried out to its end."""
-PAUSE_SECONDS = 1.0
 UNCLEAR_IN_A_ROW = 5
 """After so many tags that could not be looked at, the source is left alone for a while."""
 LEASE = "deletions"
-LEASES = 3
-"""The lease on deletions lasts so many times the silence after which a process counts as dead."""
 NO_TAGS = "the registry cannot delete a tag alone"
 NO_TAGS_HINT = (
     "turn the rule's delete off, or delete there by hand: deleting by digest would take every tag "
@@ -333,39 +329,3 @@ def absent(source: RegistryClient, repository: str, reference: str) -> bool | No
 
 def _says_absent(error: RegistryError) -> bool:
     return isinstance(error, NotFound) and error.status == 404 and error.oci_code in ABSENT_CODES
-
-
-class DeletionKeeper:
-    """A thread that brings deletions forward for as long as its process holds the lease."""
-
-    def __init__(
-        self, deleter: Deleter, lead: Callable[[], bool], resign: Callable[[], None]
-    ) -> None:
-        """`lead` takes or renews the lease, False while another process has it; `resign` lets it go."""
-        self._deleter = deleter
-        self._lead = lead
-        self._resign = resign
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="deletions", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End, after what is under way."""
-        self._stop.set()
-        self._thread.join(timeout=10)
-        if not self._thread.is_alive():
-            try:
-                self._resign()
-            except StoreUnavailable:
-                log.info("lease_left_to_lapse")
-
-    def _run(self) -> None:
-        while not self._stop.wait(PAUSE_SECONDS):
-            try:
-                if self._lead():
-                    self._deleter.step()
-            except Exception:
-                log.exception("deletions_failed")

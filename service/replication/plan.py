@@ -33,6 +33,7 @@ from service.replication.clients import Clients, Meter
 from service.replication.compare import Comparer, told
 from service.replication.content import ContentReader
 from service.replication.destination_tags import DestinationTags
+from service.replication.drift import DriftWatches
 from service.replication.engine import ManifestCache, Reads
 from service.replication.estimate import Estimator, moved_since, sum_up
 from service.replication.patience import is_waited_for
@@ -84,7 +85,9 @@ class Planner:
         state: SqlState,
         clients: Clients,
         meter: Meter,
+        watches: DriftWatches,
     ) -> None:
+        self._watches = watches
         self._settings = settings
         self._executions = executions
         self._plans = plans
@@ -208,6 +211,10 @@ class Planner:
             for name in names
             if self._registries.get(name).endpoint.host == source.endpoint.host
         }
+        watch, destinations = self._watches.begin(record, rule, destinations)
+        if not any(destinations):
+            self._plans.warn(execution, f"no registry follows {rule.source} by rule {rule.name}")
+            return
         looks = record.kind == "verify"
         parents = {} if looks else self._parents(execution, rule, destinations)
         if only is None:
@@ -242,6 +249,7 @@ class Planner:
                 self._meter,
                 last=self._plans.attempts(execution) >= MAX_PLAN_ATTEMPTS,
                 parents=parents,
+                watch=None if watch is None else watch.look,
                 look=verifier.look if record.kind == "verify" else None,
             )
             exact = record.kind in EXACT or record.trigger == REPAIR

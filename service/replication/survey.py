@@ -72,13 +72,16 @@ class Survey:
         last: bool,
         parents: Mapping[str, str],
         look: Callable[[Comparison, Comparer], None] | None = None,
+        watch: Callable[[Comparison], None] | None = None,
     ) -> None:
         """`last`: there will be no further attempt, so what fails for a while fails for good.
 
         `parents`: the destination that each destination is fed from, where that is not the source.
-        `look` sees the comparison of each page before it is saved, and may change it.
+        `look` sees the comparison of each page before it is saved, and may change it; `watch` likewise,
+        before a tag of ours that is gone is forgotten.
         """
         self._look = look
+        self._watch = watch
         self._parents = parents
         self._execution = execution
         self._rule = rule
@@ -179,6 +182,8 @@ class Survey:
         digest_tags = page.digest_tags if self._rule.referrers else []
         if digest_tags:
             self._followers(comparer, repository, digest_tags, result)
+        if self._watch is not None:
+            self._watch(result)
         self._notice_losses(result)
         if self._look is not None:
             self._look(result, comparer)

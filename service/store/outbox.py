@@ -186,6 +186,40 @@ def rule_told(connection: Connection, rule: SyncRule, *, late: bool, lag_seconds
     )
 
 
+def replica_told(
+    connection: Connection, *, rule: str, project: str, registry: str, drift: Mapping[str, int]
+) -> None:
+    """Tell the webhooks how much somebody else changed at a replica. In the noting transaction."""
+    _save(
+        connection,
+        _subscriptions(connection),
+        "replica.drift" if drift else "replica.in_step",
+        rule=rule,
+        project=project,
+        subject=f"replicas/{rule}/{registry}",
+        data={"rule": rule, "project": project, "registry": registry, "drift": dict(drift)},
+    )
+
+
+def release_told(connection: Connection, release: Row[Any], state: str, reason: str) -> None:
+    """Tell the webhooks at what a release has come to rest. In the transaction that brings it there."""
+    _save(
+        connection,
+        _subscriptions(connection),
+        f"release.{state!s}",
+        rule=release.rule,
+        project=release.project,
+        subject=f"releases/{release.name}",
+        data={
+            "release": release.name,
+            "rule": release.rule,
+            "project": release.project,
+            "state": str(state),
+            "reason": reason,
+        },
+    )
+
+
 _COPY = select(copies, executions.c.project).join(
     executions, executions.c.id == copies.c.execution_id
 )
