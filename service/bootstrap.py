@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from service.replication.borders import BorderGuard
     from service.replication.clients import Clients, Meter
     from service.replication.delete import Deleter
-    from service.replication.drift import DriftWatches
     from service.replication.drive import Drive
     from service.replication.engine import Engine
     from service.replication.keeper import Keeper
     from service.replication.locate import Locator
     from service.replication.notify import Notifier
     from service.replication.plan import Planner
+    from service.replication.release import Releaser
+    from service.replication.release_keeper import ReleaseKeeper
+    from service.replication.replica_parts import ReplicaParts
     from service.replication.side_by_side import SideBySide
     from service.store.audit import AuditStore
     from service.store.budgets import LateBudgets
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from service.store.database import Database
     from service.store.deletions import DeletionStore
     from service.store.dispatching import DispatchStore
-    from service.store.drift import DriftStore
     from service.store.events import EventStore
     from service.store.examinations import ExaminationStore
     from service.store.executions import ExecutionStore
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
     from service.store.region_load import RegionLoadStore
     from service.store.regions import LinkStore, RegionStore
     from service.store.registries import RegistryStore
-    from service.store.replicas import ReplicaStore
+    from service.store.release_work import ReleaseWorkStore
+    from service.store.releases import ReleaseStore
     from service.store.reputation import RedisReputation
     from service.store.rules import RuleStore
     from service.store.saved_plans import SavedPlanStore
@@ -353,29 +355,15 @@ class Services:
             self.state,
             self.clients,
             self.meter,
-            self.drift_watches,
+            self.replicas.watches,
         )
 
     @cached_property
-    def replicas(self) -> ReplicaStore:
-        """Who follows which rule's primary."""
-        from service.store.replicas import ReplicaStore
+    def replicas(self) -> ReplicaParts:
+        """Replicas: their stores, and what works with them."""
+        from service.replication.replica_parts import ReplicaParts
 
-        return ReplicaStore(self.database)
-
-    @cached_property
-    def drift(self) -> DriftStore:
-        """What somebody else changed at replicas."""
-        from service.store.drift import DriftStore
-
-        return DriftStore(self.database)
-
-    @cached_property
-    def drift_watches(self) -> DriftWatches:
-        """Makes what looks for drift while executions are planned."""
-        from service.replication.drift import DriftWatches
-
-        return DriftWatches(self.replicas, self.drift)
+        return ReplicaParts(self.database, self.registries, lambda: self.clients)
 
     @cached_property
     def deletions(self) -> DeletionStore:
@@ -393,15 +381,14 @@ class Services:
             self.settings, self.rules, self.registries, self.projects, self.deletions, self.clients
         )
 
-    def keepers(self) -> list[Keeper]:
-        """Return the threads that bring deletions and replicas forward."""
+    def keepers(self, publisher: Publisher) -> list[Keeper]:
+        """Return the threads that bring deletions, replicas and releases forward."""
         from service.replication.delete import LEASE as DELETIONS
         from service.replication.keeper import LEASES, Keeper
+        from service.replication.release_keeper import LEASE as RELEASES
         from service.replication.replicas import LEASE as REPLICAS
-        from service.replication.replicas import ReplicaKeeper
 
         seconds = LEASES * self.settings.dead_after_seconds
-        replicas = ReplicaKeeper(self.registries, self.replicas, self.drift, self.clients)
         return [
             Keeper(
                 lease,
@@ -409,8 +396,38 @@ class Services:
                 partial(self.dispatching.lead, lease, self.boot, seconds),
                 partial(self.dispatching.resign, lease, self.boot),
             )
-            for lease, step in ((DELETIONS, self.deleter.step), (REPLICAS, replicas.step))
+            for lease, step in (
+                (DELETIONS, self.deleter.step),
+                (REPLICAS, self.replicas.keeper.step),
+                (RELEASES, self.release_keeper(publisher).step),
+            )
         ]
+
+    @cached_property
+    def releases(self) -> ReleaseStore:
+        """Releases."""
+        from service.store.releases import ReleaseStore
+
+        return ReleaseStore(self.database)
+
+    @cached_property
+    def release_work(self) -> ReleaseWorkStore:
+        """What regions have to do for releases."""
+        from service.store.release_work import ReleaseWorkStore
+
+        return ReleaseWorkStore(self.database, self.settings.dead_after_seconds)
+
+    def releaser(self, engine: Engine) -> Releaser:
+        """Return what carries out parts of releases."""
+        from service.replication.release import Releaser
+
+        return Releaser(engine, self.release_work, self.registries, self.projects)
+
+    def release_keeper(self, publisher: Publisher) -> ReleaseKeeper:
+        """Return what brings releases forward."""
+        from service.replication.release_keeper import ReleaseKeeper
+
+        return ReleaseKeeper(self.release_work, self.dispatching, self.guard.borders, publisher)
 
     def engine(self, publisher: Publisher) -> Engine:
         """Return what a worker carries out copies with."""

@@ -94,15 +94,23 @@ class DriftWatches:
         self._store = store
 
     def begin(
-        self, record: ExecutionRecord, rule: SyncRule, destinations: Sequence[tuple[str, ...]]
+        self,
+        record: ExecutionRecord,
+        rule: SyncRule,
+        destinations: Sequence[tuple[str, ...]],
+        *,
+        anew: bool,
     ) -> tuple[DriftWatch | None, list[tuple[str, ...]]]:
         """Return the watch of an execution, None where there is nothing to watch, and where it goes.
 
-        A fenced registry is left out: it was the primary, and does not follow yet.
+        A fenced registry is left out: it was the primary, and does not follow yet. `anew`: nothing of the
+        execution is planned yet, so a full one brings a replica that joins with it everything.
         """
         if rule.mode != REPLICATE or record.trigger in ONE_SHOT:
             return None, list(destinations)
-        known = self._replicas.meet(rule.name, {one for names in destinations for one in names})
+        since = record.created_at if anew and record.kind == "full" else None
+        names = {one for names in destinations for one in names}
+        known = self._replicas.meet(rule.name, names, since)
         going = [tuple(name for name in names if not known[name].fenced) for names in destinations]
         if record.kind not in WATCHED or record.trigger == REPAIR:
             return None, going

@@ -211,7 +211,9 @@ class Planner:
             for name in names
             if self._registries.get(name).endpoint.host == source.endpoint.host
         }
-        watch, destinations = self._watches.begin(record, rule, destinations)
+        watch, destinations = self._watches.begin(
+            record, rule, destinations, anew=self._plans.attempts(execution) <= 1
+        )
         if not any(destinations):
             self._plans.warn(execution, f"no registry follows {rule.source} by rule {rule.name}")
             return
@@ -356,7 +358,7 @@ class Planner:
                 named={d.registry for d in rule.destinations if d.registry},
             )
             senders = self._plans.routes().keep(execution, route.fed_by)
-        return {name: found[0] for name, found in senders.items()}
+        return {name: found.near[0] for name, found in senders.items()}
 
     def _at_once(self) -> int:
         """Return how many questions may be under way: more where answers are waited for."""

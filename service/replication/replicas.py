@@ -161,7 +161,8 @@ class ReplicaKeeper:
             return []
         at_primary = _tags(primary, repository)
         more = sorted(there - at_primary)
-        written, _ = self._drift.known((replica.name, repository, tag) for tag in more)
+        places = [(replica.name, repository, tag) for tag in more]
+        written, _ = self._drift.known(places, rule.source)
         drift = partial(Drift, rule.name, replica.name, repository)
         if not at_primary and not written:
             return [drift("", ADDED)]

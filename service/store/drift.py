@@ -34,8 +34,13 @@ class DriftStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def known(self, places: Iterable[Place]) -> tuple[dict[Place, str], dict[Place, str]]:
-        """Return the digests that Transship wrote at some places, and those that it found equal there."""
+    def known(
+        self, places: Iterable[Place], source: str | None = None
+    ) -> tuple[dict[Place, str], dict[Place, str]]:
+        """Return the digests that Transship wrote at some places, and those that it found equal there.
+
+        `source`: only what was written from this registry.
+        """
         grouped: dict[tuple[str, str], set[str]] = {}
         for registry, repository, tag in places:
             grouped.setdefault((registry, repository), set()).add(tag)
@@ -51,6 +56,8 @@ class DriftStore:
                             table.c.repository == repository,
                             table.c.tag.in_(names[start : start + _ROWS]),
                         )
+                        if source is not None and table is written_tags:
+                            query = query.where(table.c.source_registry == source)
                         for row in connection.execute(query):
                             found[registry, repository, row.tag] = row.digest
         return written, equal

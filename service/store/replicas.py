@@ -50,8 +50,13 @@ class ReplicaStore:
         with self._database.read() as connection:
             return {row.registry: replica(row) for row in connection.execute(query)}
 
-    def meet(self, rule: str, registries: Iterable[str]) -> dict[str, Replica]:
-        """Return the replicas of a rule, these registries among them: who was none joins now."""
+    def meet(
+        self, rule: str, registries: Iterable[str], since: float | None = None
+    ) -> dict[str, Replica]:
+        """Return the replicas of a rule, these registries among them.
+
+        Who was none joins, at `since` in seconds since 1970, or now.
+        """
         known = self.of(rule)
         new = sorted(set(registries) - set(known))
         if not new:
@@ -61,7 +66,9 @@ class ReplicaStore:
             for name in new:
                 connection.execute(
                     upsert(connection, replicas)
-                    .values(rule=rule, registry=name, joined_at=now_epoch())
+                    .values(
+                        rule=rule, registry=name, joined_at=now_epoch() if since is None else since
+                    )
                     .on_conflict_do_nothing()
                 )
 
@@ -230,23 +237,28 @@ class ReplicaStore:
             )
         )
 
-    def progress(self, rule: str) -> dict[str, Progress]:
-        """Return the copies of a rule's last full execution by destination; nothing before it has any."""
+    def progress(self, rule: str) -> tuple[float, dict[str, Progress]]:
+        """Return when a rule's last full execution was made, 0 for none, and its copies by destination."""
         last = (
-            select(func.max(executions.c.id))
+            select(executions.c.id, executions.c.created_at)
             .where(executions.c.rule == rule, FULL)
-            .scalar_subquery()
-        )
-        query = (
-            select(copies.c.destination_registry, copies.c.state, func.count())
-            .where(copies.c.execution_id == last)
-            .group_by(copies.c.destination_registry, copies.c.state)
+            .order_by(executions.c.id.desc())
+            .limit(1)
         )
         counts: dict[str, dict[str, int]] = {}
         with self._database.read() as connection:
+            row = connection.execute(last).first()
+            if row is None:
+                return 0.0, {}
+            query = (
+                select(copies.c.destination_registry, copies.c.state, func.count())
+                .where(copies.c.execution_id == row.id)
+                .group_by(copies.c.destination_registry, copies.c.state)
+            )
             for registry, state, count in connection.execute(query):
                 counts.setdefault(registry, {})[state] = int(count)
-        return {registry: _progress(found) for registry, found in counts.items()}
+        found = {registry: _progress(states) for registry, states in counts.items()}
+        return float(row.created_at), found
 
 
 def _is_open(rule: str) -> Any:

@@ -81,7 +81,7 @@ def planner_over(world: World, plans: Any, executions: Any = None) -> Planner:
         services.state,
         services.clients,
         services.meter,
-        services.drift_watches,
+        services.replicas.watches,
     )
 
 

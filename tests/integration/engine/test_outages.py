@@ -157,7 +157,7 @@ def test_planning_that_breaks_is_not_held_by_a_living_process(
         services.state,
         services.clients,
         services.meter,
-        services.drift_watches,
+        services.replicas.watches,
     )
     execution = services.executions.create(a_rule("team/*"), trigger="test").id
 

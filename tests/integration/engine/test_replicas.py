@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from service.model.endpoint import RegistryEndpoint
 from service.model.replica import ADDED, DELETED, MOVED, OPEN, REPAIRED
 from service.model.rule import SyncRule
 from service.model.states import CopyState, ExecutionState
-from service.replication.replicas import ReplicaKeeper
 from tests.integration.engine.databases import on_both_databases
 from tests.support.content import push_image
 from tests.support.planning import finish
@@ -48,6 +48,11 @@ class Instance:
         self.rule = rule
         self.services.rules.put(rule, document=document)
 
+    def save_again(self, **keys: Any) -> None:
+        """Save the rule as it is but for some fields."""
+        stored = self.services.rules.get(self.rule.name)
+        self.save(replace(stored.rule, **keys), **stored.document)
+
     def add(self, name: str, registry: SampleRegistry) -> None:
         self.registries[name] = registry
         self.services.registries.put(RegistryEndpoint(name, registry.url), document={})
@@ -68,10 +73,7 @@ class Instance:
 
     def keep(self) -> None:
         """Do what the scheduler's keeper does in one step."""
-        services = self.services
-        ReplicaKeeper(
-            services.registries, services.replicas, services.drift, services.clients
-        ).step()
+        self.services.replicas.keeper.step()
 
     def run(self, state: ExecutionState = ExecutionState.SUCCEEDED, trigger: str = "api") -> str:
         """Run the rule as it is saved, and have the keeper look at what came of it."""
@@ -87,7 +89,7 @@ class Instance:
 
     def drift(self, registry: str = "west", state: str | None = OPEN) -> dict[str, str]:
         """What is noted of a replica: kind by name."""
-        found = self.services.drift.list(self.rule.name, registry, state=state)
+        found = self.services.replicas.drift.list(self.rule.name, registry, state=state)
         return {f"{one.repository}:{one.tag}": one.kind for one in found}
 
 
@@ -127,7 +129,9 @@ def test_what_somebody_else_changed_at_a_replica_is_drift(world: World) -> None:
     assert instance.drift(state=REPAIRED) == {"app:v2": DELETED}
     (kept,) = [one for one in world.copies(execution) if one.source_reference == "v1"]
     assert (kept.state, foreign in kept.reason) == (CopyState.SKIPPED, True)
-    (moved,) = [one for one in instance.services.drift.list("instance", "west") if one.tag == "v1"]
+    (moved,) = [
+        one for one in instance.services.replicas.drift.list("instance", "west") if one.tag == "v1"
+    ]
     assert (moved.found, moved.wanted) == (foreign, instance.holds("east")["app:v1"])
 
 
@@ -193,7 +197,7 @@ def test_repair_that_is_asked_for_is_done_once(instance: Instance) -> None:
     instance.run()
     instance.push("west", "app:v1", mark="somebody else")
     instance.run()
-    instance.services.replicas.ask_repair("instance", "west")
+    instance.services.replicas.store.ask_repair("instance", "west")
 
     instance.keep()
 
@@ -211,7 +215,7 @@ def test_new_replica_is_filled_without_being_asked(world: World, south: SampleRe
     instance = Instance(world, replica_rule())
     instance.push("east", "app:v1")
     instance.keep()
-    replicas = instance.services.replicas
+    replicas = instance.services.replicas.store
     (first,) = instance.services.executions.list(rule="instance", limit=10)
     assert first.trigger == "replica"
     assert replicas.of("instance")["west"].caught_up_at is None
