@@ -31,10 +31,10 @@ def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) ->
     from workers.breadth import breadth_step
     from workers.lease import Lease
     from workers.reconnect import reconnect_step
-    from workers.tasks import copies, examinations, executions
+    from workers.tasks import copies, examinations, executions, releases
 
     app = make_app(settings, [region])
-    for module in (copies, examinations, executions):
+    for module in (copies, examinations, executions, releases):
         module.register(app)
     app.finalize()
     app.steps["consumer"].add(Lease)
@@ -93,7 +93,7 @@ def run_scheduler(settings: Settings) -> int:
         figures = RegionFigures(services.region_load, services.regions, publisher.depths)
         metrics.registry.register(figures)
         metrics.serve(settings.metrics_listen)
-    keepers = services.keepers()
+    keepers = services.keepers(publisher)
     for keeper in keepers:
         keeper.start()
     notifier = threading.Thread(target=services.notifier().run, args=(stop,), name="notify")

@@ -14,6 +14,7 @@ REPLICATE = "transship.replicate"
 COPY_BLOB = "transship.copy_blob"
 COMMIT = "transship.commit_manifest"
 EXAMINE = "transship.examine_registry"
+RELEASE = "transship.carry_out_release"
 
 
 class QueuePublisher:
@@ -132,6 +133,18 @@ class QueuePublisher:
             args=[examination],
             queue=queue,
             argsrepr=f"examination {examination}",
+        )
+        envelope.send(self._redis, queue, [text])
+
+    def release_part(self, place: str, release: str, region: str, fence: int) -> None:
+        """Send what a release has to do in a region; it does not stand behind copies."""
+        queue = queues.urgent(place)
+        text = envelope.message(
+            task=RELEASE,
+            identity=_fresh_id(),
+            args=[release, region, fence],
+            queue=queue,
+            argsrepr=f"release {release} in {region}",
         )
         envelope.send(self._redis, queue, [text])
 

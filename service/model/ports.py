@@ -33,6 +33,9 @@ class StatePort(Protocol):
     def holds(self, ref: CopyRef) -> bool:
         """Whether the fence is still the copy's: asked right before a tag moves."""
 
+    def released_digest(self, work: CopyWork) -> str | None:
+        """Return the digest that a release has given the copy's tag, "" for no such tag, None for neither."""
+
     def presence(
         self, registry: str, scope: str, digests: Iterable[str], execution: str
     ) -> list[Presence]:
@@ -153,6 +156,9 @@ class Publisher(Protocol):
 
     def examine(self, region: str, examination: str) -> None:
         """Have an examination of a registry carried out by a worker of the region, soon."""
+
+    def release_part(self, place: str, release: str, region: str, fence: int) -> None:
+        """Have what a release has to do in a region done by workers of `place`, soon."""
 
     def commit(self, region: str, ref: CopyRef) -> None:
         """Have a copy committed."""

@@ -86,7 +86,7 @@ BACK = frozenset(
 STAGE, FLIP, ROLLBACK = "stage", "flip", "rollback"
 
 ACTIONS: dict[str, tuple[frozenset[ReleaseState], ReleaseState]] = {
-    STAGE: (frozenset({ReleaseState.FAILED, ReleaseState.SET_BACK}), ReleaseState.STAGING),
+    STAGE: (frozenset({ReleaseState.FAILED, ReleaseState.SET_BACK}), ReleaseState.RESOLVING),
     FLIP: (
         frozenset({ReleaseState.STAGED, ReleaseState.SET_BACK, ReleaseState.ROLLED_BACK}),
         ReleaseState.PREPARING,

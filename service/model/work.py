@@ -69,6 +69,7 @@ class CopyWork:
     holder: Holder | None = None  # that is read now; None: the source
     named: bool = True  # the rule names the destination itself, not only a group that it is in
     routed: bool = False  # other copies of its execution may go on from where it ends
+    held_by: str = ""  # the release that alone moves the tag; "": none
 
     @property
     def reads_from(self) -> Holder:

@@ -41,6 +41,7 @@ from service.replication.conditions import renamed
 from service.replication.conflict import standing
 from service.replication.engine import Engine
 from service.replication.fallback_tags import FallbackTags
+from service.replication.held_tags import give_back
 from service.replication.holders import is_away
 from service.replication.signatures import require_signature
 from service.replication.tree import Tree
@@ -269,6 +270,10 @@ class Committer:
         """
         work = self._work
         if ":" in work.source_reference:
+            return
+        released = self._engine.state.released_digest(work)
+        if released is not None:
+            give_back(self._destination, work, released, str(written))
             return
         head = self._source.head_manifest(work.source_repository, work.source_reference)
         if head is None or head.digest == written or work.named_by_digest:

@@ -21,6 +21,9 @@ def standing(
     that does not overwrite never changes an existing tag). Costs no request where the rule
     overwrites and no other copy went before this one.
     """
+    if work.held_by:
+        reason = f"release {work.held_by} moves this tag, nothing else, until it is deleted"
+        return CopyEnded(work, CopyState.SKIPPED, counters, reason=reason)
     policy = OVERWRITE if is_digest_tag(work.destination_reference) else work.on_conflict
     if policy == OVERWRITE and not work.late:
         return (

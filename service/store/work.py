@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -44,6 +46,7 @@ from service.store.clock import now_epoch
 from service.store.conditions import rule_is_paused
 from service.store.creation import ASKED, REPAIR, RETRY
 from service.store.database import Database
+from service.store.held_tags import Name, held_among, wanted_digest
 from service.store.routes import Senders
 from service.store.tables import (
     copies,
@@ -58,6 +61,7 @@ from service.store.tables import (
 from service.store.tallies import add_requests
 
 RULES_KEPT = 256
+NOTHING: Mapping[Name, str] = MappingProxyType({})
 PREFIXES_AT_ONCE = 200
 """SQLite refuses expressions that nest deeper than 1000."""
 
@@ -91,15 +95,19 @@ class SqlState:
                 self._rules[execution] = known
         return known
 
-    def _work(self, connection: Connection, row: Row[Any]) -> CopyWork:
+    def _work(
+        self, connection: Connection, row: Row[Any], held: Mapping[Name, str] = NOTHING
+    ) -> CopyWork:
         rule, trigger, senders = self._rule(connection, row.execution_id)
-        return copy_work(
+        work = copy_work(
             row,
             rule,
             trigger,
             holders=routes.holders(connection, row, senders),
             routed=bool(senders),
         )
+        by = held.get(_name(row), "")
+        return replace(work, held_by=by) if by else work
 
     def begin(self, refs: Sequence[CopyRef], boot: str) -> list[CopyWork]:
         """Own dispatched copies and count an attempt for each, durably, before any work."""
@@ -115,7 +123,8 @@ class SqlState:
             ).all()
             turn = {ref.id: number for number, ref in enumerate(refs)}
             begun = sorted(begun, key=lambda row: turn[row.id])
-            return [self._work(connection, row) for row in begun]
+            held = held_among(connection, [_name(row) for row in begun]) if begun else {}
+            return [self._work(connection, row, held) for row in begun]
 
         return self._database.write(work)
 
@@ -164,9 +173,15 @@ class SqlState:
             ).first()
             if row is None:
                 return None
-            return self._work(connection, row)
+            return self._work(connection, row, held_among(connection, [_name(row)]))
 
         return self._database.write(work)
+
+    def released_digest(self, work: CopyWork) -> str | None:
+        """Return the digest that a release has given the copy's tag, "" for no such tag, None for neither."""
+        place = (work.destination_registry, work.destination_repository, work.destination_reference)
+        with self._database.read() as connection:
+            return wanted_digest(connection, place)
 
     def holds(self, ref: CopyRef) -> bool:
         """Whether the fence is still the copy's, and its rule is not paused."""
@@ -342,6 +357,10 @@ class SqlState:
             connection.execute(delete(processes).where(processes.c.boot == boot, ~holds))
 
         self._database.write(work)
+
+
+def _name(row: Row[Any]) -> Name:
+    return row.destination_registry, row.destination_repository, row.destination_reference
 
 
 @cache

@@ -68,6 +68,10 @@ ELSEWHERE = {
     "hook.before_mark",
     "recon.found",
     "recon.requeued",
+    "release.prepared",  # test_releases.py
+    "release.before_put",
+    "release.after_put",
+    "release.set_back",
     "sched.claimed",
 }
 

@@ -41,6 +41,7 @@ class RecordingPublisher:
     commits: list[CopyRef] = field(default_factory=list)
     standing: int = 0
     regions: list[str | None] = field(default_factory=list)
+    release_parts: list[tuple[str, str, int]] = field(default_factory=list)
 
     def plan(self, execution: str, *, urgent: bool = False, region: str | None = None) -> None:
         self.plans.append(execution)
@@ -66,6 +67,9 @@ class RecordingPublisher:
 
     def part(self, region: str, ref: CopyRef, part: int, task_id: str) -> None:
         self.parts.append((ref, part))
+
+    def release_part(self, place: str, release: str, region: str, fence: int) -> None:
+        self.release_parts.append((release, region, fence))
 
     def commit(self, region: str, ref: CopyRef) -> None:
         self.commits.append(ref)

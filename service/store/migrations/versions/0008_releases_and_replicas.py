@@ -98,7 +98,7 @@ def _releases() -> None:
     )
 
 
-def _release(*, primary_key: bool) -> sa.Column:
+def _release(*, primary_key: bool) -> sa.Column[str]:
     return sa.Column(
         "release",
         sa.String(128),

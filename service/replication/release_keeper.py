@@ -1,0 +1,54 @@
+"""Brings releases forward: sends what regions have to do, and sees when a staging has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from service.model.borders import Borders
+from service.model.ports import Publisher
+from service.store.dispatching import DispatchStore
+from service.store.release_work import ReleaseWorkStore
+from service.telemetry import get_logger
+
+LEASE = "releases"
+
+log = get_logger("release")
+
+
+class ReleaseKeeper:
+    """Sends parts of releases to workers of their regions; any process may, nothing is sent twice at a time."""
+
+    def __init__(
+        self,
+        store: ReleaseWorkStore,
+        dispatching: DispatchStore,
+        borders: Callable[[], Borders],
+        publisher: Publisher,
+    ) -> None:
+        self._store = store
+        self._dispatching = dispatching
+        self._borders = borders
+        self._publisher = publisher
+
+    def step(self) -> None:
+        """Do one round."""
+        for name in self._store.end_stagings():
+            log.info("release_staging_ended", release=name)
+        self.send()
+
+    def send(self) -> int:
+        """Send parts that nobody is at; returns how many."""
+        parts = self._store.to_send()
+        slots = self._dispatching.slots() if parts else {}
+        for part in parts:
+            place = self._place(part.region, slots)
+            self._publisher.release_part(place, part.release, part.region, part.fence)
+        return len(parts)
+
+    def _place(self, region: str, slots: dict[str, int]) -> str:
+        """Return the region whose workers do it: its own, or one of the same jurisdiction that stands in."""
+        if slots.get(region):
+            return region
+        alive = [other for other, count in slots.items() if count]
+        able = self._borders().substitutes(region, alive)
+        return max(able, key=lambda other: slots[other]) if able else region

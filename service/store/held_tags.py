@@ -1,0 +1,46 @@
+"""Which names at destinations releases keep from everybody else (issue 6 point 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, select, tuple_
+
+from service.model.release import BACK, ReleaseState
+from service.store.tables_releases import release_tags, releases
+
+Name = tuple[str, str, str]
+"""Registry, repository and tag."""
+
+_NAME = tuple_(release_tags.c.registry, release_tags.c.repository, release_tags.c.tag)
+_TO_BE_PUT = frozenset({ReleaseState.FLIPPING, ReleaseState.FLIPPED})
+
+
+def held_among(connection: Connection, names: Collection[Name]) -> dict[Name, str]:
+    """Return those of the names that a release holds, each with the release's name."""
+    query = select(
+        release_tags.c.registry,
+        release_tags.c.repository,
+        release_tags.c.tag,
+        release_tags.c.release,
+    ).where(_NAME.in_(list(names)), release_tags.c.tag != "")
+    return {(row[0], row[1], row[2]): row[3] for row in connection.execute(query)}
+
+
+def wanted_digest(connection: Connection, name: Name) -> str | None:
+    """Return the digest that a name is to have by the release that moved it last.
+
+    "": there is to be no such tag; None: no release has moved it.
+    """
+    query = (
+        select(releases.c.state, release_tags.c.digest, release_tags.c.previous)
+        .join(releases, releases.c.name == release_tags.c.release)
+        .where(_NAME.in_([name]), releases.c.state.in_([*_TO_BE_PUT, *BACK]))
+        .order_by(releases.c.changed_at.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    if row is None:
+        return None
+    wanted: str | None = row.digest if row.state in _TO_BE_PUT else row.previous
+    return wanted
