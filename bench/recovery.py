@@ -1,20 +1,23 @@
 """How long work stands still after `kill -9` of the worker that held it.
 
-    python -m bench.recovery [--kills 20] [--default-timers] [--json FILE]
+    python -m bench.recovery [--kills 20] [--default-timers] [--within SECONDS] [--json FILE]
 
 Two workers copy between two real registries whose answers to blobs are held; the one that has begun copies
 is killed, and the seconds are counted until another process has begun the last of them again. With the
-timers of tests, or with those that are shipped (each kill takes half a minute then).
+timers of tests, or with those that are shipped (each kill takes half a minute then). It ends with 1 if the
+99th percentile is beyond what is promised (reliability section 3): 5 s, and 30 s with the timers as shipped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
@@ -26,6 +29,7 @@ from tests.support.processes import wait_until
 
 WORKERS = ("worker", "worker-2")
 IMAGES = 4
+PROMISED_SECONDS = {"test": 5.0, "default": 30.0}
 
 
 def one_kill(lab: Lab, number: int) -> float:
@@ -92,8 +96,11 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--default-timers", action="store_true")
+    parser.add_argument("--within", type=float, help="seconds; without it what is promised")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    timers = "default" if options.default_timers else "test"
+    within = PROMISED_SECONDS[timers] if options.within is None else options.within
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab(Path(folder))
         if options.default_timers:
@@ -101,9 +108,10 @@ def main() -> None:
         with lab:
             lab.start("api", "scheduler", *WORKERS)
             times = [one_kill(lab, number) for number in range(options.kills)]
-    found = {
+    found: dict[str, Any] = {
         "kills": options.kills,
-        "timers": "default" if options.default_timers else "test",
+        "timers": timers,
+        "promised_seconds": within,
         "p50_seconds": round(percentile(times, 0.5), 2),
         "p99_seconds": round(percentile(times, 0.99), 2),
         "most_seconds": round(max(times), 2),
@@ -112,6 +120,8 @@ def main() -> None:
     print(told)
     if options.json is not None:
         options.json.write_text(told + "\n")
+    if found["p99_seconds"] > within:
+        sys.exit(f"work stood still for {found['p99_seconds']} s, and {within:g} s are promised")
 
 
 if __name__ == "__main__":

@@ -178,6 +178,7 @@ class Lab:
                     log_directory=self.folder,
                     environment={
                         **clean_environment(),
+                        **self.variables,  # to_env leaves out what is as shipped; the line above has not
                         **self._settings(role, 1).to_env(),
                         **variables,
                     },
