@@ -35,6 +35,7 @@ COMMANDS = {
     "rules": "api.cli.server",
     "executions": "api.cli.runs",
     "deletions": "api.cli.deletions",
+    "release": "api.cli.release",
     "apply": "api.cli.declare",
     "diff": "api.cli.declare",
     "export": "api.cli.declare",

@@ -10,8 +10,10 @@ from sqlalchemy import update
 
 from api.openapi import routes
 from service.bootstrap import Services
+from service.model.release import ACTIONS, ReleaseState
 from service.store.examinations import Question
 from service.store.tables import executions
+from service.store.tables_releases import releases
 from service.store.tokens import ROLES
 from tests.support.deletions import waiting_deletion
 from tests.unit.api.conftest import EAST, FLEET, Api
@@ -76,6 +78,14 @@ TABLE = {
     ("GET", "/api/v1/deletions/{identity}/tags"): Row("viewer", "team-a"),
     ("POST", "/api/v1/deletions/{identity}/approve"): Row("admin", "team-a"),
     ("POST", "/api/v1/deletions/{identity}/cancel"): Row("operator", "team-a"),
+    ("GET", "/api/v1/releases"): Row("viewer"),
+    ("POST", "/api/v1/releases"): Row("operator", "team-a", {"name": "new", "rule": "fleet"}),
+    ("GET", "/api/v1/releases/{name}"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/releases/{name}/tags"): Row("viewer", "team-a"),
+    ("DELETE", "/api/v1/releases/{name}"): Row("operator", "team-a"),
+    ("POST", "/api/v1/releases/{name}/stage"): Row("operator", "team-a"),
+    ("POST", "/api/v1/releases/{name}/flip"): Row("operator", "team-a"),
+    ("POST", "/api/v1/releases/{name}/rollback"): Row("operator", "team-a"),
     ("GET", "/api/v1/plans"): Row("viewer"),
     ("POST", "/api/v1/plans"): Row("operator", "team-a", {"rule": "fleet"}),
     ("GET", "/api/v1/plans/{identity}"): Row("viewer", "team-a"),
@@ -145,6 +155,9 @@ def concrete(api: Api, method: str, path: str, row: Row) -> str:
     if path.startswith("/api/v1/deletions/"):
         services = api.app.extensions["transship"].services
         path = path.replace("{identity}", waiting_deletion(services, "fleet", "team/app:v1"))
+    if path.startswith("/api/v1/releases/"):
+        services = api.app.extensions["transship"].services
+        path = path.replace("{name}", standing_release(services, path.rpartition("/")[2]))
     if "/examinations/" in path:
         store = api.app.extensions["transship"].services.examinations
         asked = store.ask(Question(name, "scratch", write=False), "hub", seconds=60)
@@ -157,6 +170,16 @@ def concrete(api: Api, method: str, path: str, row: Row) -> str:
             store.dispatching.end_executions()
         path = path.replace("{identity}", run)
     return path.replace("{name}", name)
+
+
+def standing_release(services: Services, action: str) -> str:
+    """Make a release that the action may be asked of."""
+    allowed, _ = ACTIONS.get(action, ({ReleaseState.STAGED}, None))
+    services.releases.create("standing", services.rules.get("fleet").rule, (), region="hub")
+    services.database.write(
+        lambda connection: connection.execute(update(releases).values(state=min(allowed)))
+    )
+    return "standing"
 
 
 def finish_plan(api: Api, identity: str) -> None:
