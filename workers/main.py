@@ -73,6 +73,7 @@ def run_scheduler(settings: Settings) -> int:
     from service.replication.heartbeat import Heartbeat
     from service.replication.metrics import Metrics
     from service.replication.region_metrics import RegionFigures
+    from service.replication.replica_metrics import ReplicaFigures
     from workers.signatures import QueuePublisher
 
     services = open_services(settings)
@@ -92,6 +93,8 @@ def run_scheduler(settings: Settings) -> int:
         metrics = Metrics()
         figures = RegionFigures(services.region_load, services.regions, publisher.depths)
         metrics.registry.register(figures)
+        replicas = services.replicas
+        metrics.registry.register(ReplicaFigures(replicas.store, replicas.statuses))
         metrics.serve(settings.metrics_listen)
     keepers = services.keepers(publisher)
     for keeper in keepers:

@@ -36,6 +36,7 @@ COMMANDS = {
     "executions": "api.cli.runs",
     "deletions": "api.cli.deletions",
     "release": "api.cli.release",
+    "replicas": "api.cli.replicas",
     "apply": "api.cli.declare",
     "diff": "api.cli.declare",
     "export": "api.cli.declare",

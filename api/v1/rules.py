@@ -36,7 +36,7 @@ from api.v1.shared import (
 )
 from api.versions import expected_version
 from service.crashpoints import crashpoint
-from service.errors import FieldProblem, InvalidFields, NotFoundInStore
+from service.errors import Conflict, FieldProblem, InvalidFields, NotFoundInStore
 from service.model.project import check_access
 from service.model.rule import SyncRule
 from service.model.rule_check import check_rule, suggest
@@ -103,6 +103,7 @@ def put_rule(name: str) -> Response:
     current = _find(name)
     expected = expected_version(current.version if current else None)
     check(rule)
+    refuse_fenced(rule)
     changes.note(
         action="replace" if current else "create",
         project=rule.project,
@@ -174,6 +175,15 @@ def check(rule: SyncRule) -> None:
         raise InvalidFields((problem,)) from error
     if problems := check_rule(rule, known, borders()) or check_access(rule, project, known):
         raise InvalidFields(problems)
+
+
+def refuse_fenced(rule: SyncRule) -> None:
+    """Refuse a source from which another primary has taken over: a file of before would undo that unseen."""
+    if rule.source in services().replicas.promotions.fenced(rule.name):
+        raise Conflict(
+            f"{rule.source} was the primary of rule {rule.name}, and another one has taken over",
+            hint="write the source that the rule has now, or promote this one again",
+        )
 
 
 def _in_own_project(document: Any) -> Any:

@@ -21,6 +21,7 @@ from service.store import codec
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.lag import KINDS, LATELY
+from service.store.replicas import COMPLETE, FULL
 from service.store.stopping import begin_stop_of_rule
 from service.store.tables import copies, executions, rules, written_tags
 from service.store.tables_events import registry_events
@@ -30,6 +31,7 @@ from service.store.versions import check_version
 SHOWN = 1000
 """So many missing things are told of one by one."""
 
+LOST = (CopyState.FAILED, CopyState.SUPERSEDED, CopyState.STOPPED)
 HINT = "look at them with `transship replicas promotion`, or accept that they are lost"
 
 
@@ -160,12 +162,7 @@ def _missing(connection: Connection, rule: SyncRule, registry: str) -> list[Miss
 
 
 def _lacks(connection: Connection, rule: SyncRule, registry: str) -> Iterator[Missing]:
-    caught_up = connection.execute(
-        select(replicas.c.caught_up_at).where(
-            replicas.c.rule == rule.name, replicas.c.registry == registry
-        )
-    ).scalar()
-    if caught_up is None:
+    if connection.execute(_has_caught_up(rule.name, registry)).first() is None:
         yield Missing("*", "*", "it has not caught up since it joined")
     for repository, tag, holder in connection.execute(_elsewhere(rule.name, registry)):
         yield Missing(repository, tag, "another replica has it", holder)
@@ -193,6 +190,28 @@ def _lacks(connection: Connection, rule: SyncRule, registry: str) -> Iterator[Mi
     )
     for row in connection.execute(moved.limit(SHOWN)):
         yield Missing(row.repository, row.tag, f"somebody else has {row.kind} it there")
+
+
+def _has_caught_up(rule: str, registry: str) -> Select[Any]:
+    """Return the query for a replica that a whole comparison since it joined has left with everything."""
+    failed = exists().where(
+        copies.c.execution_id == executions.c.id,
+        copies.c.destination_registry == registry,
+        copies.c.state.in_(LOST),
+    )
+    looked = exists().where(
+        executions.c.rule == rule,
+        FULL,
+        executions.c.planned,
+        executions.c.state.in_(COMPLETE),
+        executions.c.created_at >= replicas.c.joined_at,
+        ~failed,
+    )
+    return select(replicas.c.registry).where(
+        replicas.c.rule == rule,
+        replicas.c.registry == registry,
+        replicas.c.caught_up_at.is_not(None) | looked,
+    )
 
 
 def _elsewhere(rule: str, registry: str) -> Select[Any]:
@@ -253,13 +272,12 @@ def _on_its_way(rule: str, registry: str) -> Select[Any]:
         later.c.id > copies.c.id,
         later.c.state.in_([CopyState.COPIED, CopyState.UNCHANGED]),
     )
-    lost = [CopyState.FAILED, CopyState.SUPERSEDED, CopyState.STOPPED]
     return (
         select(copies.c.destination_repository, copies.c.destination_reference, copies.c.state)
         .where(
             copies.c.execution_id.in_(lately),
             copies.c.destination_registry == registry,
-            copies.c.state.in_([*OPEN_COPIES, *lost]),
+            copies.c.state.in_([*OPEN_COPIES, *LOST]),
             ~mended,
         )
         .limit(SHOWN)

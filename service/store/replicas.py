@@ -224,18 +224,24 @@ class ReplicaStore:
         )
 
     def ask_repair(self, rule: str, registry: str) -> None:
-        """Have what somebody else moved at a replica put right once, by the next full execution."""
-        self._database.write(
-            lambda connection: connection.execute(
-                update(replicas)
-                .where(
-                    replicas.c.rule == rule,
-                    replicas.c.registry == registry,
-                    replicas.c.fenced.is_(False),
-                )
-                .values(repair_asked_at=now_epoch())
+        """Have what somebody else moved at a replica put right once, by the next full execution.
+
+        A fenced one is left alone.
+        """
+
+        def work(connection: Connection) -> None:
+            asked = upsert(connection, replicas).values(
+                rule=rule, registry=registry, joined_at=now_epoch(), repair_asked_at=now_epoch()
             )
-        )
+            connection.execute(
+                asked.on_conflict_do_update(
+                    index_elements=["rule", "registry"],
+                    set_={"repair_asked_at": asked.excluded.repair_asked_at},
+                    where=replicas.c.fenced.is_(False),
+                )
+            )
+
+        self._database.write(work)
 
     def progress(self, rule: str) -> tuple[float, dict[str, Progress]]:
         """Return when a rule's last full execution was made, 0 for none, and its copies by destination."""

@@ -14,6 +14,7 @@ from service.model.endpoint import RegistryEndpoint
 from service.model.replica import ADDED, DELETED, MOVED, OPEN, REPAIRED
 from service.model.rule import SyncRule
 from service.model.states import CopyState, ExecutionState
+from service.replication.replica_metrics import ReplicaFigures
 from tests.integration.engine.databases import on_both_databases
 from tests.support.content import push_image
 from tests.support.planning import finish
@@ -237,3 +238,20 @@ def test_new_replica_is_filled_without_being_asked(world: World, south: SampleRe
     instance.save(replica_rule("south"))
     instance.keep()
     assert list(replicas.of("instance")) == ["south"]
+
+
+def test_prometheus_counts_drift(instance: Instance) -> None:
+    instance.run()
+    instance.push("west", "app:v1", mark="somebody else")
+    instance.push("west", "app:own")
+    instance.run()
+    parts = instance.services.replicas
+
+    gauges = {
+        metric.name: metric for metric in ReplicaFigures(parts.store, parts.statuses).collect()
+    }
+
+    drift = {one.labels["kind"]: one.value for one in gauges["transship_replica_drift"].samples}
+    assert drift == {"moved": 1, "deleted": 0, "added": 1}
+    (caught_up,) = gauges["transship_replica_caught_up"].samples
+    assert (caught_up.labels, caught_up.value) == ({"rule": "instance", "registry": "west"}, 1)

@@ -16,7 +16,8 @@ from service.store.tables import executions
 from service.store.tables_releases import releases
 from service.store.tokens import ROLES
 from tests.support.deletions import waiting_deletion
-from tests.unit.api.conftest import EAST, FLEET, Api
+from tests.support.replicas import standing_replica
+from tests.unit.api.conftest import EAST, FLEET, WEST, Api
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,15 @@ TABLE = {
     ("GET", "/api/v1/deletions/{identity}/tags"): Row("viewer", "team-a"),
     ("POST", "/api/v1/deletions/{identity}/approve"): Row("admin", "team-a"),
     ("POST", "/api/v1/deletions/{identity}/cancel"): Row("operator", "team-a"),
+    ("GET", "/api/v1/replicas"): Row("viewer"),
+    ("GET", "/api/v1/replicas/{name}/{registry}"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/replicas/{name}/{registry}/drift"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/replicas/{name}/{registry}/promotion"): Row("viewer", "team-a"),
+    ("POST", "/api/v1/replicas/{name}/{registry}/promote"): Row(
+        "admin", "team-a", {"accept_missing": True}
+    ),
+    ("POST", "/api/v1/replicas/{name}/{registry}/reverse"): Row("admin", "team-a"),
+    ("POST", "/api/v1/replicas/{name}/{registry}/repair"): Row("operator", "team-a"),
     ("GET", "/api/v1/releases"): Row("viewer"),
     ("POST", "/api/v1/releases"): Row("operator", "team-a", {"name": "new", "rule": "fleet"}),
     ("GET", "/api/v1/releases/{name}"): Row("viewer", "team-a"),
@@ -158,6 +168,13 @@ def concrete(api: Api, method: str, path: str, row: Row) -> str:
     if path.startswith("/api/v1/releases/"):
         services = api.app.extensions["transship"].services
         path = path.replace("{name}", standing_release(services, path.rpartition("/")[2]))
+    if path.startswith("/api/v1/replicas/"):
+        services = api.app.extensions["transship"].services
+        both = {name: ["**"] for name in ("east", "west")}
+        api.put("/api/v1/projects/team-a", {"read": both, "write": both})
+        api.put("/api/v1/registries/west", WEST)
+        made = standing_replica(services, project="team-a", fenced=path.endswith("/reverse"))
+        path = path.replace("{name}/{registry}", made)
     if "/examinations/" in path:
         store = api.app.extensions["transship"].services.examinations
         asked = store.ask(Question(name, "scratch", write=False), "hub", seconds=60)
@@ -266,6 +283,7 @@ def everything(api: Api) -> list[Any]:
         "secrets",
         "webhooks",
         "deletions",
+        "replicas",
         "executions",
     )
     found = [api.get(f"/api/v1/{kind}").get_json() for kind in kinds]
