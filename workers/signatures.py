@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from service.model.task_id import task_id
-from service.model.work import CopyRef
+from service.model.work import CopyRef, Errand
 from workers import envelope, queues
 
 PLAN = "transship.plan_execution"
 REPLICATE = "transship.replicate"
 COPY_BLOB = "transship.copy_blob"
 COMMIT = "transship.commit_manifest"
+AHEAD = "transship.place_ahead"
 EXAMINE = "transship.examine_registry"
 RELEASE = "transship.carry_out_release"
 
@@ -105,6 +107,19 @@ class QueuePublisher:
             args=[ref.id, ref.fence, part, True],
             queue=queue,
             argsrepr=f"{_label(ref)} part {part}, sent again",
+        )
+        envelope.send(self._redis, queue, [text])
+
+    def ahead(self, region: str, errand: Errand) -> None:
+        """Send a blob of copies that are held back."""
+        queue = queues.copy(region)
+        blob = errand.blob
+        text = envelope.message(
+            task=AHEAD,
+            identity=_fresh_id(),
+            args=[asdict(errand)],
+            queue=queue,
+            argsrepr=f"{errand.followers[0].label} {blob.digest[:19]} ({blob.size / 1e6:.1f} MB), ahead",
         )
         envelope.send(self._redis, queue, [text])
 

@@ -10,6 +10,9 @@ from service.model.work import (
     BlobPlaced,
     CopyRef,
     CopyWork,
+    Errand,
+    Follower,
+    Holder,
     Outcome,
     PartWork,
     Presence,
@@ -29,6 +32,21 @@ class StatePort(Protocol):
 
     def begin_commit(self, ref: CopyRef, boot: str) -> CopyWork | None:
         """Own a fanned-out copy for its commit; None when somebody has or had it."""
+
+    def followers(self, copy: int, *, beyond: str = "") -> list[Follower]:
+        """Return the copies of the same reference that are held back and are best fed from where this one ends.
+
+        `beyond`: without those that may as well be fed from that registry.
+        """
+
+    def begin_ahead(self, copy: int, holder: Holder) -> CopyWork | None:
+        """Return a copy that is held back, to place blobs of it that a holder has; None when it is not.
+
+        Nor when it may not be fed from there. It is owned by nobody, and says that it is ahead.
+        """
+
+    def is_open(self, copy: int) -> bool:
+        """Whether a copy has not ended, and its rule is not paused."""
 
     def holds(self, ref: CopyRef) -> bool:
         """Whether the fence is still the copy's: asked right before a tag moves."""
@@ -147,6 +165,9 @@ class Publisher(Protocol):
 
     def part(self, region: str, ref: CopyRef, part: int, task_id: str) -> None:
         """Have one part of a fanned-out copy placed, and the copy committed if it was the last one."""
+
+    def ahead(self, region: str, errand: Errand) -> None:
+        """Have a blob of copies that are held back placed already; may be lost without harm."""
 
     def waiting(self, region: str) -> int:
         """Return how many messages stand in the queues of a region."""

@@ -17,6 +17,23 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Feeders:
+    """The destinations that another one may be fed from.
+
+    `near`: its parent in the route, then those from which a byte costs no more and takes no longer;
+    `dearer`: all others, the cheapest first.
+    """
+
+    near: tuple[str, ...]
+    dearer: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, the parent first."""
+        return self.near + self.dearer
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """The way from one region to another, in this direction alone; the pair is its identity."""
 

@@ -70,6 +70,7 @@ class CopyWork:
     named: bool = True  # the rule names the destination itself, not only a group that it is in
     routed: bool = False  # other copies of its execution may go on from where it ends
     held_by: str = ""  # the release that alone moves the tag; "": none
+    ahead: bool = False  # not begun: only blobs that are there already are placed, nobody owns it
 
     @property
     def reads_from(self) -> Holder:
@@ -85,6 +86,16 @@ class CopyWork:
         return bool(encoded) and any(
             encoded in name for name in (self.destination_reference, self.destination_repository)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """A copy that is held back until others have ended, and may have blobs before."""
+
+    copy: int
+    registry: str
+    region: str  # whose workers are to carry it out; "": none lives there
+    label: str  # for people: what Flower shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,20 @@ class PartBlob:
     digest: str
     size: int
     media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A large blob on its way to copies that are held back, one after the other (docs/adr/0016).
+
+    `holder` has it. The first of `followers` gets it now, and takes all others over when it is to `lead`;
+    else it shares them with the holder.
+    """
+
+    blob: PartBlob
+    holder: Holder
+    followers: tuple[Follower, ...]
+    lead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +249,14 @@ class PartEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobsAhead:
+    """Blobs of a copy that is still held back were placed already."""
+
+    work: CopyWork
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerDistrusted:
     """Evidence that the registry lost content: nothing proved before now is believed."""
 
@@ -240,7 +273,16 @@ class Wake:
     copies: tuple[int, ...]
 
 
-Outcome = CopyEnded | CopyPostponed | CopyWaits | CopyFansOut | PartEnded | LedgerDistrusted | Wake
+Outcome = (
+    CopyEnded
+    | CopyPostponed
+    | CopyWaits
+    | CopyFansOut
+    | PartEnded
+    | BlobsAhead
+    | LedgerDistrusted
+    | Wake
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from redis.exceptions import RedisError
 
@@ -29,6 +29,7 @@ from service.model.work import CopyWork, Counters, LedgerDistrusted, Presence, P
 from service.registry.blob_copy import copy_blob as stream
 from service.registry.results import MOUNTED, UploadSession
 from service.replication.engine import Engine
+from service.replication.errands import Errands
 from service.replication.rule_pace import pace_of
 from service.telemetry import get_logger
 
@@ -60,6 +61,7 @@ class BlobPlacer:
         self._token = f"{engine.boot}/{os.urandom(6).hex()}"
         self._cancelled = engine.cancelled(work)
         self._pace = pace_of(engine.limiters, work)
+        self._errands = Errands(engine, work)
         self._lock = threading.Lock()
         self._fresh_proofs: list[Proof] = []
         self._uploaded: list[str] = []
@@ -213,6 +215,7 @@ class BlobPlacer:
                 self._stream(blob)
                 crashpoint("blob.after_put_before_sql")
                 self._prove(blob)
+                self._errands.begin(blob)
         except BaseException as error:
             self._give_up(digest, error)
             raise
@@ -277,16 +280,29 @@ class BlobPlacer:
         return True
 
     def _stream_from_source(self, blob: Descriptor) -> None:
-        read = stream(
-            self._source,
-            self._origin[1],
-            self._destination,
-            self._work.destination_repository,
-            blob,
-            cancelled=self._cancelled,
-            pace=self._pace.current if self._pace is not None else None,
-        )
+        with self._turn(blob):
+            read = stream(
+                self._source,
+                self._origin[1],
+                self._destination,
+                self._work.destination_repository,
+                blob,
+                cancelled=self._cancelled,
+                pace=self._pace.current if self._pace is not None else None,
+            )
         self._count(read=read)
+
+    def _turn(self, blob: Descriptor) -> AbstractContextManager[None]:
+        """Wait for others on the same way, where the next hop waits for whole images."""
+        if not self._work.routed:
+            return nullcontext()
+        return self._engine.turns.turn(
+            (self._origin[0], self._work.destination_registry),
+            (-blob.size.bit_length(), self._work.ref.id),
+            blob.size,
+            answers=self._answers_within,
+            cancelled=self._cancelled,
+        )
 
     def _give_up(self, digest: str, error: BaseException) -> None:
         """Let the claim go; a blob that is bad at its source is remembered for a while."""

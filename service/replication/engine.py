@@ -28,6 +28,7 @@ from service.registry.limiters import Limiters
 from service.replication.borders import BorderGuard
 from service.replication.clients import Clients, Meter
 from service.replication.side_by_side import SideBySide
+from service.replication.turns import Turns
 from service.settings import Settings
 from service.telemetry import get_logger
 
@@ -183,6 +184,7 @@ class Engine:
     put: ManifestsPut = field(default_factory=ManifestsPut)
     draining: threading.Event = field(default_factory=threading.Event)
     holding: Holding = field(default_factory=Holding)
+    turns: Turns = field(default_factory=Turns)
     limiters: Limiters | None = None
     guard: BorderGuard | None = None
     patience_seconds: float = 0.25
@@ -224,6 +226,9 @@ class Engine:
                 if border is not None:
                     counters.borders[sender] = border
 
+    def _wanted(self, work: CopyWork) -> bool:
+        return self.state.is_open(work.ref.id) if work.ahead else self.state.holds(work.ref)
+
     def cancelled(self, work: CopyWork, every_seconds: float = 1.0) -> Callable[[], bool]:
         """Return a check, cheap enough for every chunk: whether the work is to stop.
 
@@ -240,7 +245,7 @@ class Engine:
                 return False
             next_look = now + every_seconds
             try:
-                return not self.state.holds(work.ref) or any(
+                return not self._wanted(work) or any(
                     self.clients.paused(name)
                     for name in {
                         work.source_registry,

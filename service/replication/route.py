@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from service.model.borders import Borders
-from service.model.region import Link
+from service.model.region import Feeders, Link
 from service.model.states import CopyState
 from service.model.work import Selected
 from service.replication.compare import InPlace
@@ -14,9 +14,12 @@ from service.replication.compare import InPlace
 PLENTY = 125_000_000
 """Bytes a second of a link whose bandwidth nobody has told: a gigabit."""
 
-NOMINAL_BYTES = 1 << 30
+NOMINAL_BYTES = 1 << 28
 HOP_SECONDS = 1.0
-"""What a way is judged by when several cost the same: a fleet of this size, and what each hop begins later."""
+"""What a way is judged by when several cost the same: the small blobs of a fleet, and what each hop begins later.
+
+Large ones do not keep to the tree (docs/adr/0016).
+"""
 
 WIDEST_FORK = 3
 
@@ -37,13 +40,12 @@ class Edge:
 class Route:
     """A tree: each destination's parent.
 
-    `fed_by`: of destinations whose parent is not the source, the parent, and who else may feed them, the
-    cheapest first.
+    `fed_by`: of destinations whose parent is not the source, the parent, and who else may feed them.
     """
 
     source: str
     parents: Mapping[str, str]
-    fed_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fed_by: Mapping[str, Feeders] = field(default_factory=dict)
 
 
 def plan_route(
@@ -77,7 +79,7 @@ def plan_route(
     parents = _cheapest(source, names, edges)
     if len(names) <= MAX_BALANCED:
         parents = _balanced(source, parents, edges)
-    return Route(source, parents, _senders(source, names, parents, edges))
+    return Route(source, parents, _feeders(source, names, parents, edges))
 
 
 def with_hops(
@@ -242,17 +244,25 @@ def _is_below(name: str, top: str, parents: Mapping[str, str]) -> bool:
     return True
 
 
-def _senders(
+def _feeders(
     source: str, names: Sequence[str], parents: Mapping[str, str], edges: Edges
-) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+) -> dict[str, Feeders]:
+    found: dict[str, Feeders] = {}
     for receiver in names:
-        if parents[receiver] == source:
+        parent = parents[receiver]
+        if parent == source:
             continue
+        usual = edges[parent, receiver]
         others = sorted(
             (edge.cost, -edge.bandwidth, sender)
             for (sender, to), edge in edges.items()
-            if to == receiver and sender not in (source, parents[receiver])
+            if to == receiver and sender not in (source, parent)
         )
-        found[receiver] = (parents[receiver], *(sender for _, _, sender in others))
+        near = [
+            name
+            for cost, bandwidth, name in others
+            if cost <= usual.cost and -bandwidth >= usual.bandwidth
+        ]
+        dearer = [name for _, _, name in others if name not in near]
+        found[receiver] = Feeders((parent, *near), tuple(dearer))
     return found

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from service.model.content import spell_platforms
 from service.model.states import BlobState, CopyState
 from service.model.work import (
+    BlobsAhead,
     CopyEnded,
     CopyFansOut,
     CopyPostponed,
@@ -307,6 +308,11 @@ def _part_ended(connection: Connection, outcome: PartEnded) -> None:
         )
 
 
+def _ahead(connection: Connection, outcome: BlobsAhead) -> None:
+    counted = _count(connection, outcome.work, outcome.counters)
+    connection.execute(_PART_ENDING, {"b_id": outcome.work.ref.id, **counted})
+
+
 def _distrusted(connection: Connection, outcome: LedgerDistrusted) -> None:
     """Raise the epoch, unless that was done already after the proof that turned out to be void."""
     statement = upsert(connection, ledgers).values(
@@ -448,6 +454,7 @@ _APPLY: dict[type, Callable[[Connection, Any], None]] = {
     CopyWaits: _waits,
     CopyFansOut: _fans_out,
     PartEnded: _part_ended,
+    BlobsAhead: _ahead,
     LedgerDistrusted: _distrusted,
     Wake: _wake,
 }

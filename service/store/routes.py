@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, exists, literal_column, or_, select, update
 
+from service.model.region import Feeders
 from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
 from service.model.work import Holder
 from service.store.clock import now_epoch
+from service.store.conditions import rule_is_paused
 from service.store.database import Database
-from service.store.tables import HELD, copies, executions, registries
+from service.store.tables import HELD, copies, executions, processes, registries
 
 PLACED = (CopyState.COPIED, CopyState.UNCHANGED)
 ORPHANS_AT_ONCE = 500
 UNDECIDED = "{}"
 """What the column has until a planning has worked a route out; "null": that nothing goes on."""
 
-Senders = Mapping[str, Sequence[str]]
-"""Destination -> the destinations that it may be fed from, its parent first; none: the source alone."""
+Senders = Mapping[str, Feeders]
+"""Destination -> the destinations that it may be fed from; none: the source alone."""
+
+ALONE = Feeders(())
 
 
 class RouteStore:
@@ -39,7 +43,8 @@ class RouteStore:
             ).scalar_one()
             if text != UNDECIDED:
                 return str(text)
-            made = json.dumps({name: list(found) for name, found in senders.items()} or None)
+            spelt = {name: [feeders.near, feeders.dearer] for name, feeders in senders.items()}
+            made = json.dumps(spelt or None)
             connection.execute(
                 update(executions).where(executions.c.id == execution).values(route=made)
             )
@@ -105,8 +110,8 @@ class RouteStore:
 
 def parse(text: str) -> Senders:
     """Return the route that `keep` saved."""
-    found: Senders | None = json.loads(text)
-    return found or {}
+    found: dict[str, list[list[str]]] = json.loads(text) or {}
+    return {name: Feeders(tuple(near), tuple(dearer)) for name, (near, dearer) in found.items()}
 
 
 def let_go_on(connection: Connection, copy: int) -> None:
@@ -153,7 +158,8 @@ def holders(connection: Connection, row: Any, senders: Senders) -> tuple[Holder,
     via = Holder(row.via_registry, row.via_repository, row.via_reference)
     if (via.registry, via.repository, via.reference) not in named:
         placed[via.registry] = via
-    order = dict.fromkeys([via.registry, *senders.get(row.destination_registry, ())])
+    feeders = senders.get(row.destination_registry, ALONE)
+    order = dict.fromkeys([via.registry, *feeders.names])
     return tuple(
         placed[name] for name in order if name in placed and name != row.destination_registry
     )
@@ -188,6 +194,33 @@ _BESIDE = select(
     copies.c.source_repository == bindparam("b_repository"),
     copies.c.source_reference == bindparam("b_reference"),
 )
+
+
+@cache
+def beside() -> Any:
+    """Return the query for the copies of :b_copy's reference that are held back, and if workers serve their region."""
+    mine = copies.alias("mine")
+    served = exists().where(processes.c.region == copies.c.region, processes.c.slots > 0)
+    same = ("execution_id", "source_repository", "source_reference")
+    return (
+        select(copies, served.label("is_served"), mine.c.destination_registry.label("here"))
+        .join(mine, and_(*(copies.c[name] == mine.c[name] for name in same)))
+        .where(mine.c.id == bindparam("b_copy"), copies.c.id != mine.c.id, _IS_HELD)
+    )
+
+
+@cache
+def held() -> Any:
+    """Return the query for copy :b_copy, if it is held back and its rule and registries are not paused."""
+    paused = exists().where(
+        registries.c.name.in_(
+            [copies.c.source_registry, copies.c.destination_registry, copies.c.via_registry]
+        ),
+        registries.c.paused_at.is_not(None),
+    )
+    return select(copies).where(
+        copies.c.id == bindparam("b_copy"), _IS_HELD, ~paused, ~rule_is_paused(copies.c.rule)
+    )
 
 
 @cache

@@ -26,11 +26,12 @@ from sqlalchemy import (
 )
 
 from service.model.rule import REPLICATE, Selection, SyncRule
-from service.model.states import BlobState, CopyState
+from service.model.states import OPEN_COPIES, BlobState, CopyState
 from service.model.work import (
     BlobPlaced,
     CopyRef,
     CopyWork,
+    Follower,
     Holder,
     Outcome,
     PartBlob,
@@ -182,6 +183,47 @@ class SqlState:
         place = (work.destination_registry, work.destination_repository, work.destination_reference)
         with self._database.read() as connection:
             return wanted_digest(connection, place)
+
+    def followers(self, copy: int, *, beyond: str = "") -> list[Follower]:
+        """Return the copies of the same reference that are held back and are best fed from where this one ends."""
+
+        def is_fed(row: Any, near: tuple[str, ...]) -> bool:
+            if row.here not in near or row.destination_registry == beyond:
+                return False
+            return not beyond or (row.via_registry == row.here and beyond not in near)
+
+        with self._database.read() as connection:
+            found = connection.execute(routes.beside(), {"b_copy": copy}).all()
+            if not found:
+                return []
+            _, _, senders = self._rule(connection, found[0].execution_id)
+        return [
+            Follower(
+                row.id,
+                row.destination_registry,
+                row.region if row.is_served else "",
+                label(row),
+            )
+            for row in found
+            if is_fed(row, senders.get(row.destination_registry, routes.ALONE).near)
+        ]
+
+    def begin_ahead(self, copy: int, holder: Holder) -> CopyWork | None:
+        """Return a copy that is held back, to place blobs of it that a holder has."""
+        with self._database.read() as connection:
+            row = connection.execute(routes.held(), {"b_copy": copy}).first()
+            if row is None:
+                return None
+            rule, trigger, senders = self._rule(connection, row.execution_id)
+        if holder.registry not in senders.get(row.destination_registry, routes.ALONE).names:
+            return None
+        work = copy_work(row, rule, trigger, holders=(holder,), routed=True)
+        return replace(work, holder=holder, ahead=True)
+
+    def is_open(self, copy: int) -> bool:
+        """Whether a copy has not ended, and its rule is not paused."""
+        with self._database.read() as connection:
+            return connection.execute(_OPEN, {"b_id": copy}).first() is not None
 
     def holds(self, ref: CopyRef) -> bool:
         """Whether the fence is still the copy's, and its rule is not paused."""
@@ -392,6 +434,7 @@ def _holding_anyhow() -> Any:
     )
 
 
+_OPEN = _holding_anyhow().where(copies.c.state.in_(OPEN_COPIES))
 _HOLDING = _holding_anyhow().where(copies.c.fence == bindparam("b_fence"))
 
 

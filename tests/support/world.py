@@ -18,7 +18,7 @@ from service.bootstrap import Services
 from service.model.endpoint import RegistryEndpoint
 from service.model.rule import Destination, NameFilter, Selection, SyncRule
 from service.model.states import OPEN_COPIES, CopyState
-from service.model.work import CopyRef, ProcessReport
+from service.model.work import CopyRef, Errand, ProcessReport
 from service.replication import replicate as use_cases
 from service.replication.engine import Engine
 from service.settings import TEST_TIMERS, Settings
@@ -39,6 +39,7 @@ class RecordingPublisher:
     fanned_out: list[tuple[CopyRef, int]] = field(default_factory=list)
     parts: list[tuple[CopyRef, int]] = field(default_factory=list)
     commits: list[CopyRef] = field(default_factory=list)
+    errands: list[Errand] = field(default_factory=list)
     standing: int = 0
     regions: list[str | None] = field(default_factory=list)
     release_parts: list[tuple[str, str, int]] = field(default_factory=list)
@@ -64,6 +65,9 @@ class RecordingPublisher:
 
     def waiting(self, region: str) -> int:
         return self.standing
+
+    def ahead(self, region: str, errand: Errand) -> None:
+        self.errands.append(errand)
 
     def part(self, region: str, ref: CopyRef, part: int, task_id: str) -> None:
         self.parts.append((ref, part))
@@ -91,6 +95,11 @@ class Party:
         self.services = services
         self.publisher = publisher
         self.engine: Engine = services.engine(publisher)
+        self.live()
+
+    def live(self) -> None:
+        """Be heard of by the others, for the first time or again."""
+        services = self.services
         services.claims.keep_alive(services.boot, 120)
         services.state.heartbeat(ProcessReport(services.boot, "worker", "local", 4, "host", 1))
 
@@ -135,18 +144,19 @@ class World:
             retry_seconds=0.01,
             worker_slots=4,
         )
-        self.services = self._services(self.settings)
+        self.services = self.open(self.settings)
         create_or_upgrade(self.services.database)
         for registry, name in ((east, "east"), (west, "west")):
             self.services.registries.put(RegistryEndpoint(name, registry.url), document={})
 
-    def _services(self, settings: Settings) -> Services:
+    def open(self, settings: Settings) -> Services:
+        """Return services that are closed with this world."""
         self._opened.append(Services(settings))
         return self._opened[-1]
 
     def party(self, **settings: Any) -> Party:
         """Services as another process has them."""
-        return Party(self._services(replace(self.settings, **settings)), RecordingPublisher())
+        return Party(self.open(replace(self.settings, **settings)), RecordingPublisher())
 
     def close(self) -> None:
         for services in self._opened:

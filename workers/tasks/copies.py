@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import Celery
 
 from service.model.work import CopyRef
+from service.replication import ahead
 from service.replication import replicate as use_cases
 from workers import process, signatures
 
@@ -26,6 +29,11 @@ def register(app: Celery) -> None:
                 process.current().engine, CopyRef(copy, fence), part, last=last
             )
         return {"copy": copy, "part": part, "outcome": outcome}
+
+    @app.task(name=signatures.AHEAD)
+    def place_ahead(errand: dict[str, Any]) -> str:
+        with process.current().taking():
+            return ahead.place_ahead(process.current().engine, ahead.parse(errand))
 
     @app.task(name=signatures.COMMIT)
     def commit_manifest(copy: int, fence: int) -> str:

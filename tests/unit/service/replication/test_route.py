@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 
 from service.model.borders import Borders
-from service.model.region import Link
+from service.model.region import Feeders, Link
 from service.model.states import CopyState
 from service.model.work import Selected
 from service.replication.compare import InPlace, Wanted
@@ -51,7 +51,7 @@ def test_a_relay_is_cheaper_than_the_border_twice() -> None:
     found = route(["b", "a"], links)
 
     assert found.parents == {"a": "src", "b": "a"}
-    assert found.fed_by == {"b": ("a",)}
+    assert found.fed_by == {"b": Feeders(("a",))}
 
 
 def test_links_have_one_direction() -> None:
@@ -99,7 +99,15 @@ def test_equal_ways_spare_the_source_and_slow_senders() -> None:
 
     senders = list(found.parents.values())
     assert senders.count("src") == 1
-    assert max(senders.count(name) for name in names) == 1
+    assert max(senders.count(name) for name in names) == 2
+    depths = {"src": 0}
+    while len(depths) <= len(names):
+        depths |= {n: depths[p] + 1 for n, p in found.parents.items() if p in depths}
+    assert max(depths.values()) == 4
+    assert set(found.fed_by) == {n for n in names if found.parents[n] != "src"}
+    for name, feeders in found.fed_by.items():
+        assert feeders.near[0] == found.parents[name]
+        assert {*feeders.near} == {*names} - {name}
 
 
 def test_a_narrow_link_is_left_to_a_wide_one() -> None:
@@ -123,7 +131,10 @@ def test_others_that_may_feed_a_registry_come_by_their_cost() -> None:
         ("a", "c", 2),
     )
 
-    assert route(["a", "b", "c"], links).fed_by == {"b": ("a",), "c": ("b", "a")}
+    assert route(["a", "b", "c"], links).fed_by == {
+        "b": Feeders(("a",)),
+        "c": Feeders(("b",), ("a",)),
+    }
 
 
 @pytest.mark.parametrize("number", range(60))

@@ -1,0 +1,260 @@
+"""Large blobs go on before their image is whole (docs/adr/0016)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+
+import pytest
+from sqlalchemy import func, select, update
+
+from api.samples.faults import FOREVER
+from service.model.descriptor import Descriptor
+from service.model.digest import Digest
+from service.model.region import Region
+from service.model.states import CopyState
+from service.model.work import Errand
+from service.replication import ahead, errands
+from service.replication import replicate as use_cases
+from service.store.tables import HELD, copies, executions
+from service.store.tables_regions import execution_links
+from tests.integration.engine.databases import on_both_databases
+from tests.integration.engine.test_routes import NAMES, Chain, chain, step
+from tests.support.world import Image, Party, RecordingPublisher, some_bytes
+
+pytestmark = on_both_databases
+
+__all__ = ["chain"]
+
+LARGE = some_bytes("large", errands.AHEAD_BYTES + 1000)
+SMALL = some_bytes("small", 5000)
+
+
+def push(chain: Chain) -> Image:
+    return chain.world.push("team/app", "v1", [LARGE, SMALL])
+
+
+@dataclass
+class AtOnce(RecordingPublisher):
+    """A queue whose errands another process has done by the time that sending returns."""
+
+    other: Party | None = None
+    done: list[str] = field(default_factory=list)
+
+    def ahead(self, region: str, errand: Errand) -> None:
+        assert self.other is not None
+        self.errands.append(errand)
+        engine = replace(self.other.engine, publisher=self)
+        self.done.append(ahead.place_ahead(engine, errand))
+
+
+def first_hop(chain: Chain) -> AtOnce:
+    """Carry out the first registry's copy, and errands as they come."""
+    queue = AtOnce(other=chain.world.party())
+    (ref,) = chain.world.dispatch()
+    engine = replace(chain.world.party().engine, publisher=queue)
+    use_cases.replicate(engine, [ref])
+    return queue
+
+
+def large_reads(chain: Chain, image: Image) -> list[int]:
+    """How often the large layer was asked for, at the source and at each destination; probes are not."""
+    found = []
+    for registry in (chain.world.east, *chain.registries.values()):
+        lines = [
+            line
+            for line in list(registry.log)
+            if line.method == "GET" and line.path.endswith(image.layers[0])
+        ]
+        found.append(len(lines))
+    return found
+
+
+def has_large(chain: Chain, image: Image, name: str) -> bool:
+    return chain.registries[name].storage.blob(f"{name}/app", image.layers[0]) is not None
+
+
+def test_a_large_blob_is_everywhere_before_the_second_copy_begins(chain: Chain) -> None:
+    image = push(chain)
+    execution = chain.plan()
+
+    queue = first_hop(chain)
+
+    assert queue.done == ["placed", "placed"]
+    assert all(has_large(chain, image, name) for name in NAMES)
+    states = chain.state_of(execution)
+    assert [states[name] for name in NAMES] == ["copied", "pending", "pending"]
+    before = large_reads(chain, image)
+    assert before[:2] == [1, 1], "the source and the first registry send it once each"
+    chain.world.run_to_end(execution, chain.world.party())
+    assert chain.lacks(image) == []
+    assert large_reads(chain, image) == before
+
+
+def test_what_crossed_is_counted_once(chain: Chain) -> None:
+    image = push(chain)
+    execution = chain.plan()
+    first_hop(chain)
+
+    chain.world.run_to_end(execution, chain.world.party())
+
+    with chain.world.services.database.read() as connection:
+        crossed = connection.execute(select(func.sum(execution_links.c.bytes))).scalar_one()
+        moved = connection.execute(select(func.sum(copies.c.bytes_copied))).scalar_one()
+        blobs = connection.execute(select(func.sum(copies.c.blobs_copied))).scalar_one()
+    assert crossed == moved == 3 * (len(LARGE) + len(SMALL) + config_bytes(chain, image))
+    assert blobs == 9
+
+
+def config_bytes(chain: Chain, image: Image) -> int:
+    manifest = chain.world.east.storage.manifest("team/app", "v1")
+    assert manifest is not None
+    assert manifest.digest == image.digest
+    return int(json.loads(manifest.raw)["config"]["size"])
+
+
+def test_an_errand_that_is_lost_costs_nothing(chain: Chain) -> None:
+    image = push(chain)
+    execution = chain.plan()
+    party = chain.world.party()
+    step(chain, party)
+    assert party.publisher.errands, "sent, and carried out by nobody"
+
+    chain.world.run_to_end(execution, party)
+
+    assert chain.lacks(image) == []
+
+
+def test_an_errand_that_comes_twice_or_late_asks_no_registry(chain: Chain) -> None:
+    push(chain)
+    execution = chain.plan()
+    queue = first_hop(chain)
+    second = next(e for e in queue.errands if e.followers[0].registry == "third")
+    party = chain.world.party()
+
+    def asked() -> int:
+        return sum(len(list(one.log)) for one in chain.registries.values())
+
+    before = asked()
+    assert ahead.place_ahead(party.engine, second) == "placed"
+    assert asked() == before
+    chain.world.run_to_end(execution, party)
+    before = asked()
+    assert ahead.place_ahead(party.engine, second) == "late"
+    assert asked() == before
+
+
+def test_a_registry_that_refuses_is_passed_over(chain: Chain) -> None:
+    image = push(chain)
+    execution = chain.plan()
+    fault = chain.registries["second"].fault("blobs/uploads", status=503, times=FOREVER)
+
+    queue = first_hop(chain)
+
+    assert fault.fired
+    assert sorted(queue.done) == ["left", "placed"]
+    assert has_large(chain, image, "third")
+    assert not has_large(chain, image, "second")
+    chain.registries["second"].faults.clear()
+    chain.world.run_to_end(execution, chain.world.party())
+    assert chain.lacks(image) == []
+
+
+@pytest.mark.parametrize("policy", ["keep", "fail"])
+def test_a_rule_that_may_keep_what_is_there_sends_nothing_ahead(chain: Chain, policy: str) -> None:
+    image = push(chain)
+    chain.plan()
+    party = chain.world.party()
+    (ref,) = chain.world.dispatch()
+    (work,) = party.engine.state.begin([ref], party.engine.boot)
+    blob = Descriptor(media_type="", digest=Digest.parse(image.layers[0]), size=len(LARGE))
+
+    errands.Errands(party.engine, replace(work, on_conflict=policy)).begin(blob)
+
+    assert party.publisher.errands == []
+    errands.Errands(party.engine, work).begin(blob)
+    assert len(party.publisher.errands) == 1
+
+
+def test_only_large_blobs_run_ahead(chain: Chain) -> None:
+    push(chain)
+    chain.plan()
+
+    queue = first_hop(chain)
+
+    assert {errand.blob.size for errand in queue.errands} == {len(LARGE)}
+
+
+def waiting_errand(chain: Chain) -> Errand:
+    """The errand of the first hop's large blob, as if its image were not committed yet."""
+    party = chain.world.party()
+    step(chain, party)
+    chain.world.services.database.write(
+        lambda c: c.execute(
+            update(copies).where(copies.c.state == CopyState.PENDING).values(not_before=HELD)
+        )
+    )
+    (errand,) = party.publisher.errands
+    return errand
+
+
+def test_a_stopped_copy_gets_nothing(chain: Chain) -> None:
+    image = push(chain)
+    execution = chain.plan()
+    errand = waiting_errand(chain)
+    chain.world.services.executions.request_stop(execution)
+    queue = AtOnce(other=chain.world.party())
+
+    queue.ahead("local", errand)
+
+    assert set(queue.done) == {"late"}
+    assert not any(has_large(chain, image, name) for name in NAMES[1:])
+
+
+def test_nothing_goes_a_way_that_the_route_does_not_know(chain: Chain) -> None:
+    image = push(chain)
+    chain.plan()
+    errand = waiting_errand(chain)
+    queue = AtOnce(other=chain.world.party())
+
+    queue.ahead("local", replace(errand, holder=replace(errand.holder, registry="east")))
+
+    assert set(queue.done) == {"late"}
+    assert not any(has_large(chain, image, name) for name in NAMES[1:])
+
+
+def test_a_border_drawn_meanwhile_holds_an_errand_off(chain: Chain) -> None:
+    image = push(chain)
+    chain.plan()
+    errand = waiting_errand(chain)
+    services = chain.world.services
+    services.regions.put(Region("local", "eu"), document={"name": "local"})
+    services.regions.put(Region("abroad", "cn"), document={"name": "abroad"})
+    for name in NAMES[1:]:
+        moved = replace(services.registries.get(name).endpoint, region="abroad")
+        services.registries.put(moved, document={})
+    services.database.write(
+        lambda c: c.execute(
+            update(executions).values(
+                spec=func.replace(executions.c.spec, '"mode":"sync"', '"mode":"replicate"')
+            )
+        )
+    )
+    queue = AtOnce(other=chain.world.party())
+
+    queue.ahead("local", errand)
+
+    assert queue.done
+    assert "placed" not in queue.done
+    assert not any(has_large(chain, image, name) for name in NAMES[1:])
+
+
+def test_a_busy_region_gets_no_errands(chain: Chain) -> None:
+    push(chain)
+    chain.plan()
+    party = chain.world.party()
+    party.publisher.standing = errands.MOST_WAITING
+
+    step(chain, party)
+
+    assert party.publisher.errands == []
