@@ -21,9 +21,24 @@ COPY_EVENTS = (
     "copy.failed",
     "copy.stopped",
 )
-RULE_EVENTS = ("rule.late", "rule.fresh")
+RULE_EVENTS = (
+    "rule.late",
+    "rule.fresh",
+    "rule.idle",
+    "rule.running",
+    "rule.empty",
+    "rule.matching",
+)
+RELEASE_EVENTS = (
+    "release.staged",
+    "release.flipped",
+    "release.set_back",
+    "release.rolled_back",
+    "release.mixed",
+    "release.failed",
+)
 REPLICA_EVENTS = ("replica.drift", "replica.in_step")
-EVENT_TYPES = (*EXECUTION_EVENTS, *COPY_EVENTS, *RULE_EVENTS, *REPLICA_EVENTS)
+EVENT_TYPES = (*EXECUTION_EVENTS, *COPY_EVENTS, *RULE_EVENTS, *RELEASE_EVENTS, *REPLICA_EVENTS)
 FAILURES = frozenset(
     {
         "execution.partial",
@@ -31,6 +46,11 @@ FAILURES = frozenset(
         "copy.failed",
         "copy.superseded",
         "rule.late",
+        "rule.idle",
+        "rule.empty",
+        "release.set_back",
+        "release.mixed",
+        "release.failed",
         "replica.drift",
     }
 )

@@ -160,7 +160,7 @@ class Releaser:
         remembered = Remembered()
         unique = {(tag.registry, tag.repository, tag.digest): tag for tag in work.tags}
 
-        def look(tag: ReleaseTag) -> str:
+        def look(tag: ReleaseTag) -> tuple[str, bool]:
             children = (
                 PlatformFilter(tag.platforms).children if tag.platforms else Manifest.children
             )
@@ -175,10 +175,12 @@ class Releaser:
             except StoreUnavailable:
                 raise
             except TransshipError as error:
-                return f"{tag.name}: {told(error, tag.registry)}"
-            return f"{tag.name}: {lacks[0]}" if lacks else ""
+                return f"{tag.name}: {told(error, tag.registry)}", False
+            return (f"{tag.name}: {lacks[0]}", True) if lacks else ("", False)
 
-        return self._all_well(work, _at_once(look, unique.values()))
+        found = _at_once(look, unique.values())
+        lost = any(is_lost for _, is_lost in found)
+        return self._all_well(work, [reason for reason, _ in found], lost=lost)
 
     def _prepare(self, work: PartWork) -> None:
         """Write down what each tag is now, and let no flip begin that the rule does not allow."""
@@ -202,10 +204,10 @@ class Releaser:
             crashpoint("release.prepared")
             self._store.end(work.part, [result for result, _ in found if result is not None])
 
-    def _all_well(self, work: PartWork, reasons: Iterable[str]) -> bool:
+    def _all_well(self, work: PartWork, reasons: Iterable[str], *, lost: bool = False) -> bool:
         wrong = [reason for reason in reasons if reason]
         if wrong:
-            self._store.fail(work.part, _some(wrong))
+            self._store.fail(work.part, _some(wrong), lost=lost)
         return not wrong
 
     # ---- the flip ----------------------------------------------------------------------------------

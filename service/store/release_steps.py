@@ -59,7 +59,8 @@ def advance(
         .values(state=state, fence=fence, reason=reason, changed_at=now_epoch(), **values)
     )
     if state not in WORKING:
-        outbox.release_told(connection, row, state, reason)
+        unbegun = state is ReleaseState.STAGED and reason
+        outbox.release_told(connection, row, ReleaseState.FAILED if unbegun else state, reason)
         return
     if regions is None:
         found = select(release_tags.c.region).where(release_tags.c.release == row.name).distinct()

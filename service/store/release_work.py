@@ -227,16 +227,24 @@ class ReleaseWorkStore:
 
         return self._database.write(work)
 
-    def fail(self, part: Part, reason: str, results: Iterable[TagResult] = ()) -> bool:
-        """End a release's state in failure; what a flip has moved is set back from here on."""
+    def fail(
+        self, part: Part, reason: str, results: Iterable[TagResult] = (), *, lost: bool = False
+    ) -> bool:
+        """End a release's state in failure; what a flip has moved is set back from here on.
+
+        A flip that could not begin leaves it staged, unless content was `lost`: that is to be staged again.
+        """
 
         def work(connection: Connection) -> bool:
             row = lock(connection, part.release)
             if row is None or row.fence != part.fence:
                 return False
             _write_results(connection, results)
-            flipping = row.state == ReleaseState.FLIPPING
-            state = ReleaseState.SETTING_BACK if flipping else ReleaseState.FAILED
+            state = ReleaseState.FAILED
+            if row.state == ReleaseState.FLIPPING:
+                state = ReleaseState.SETTING_BACK
+            elif row.state == ReleaseState.PREPARING and not lost:
+                state = ReleaseState.STAGED
             advance(connection, row, state, reason=reason)
             return True
 
