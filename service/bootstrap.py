@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from service.replication.delete import Deleter
     from service.replication.drive import Drive
     from service.replication.engine import Engine
+    from service.replication.freshness import FreshnessKeeper
     from service.replication.keeper import Keeper
     from service.replication.locate import Locator
     from service.replication.notify import Notifier
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from service.store.examinations import ExaminationStore
     from service.store.executions import ExecutionStore
     from service.store.hooks import HookStore
+    from service.store.incidents import IncidentStore
     from service.store.keyring import KeyRing
     from service.store.lag import LagStore
     from service.store.pauses import PauseStore
@@ -384,6 +386,7 @@ class Services:
     def keepers(self, publisher: Publisher) -> list[Keeper]:
         """Return the threads that bring deletions, replicas and releases forward."""
         from service.replication.delete import LEASE as DELETIONS
+        from service.replication.freshness import LEASE as FRESHNESS
         from service.replication.keeper import LEASES, Keeper
         from service.replication.release_keeper import LEASE as RELEASES
         from service.replication.replicas import LEASE as REPLICAS
@@ -400,8 +403,25 @@ class Services:
                 (DELETIONS, self.deleter.step),
                 (REPLICAS, self.replicas.keeper.step),
                 (RELEASES, self.release_keeper(publisher).step),
+                (FRESHNESS, self.freshness_keeper.step),
             )
         ]
+
+    @cached_property
+    def incidents(self) -> IncidentStore:
+        """What is wrong with rules, and was."""
+        from service.store.incidents import IncidentStore
+
+        return IncidentStore(self.database)
+
+    @cached_property
+    def freshness_keeper(self) -> FreshnessKeeper:
+        """Judges rules by their objectives."""
+        from service.replication.freshness import FreshnessKeeper
+        from service.store.freshness import FreshnessStore
+
+        store = FreshnessStore(self.database)
+        return FreshnessKeeper(self.registries, store, self.lag, self.incidents)
 
     @cached_property
     def releases(self) -> ReleaseStore:
@@ -476,7 +496,6 @@ class Services:
         from service.replication.dispatch import Dispatcher
         from service.replication.drive import Drive
         from service.replication.reconcile import Reconciler
-        from service.store.freshness import FreshnessStore
         from service.store.retention import RetentionStore
 
         return Drive(
@@ -503,7 +522,6 @@ class Services:
             ),
             RetentionStore(self.database),
             self.verifications,
-            FreshnessStore(self.database),
             **options,
         )
 

@@ -24,7 +24,6 @@ from service.store.creation import insert_tags
 from service.store.dispatching import DispatchStore
 from service.store.endings import Ended
 from service.store.executions import ExecutionStore
-from service.store.freshness import FreshnessStore
 from service.store.redis_errors import is_redis_error
 from service.store.retention import RetentionStore
 from service.store.rules import Due, RuleStore
@@ -42,7 +41,6 @@ and is to leave the database to the workers."""
 MAX_REST_SECONDS = 1.0
 SWEEP_SECONDS = 30.0
 ORPHANS_SECONDS = 5.0
-JUDGE_SECONDS = 2.0
 MANY_RULES = 4
 RULES_AT_ONCE = 16
 DUE_AT_ONCE = 200
@@ -75,7 +73,6 @@ class Drive:
         reconciler: Reconciler,
         retention: RetentionStore,
         verifications: VerificationStore,
-        freshness: FreshnessStore,
         *,
         events: EventIntake | None = None,
         plans: bool = True,
@@ -100,8 +97,6 @@ class Drive:
         self._events = events
         self._next_sweep = 0.0
         self._next_orphans = 0.0
-        self._next_judgement = 0.0
-        self._freshness = freshness
         self._plans = plans
         self._on_end = on_end
         self._next_lease = 0.0
@@ -201,10 +196,6 @@ class Drive:
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
             self._retention.sweep(self._settings.executions_kept)
-        if now >= self._next_judgement:
-            self._next_judgement = now + JUDGE_SECONDS
-            for rule, late in self._freshness.judge():
-                log.warning("rule_late" if late else "rule_fresh", rule=rule)
 
     def step(self) -> bool:
         """Do one round; whether there is work under way."""

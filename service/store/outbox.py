@@ -168,21 +168,16 @@ def expand(connection: Connection, identity: str, at_once: int) -> int:
     return len(page)
 
 
-def rule_told(connection: Connection, rule: SyncRule, *, late: bool, lag_seconds: float) -> None:
-    """Tell the webhooks that a rule is behind its freshness, or has caught up. In the noting transaction."""
+def rule_told(connection: Connection, rule: SyncRule, event: str, data: Mapping[str, Any]) -> None:
+    """Tell the webhooks what is wrong with a rule, or no longer is. In the noting transaction."""
     _save(
         connection,
         _subscriptions(connection),
-        "rule.late" if late else "rule.fresh",
+        event,
         rule=rule.name,
         project=rule.project,
         subject=f"rules/{rule.name}",
-        data={
-            "rule": rule.name,
-            "project": rule.project,
-            "freshness_seconds": rule.freshness_seconds,
-            "lag_seconds": round(lag_seconds, 3),
-        },
+        data={"rule": rule.name, "project": rule.project, **data},
     )
 
 

@@ -20,7 +20,6 @@ from service.model.subscription import Subscription
 from service.registry.post import post
 from service.replication.notify import Notifier
 from service.store import tables
-from service.store.freshness import FreshnessStore
 from service.store.keyring import write_new_key
 from service.store.tables_governance import webhook_deliveries, webhooks
 from service.store.webhooks import Delivery
@@ -37,7 +36,7 @@ def world(world: World) -> World:
     world.settings = replace(
         world.settings, secret_key_file=str(key), webhook_retry_seconds=0.01, webhook_attempts=4
     )
-    world.services = world._services(world.settings)
+    world.services = world.open(world.settings)
     return world
 
 
@@ -503,7 +502,7 @@ def test_effect_freshness(world: World) -> None:
         for name, freshness in (("late", 3600.0), ("calm", None)):
             saved = replace(a_rule(good(world), name=name), freshness_seconds=freshness)
             services.rules.put(saved, document={})
-        freshness_of = FreshnessStore(services.database)
+        freshness_of = services.freshness_keeper
         assert freshness_of.judge() == []
         services.database.write(
             lambda connection: connection.execute(
