@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,7 @@ from api.render import instant
 from api.v1.shared import endpoints
 from service.errors import InvalidConfiguration
 from service.model.selection import destination_registries, members_of_groups
+from service.store.incidents import TARGET, WINDOW_SECONDS, Asked
 from service.store.rules import StoredRule
 
 
@@ -40,11 +42,34 @@ def of_rule(stored: StoredRule) -> dict[str, Any]:
         )
     worst = max(regions.values(), default=0.0)
     objective = rule.freshness_seconds
+    unseen = None if rule.trigger.event else services().lag.unseen(rule.name, stored.created_at)
     return {
         "rule": rule.name,
         "objective_seconds": objective,
         "seconds": round(worst, 3),
-        "kept": None if objective is None else worst <= objective,
+        "unseen_seconds": None if unseen is None else round(unseen, 3),
+        "kept": None if objective is None else max(worst, unseen or 0.0) <= objective,
+        "budget": None if objective is None else _budget(stored, regions),
         "regions": {name: round(seconds, 3) for name, seconds in sorted(regions.items())},
         "destinations": shown,
+    }
+
+
+def _budget(stored: StoredRule, regions: Iterable[str]) -> dict[str, Any]:
+    """Return how much of its error budget a rule has spent in each region."""
+    asked = {stored.rule.name: Asked(stored.created_at, tuple(regions))}
+    found = services().incidents.budgets(asked)[stored.rule.name]
+    return {
+        "window_seconds": WINDOW_SECONDS,
+        "target": TARGET,
+        "regions": {
+            name: {
+                "judged_seconds": round(one.judged_seconds, 3),
+                "missed_seconds": round(one.missed_seconds, 3),
+                "within": round(one.within, 6),
+                "left": round(one.left, 6),
+                "left_seconds": round(one.left_seconds, 3),
+            }
+            for name, one in sorted(found.items())
+        },
     }

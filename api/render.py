@@ -14,6 +14,7 @@ from service.bootstrap import Services
 from service.replication import report
 from service.store.audit import AuditRecord, Verdict
 from service.store.executions import CopyRecord, ExecutionRecord, Totals
+from service.store.incidents import Incident
 from service.store.projects import StoredProject
 from service.store.registries import StoredRegistry
 from service.store.rules import StoredRule
@@ -50,8 +51,8 @@ def registry(stored: StoredRegistry) -> dict[str, Any]:
     }
 
 
-def rule(stored: StoredRule) -> dict[str, Any]:
-    """Return a rule: what was written, defaults under `effective`."""
+def rule(stored: StoredRule, alerts: Sequence[Incident] = ()) -> dict[str, Any]:
+    """Return a rule: what was written, defaults under `effective`; `alerts`: what is wrong with it now."""
     return {
         **stored.document,
         "effective": effective_rule(stored.rule),
@@ -60,6 +61,15 @@ def rule(stored: StoredRule) -> dict[str, Any]:
         "next_run_at": instant(stored.next_run_at),
         "paused_at": instant(stored.paused_at),
         "late_since": instant(stored.late_since),
+        "alerts": [
+            {
+                "kind": one.kind,
+                "region": one.region or None,
+                "since": instant(one.began_at),
+                "reason": one.reason,
+            }
+            for one in alerts
+        ],
         "created_at": instant(stored.created_at),
         "updated_at": instant(stored.updated_at),
     }

@@ -81,6 +81,7 @@ def run_scheduler(settings: Settings) -> int:
 
     def end(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
+    from service.replication.rule_metrics import RuleFigures
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
@@ -102,6 +103,7 @@ def run_scheduler(settings: Settings) -> int:
     notifier = threading.Thread(target=services.notifier().run, args=(stop,), name="notify")
     notifier.start()
     services.drive(publisher, events=services.events).run(stop)
+        metrics.registry.register(RuleFigures(services.freshness_keeper.judged, services.incidents))
     notifier.join()
     for keeper in keepers:
         keeper.stop()

@@ -193,7 +193,16 @@ def _trigger(rule: dict[str, Any]) -> str:
 def _standing(rule: dict[str, Any]) -> str:
     if rule["paused_at"]:
         return "paused"
-    return "" if rule["effective"]["enabled"] else "disabled"
+    if not rule["effective"]["enabled"]:
+        return "disabled"
+    told = []
+    for alert in rule.get("alerts", ()):  # a server of an earlier version tells none
+        where = f" in {alert['region']}" if alert["region"] else ""
+        told.append(f"{_ALERTS.get(alert['kind'], alert['kind'])}{where}")
+    return ", ".join(told)
+
+
+_ALERTS = {"late": "late", "idle": "did not run", "empty": "matches nothing"}
 
 
 @rules.command("show")
@@ -222,6 +231,19 @@ def lag_of_rule(name: str, as_json: bool, data: Path | None) -> None:
         )
         behind = f"{one['seconds']:g} s behind" if one["seconds"] else "all is there"
         click.echo(f"{one['registry']} ({one['region']}): {behind}{took}")
+    if found["objective_seconds"] is None:
+        return
+    unseen = found["unseen_seconds"]
+    looked = "" if unseen is None else f"; the last good look was {unseen:.0f} s ago"
+    kept = "kept" if found["kept"] else "missed"
+    click.echo(f"objective: {found['objective_seconds']:g} s, {kept} now{looked}")
+    budget = found["budget"]
+    days = budget["window_seconds"] / 86400
+    for region, one in budget["regions"].items():
+        click.echo(
+            f"{region}: within it {one['within']:.3%} of the last {days:g} days or since the rule is "
+            f"there, {budget['target']:g} is the target; {one['left']:.1%} of the error budget is left"
+        )
 
 
 @rules.command("delete")

@@ -40,6 +40,17 @@ class RegistryAnswerSchema(RegistrySchema):
     updated_at = fields.DateTime(required=True)
 
 
+class AlertSchema(AnswerSchema):
+    """Something that is wrong with a rule, until it resolves itself."""
+
+    kind = fields.String(required=True, validate=validate.OneOf(["late", "idle", "empty"]))
+    region = fields.String(
+        required=True, allow_none=True, metadata={"description": "none: all of the rule's"}
+    )
+    since = fields.DateTime(required=True)
+    reason = fields.String(required=True)
+
+
 class RuleAnswerSchema(RuleSchema):
     """A rule as written, with its defaults under `effective`."""
 
@@ -50,6 +61,11 @@ class RuleAnswerSchema(RuleSchema):
     paused_at = fields.DateTime(allow_none=True, required=True)
     late_since = fields.DateTime(
         allow_none=True, required=True, metadata={"description": "behind its freshness"}
+    )
+    alerts = fields.List(
+        fields.Nested(AlertSchema),
+        required=True,
+        metadata={"description": "what is wrong with it now"},
     )
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
@@ -137,6 +153,29 @@ class LagSchema(AnswerSchema):
     last_at = fields.DateTime(required=True, allow_none=True)
 
 
+class RegionBudgetSchema(AnswerSchema):
+    """How a rule has kept its objective in one region."""
+
+    judged_seconds = fields.Float(required=True)
+    missed_seconds = fields.Float(required=True)
+    within = fields.Float(required=True, metadata={"description": "part of the time, 0 to 1"})
+    left = fields.Float(
+        required=True,
+        metadata={"description": "part of the budget that is left; negative: more was spent"},
+    )
+    left_seconds = fields.Float(required=True)
+
+
+class BudgetSchema(AnswerSchema):
+    """What of the window a rule may miss its objective, and has."""
+
+    window_seconds = fields.Float(required=True)
+    target = fields.Float(required=True)
+    regions = fields.Dict(
+        keys=fields.String(), values=fields.Nested(RegionBudgetSchema), required=True
+    )
+
+
 class RuleLagSchema(AnswerSchema):
     """How far the destinations of a rule are behind its source."""
 
@@ -147,11 +186,19 @@ class RuleLagSchema(AnswerSchema):
     seconds = fields.Float(
         required=True, metadata={"description": "of the destination furthest behind"}
     )
+    unseen_seconds = fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "since the last good look at the source; none where events tell of changes"
+        },
+    )
     kept = fields.Boolean(
         required=True,
         allow_none=True,
         metadata={"description": "whether the objective is kept now"},
     )
+    budget = fields.Nested(BudgetSchema, required=True, allow_none=True)
     regions = fields.Dict(keys=fields.String(), values=fields.Float(), required=True)
     destinations = fields.List(fields.Nested(LagSchema), required=True)
 

@@ -20,6 +20,7 @@ READ_ONLY = (
     "next_run_at",
     "paused_at",
     "late_since",
+    "alerts",
     "paused",
     "set",
     "id",

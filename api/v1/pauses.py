@@ -9,6 +9,7 @@ from api.bodies import refuse_body
 from api.context import services
 from api.operations import operation
 from api.schemas.answers import NoBodySchema, RegistryAnswerSchema, RuleAnswerSchema
+from api.v1.rules import show
 from api.v1.shared import answer, find_registry, find_rule
 
 blueprint = Blueprint("pauses", __name__, url_prefix="/api/v1")
@@ -78,7 +79,7 @@ def resume_registry(name: str) -> Response:
 
 def _rule(name: str) -> Response:
     stored = services().rules.get(name)
-    return answer(render.rule(stored), version=stored.version)
+    return answer(show(stored), version=stored.version)
 
 
 def _registry(name: str) -> Response:

@@ -61,7 +61,7 @@ def list_rules() -> Response:
             limit,
         ),
         lambda stored: stored.rule.name,
-        render.rule,
+        show,
         grammar=NAME,
     )
 
@@ -71,7 +71,7 @@ def list_rules() -> Response:
 def show_rule(name: str) -> Response:
     """Answer one rule."""
     stored = find_rule(name)
-    return answer(render.rule(stored), version=stored.version)
+    return answer(show(stored), version=stored.version)
 
 
 @blueprint.get("/<name>/lag")
@@ -113,7 +113,7 @@ def put_rule(name: str) -> Response:
     stored = services().rules.put(
         rule, document=document, expected_version=expected, set_name=owner
     )
-    body = render.rule(stored)
+    body = show(stored)
     if current is not None:
         return answer(body, version=stored.version)
     return answer(body, 201, version=stored.version, Location=request.path)
@@ -162,6 +162,11 @@ def run_rule(name: str) -> Response:
         202,
         Location=f"/api/v1/executions/{record.id}",
     )
+
+
+def show(stored: StoredRule) -> dict[str, Any]:
+    """Return a rule as JSON, with what is wrong with it now."""
+    return render.rule(stored, services().incidents.open([stored.rule.name]))
 
 
 def check(rule: SyncRule) -> None:

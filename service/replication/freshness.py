@@ -35,6 +35,7 @@ class RuleLag:
     """The lag of a rule in each region, in seconds, as it was judged last."""
 
     rule: str
+    created_at: float
     objective_seconds: float
     regions: Mapping[str, float]
 
@@ -139,7 +140,7 @@ class FreshnessKeeper:
         unseen = unseen_seconds(rule, one.looked_at, now)
         if unseen is not None:
             regions = {name: max(seconds, unseen) for name, seconds in regions.items()}
-        return RuleLag(rule.name, rule.freshness_seconds or 0.0, regions)
+        return RuleLag(rule.name, one.created_at, rule.freshness_seconds or 0.0, regions)
 
     def _idle(self, judged: list[Judged], now: float) -> Iterator[Incident]:
         for one in judged:

@@ -6,7 +6,7 @@ or ends, so that a thousand rules that are well cost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,14 @@ class Budget:
         return self.left_seconds / ((1 - TARGET) * WINDOW_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whose budget is asked for: a rule that is there since an instant, and its regions."""
+
+    since: float
+    regions: tuple[str, ...]
+
+
 class IncidentStore:
     """The table of incidents."""
 
@@ -101,26 +109,18 @@ class IncidentStore:
             self._database.write(lambda connection: _note(connection, begun, ended))
         return begun, ended
 
-    def budgets(self, rule: str, created_at: float, regions: Iterable[str]) -> dict[str, Budget]:
-        """Return how a rule has kept its objective in each region, over the window or since it is there."""
-        query = select(rule_incidents).where(
-            rule_incidents.c.rule == rule, rule_incidents.c.kind == LATE
-        )
+    def budgets(self, asked: Mapping[str, Asked]) -> dict[str, dict[str, Budget]]:
+        """Return how each rule has kept its objective in each region, over the window or since it is there."""
+        query = select(rule_incidents).where(rule_incidents.c.kind == LATE)
+        if len(asked) == 1:
+            query = query.where(rule_incidents.c.rule.in_(list(asked)))
         with self._database.read() as connection:
             now = database_now(connection)
             rows = connection.execute(query).all()
-        begin = max(now - WINDOW_SECONDS, created_at)
-        return {
-            region: Budget(
-                max(0.0, now - begin),
-                _covered(
-                    (max(begin, row.began_at), min(now, row.ended_at or now))
-                    for row in rows
-                    if row.region in ("", region)
-                ),
-            )
-            for region in regions
-        }
+        missed: dict[str, list[Row[Any]]] = {}
+        for row in rows:
+            missed.setdefault(row.rule, []).append(row)
+        return {rule: _budgets(one, now, missed.get(rule, ())) for rule, one in asked.items()}
 
     def forget(self) -> int:
         """Forget what ended before the window, and what was of rules that are gone; returns how much."""
@@ -134,6 +134,21 @@ class IncidentStore:
             if not connection.execute(some).scalar_one():
                 return 0
         return self._database.write(lambda connection: connection.execute(statement).rowcount)
+
+
+def _budgets(asked: Asked, now: float, missed: Sequence[Row[Any]]) -> dict[str, Budget]:
+    begin = max(now - WINDOW_SECONDS, asked.since)
+    return {
+        region: Budget(
+            max(0.0, now - begin),
+            _covered(
+                (max(begin, row.began_at), min(now, row.ended_at or now))
+                for row in missed
+                if row.region in ("", region)
+            ),
+        )
+        for region in asked.regions
+    }
 
 
 def _note(connection: Connection, begun: Sequence[Incident], ended: Sequence[Incident]) -> None:

@@ -69,6 +69,18 @@ class LagStore:
             found_lags.append(Lag(name, count, max(0.0, now - oldest), took, at))
         return found_lags
 
+    def unseen(self, rule: str, created_at: float) -> float:
+        """Return the seconds since the last look at the source that found all well, or since the rule is there."""
+        good = select(func.max(executions.c.started_at)).where(
+            executions.c.rule == rule,
+            executions.c.kind == "full",
+            executions.c.state == ExecutionState.SUCCEEDED,
+        )
+        with self._database.read() as connection:
+            looked_at = connection.execute(good).scalar()
+            now = database_now(connection)
+        return max(0.0, now - float(created_at if looked_at is None else looked_at))
+
     def _unplanned(self, connection: Connection, rule: str, source: str) -> float | None:
         """Return when the oldest change was told of that no copy stands for yet."""
         planned = select(func.min(_SINCE)).where(

@@ -126,8 +126,21 @@ def test_a_region_that_is_away_falls_behind_alone(fleet: Fleet) -> None:
     )
     assert "in-ap (ap): " in done.stdout
     assert "s behind" in done.stdout
+    assert "objective: 10 s, missed now" in done.stdout
+
+    def alerts() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = fleet.up.ask("GET", "/rules/spread")["alerts"]
+        return found
+
+    wait_until(alerts, 20, "the alert")
+    assert [(one["kind"], one["region"]) for one in alerts()] == [("late", "ap")]
+    budget = fleet.lag()["budget"]["regions"]
+    assert budget["ap"]["missed_seconds"] > 0 == budget["eu"]["missed_seconds"]
+    listed = transship("rules", "ls", TRANSSHIP_URL=fleet.up.url, TRANSSHIP_TOKEN=fleet.up.token)
+    assert "late in ap" in listed.stdout
 
     fleet.there["ap"].faults.clear()
     wait_until(lambda: digest_at(fleet.there["ap"], "team/app", "v1") == digest, 60, "ap")
     fleet.up.idle(60)
     assert fleet.lag()["kept"] is True
+    wait_until(lambda: not alerts(), 20, "the alert to resolve itself")

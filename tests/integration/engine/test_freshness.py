@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import update
 
 from api.samples.registry import SampleRegistry
@@ -13,10 +14,11 @@ from service.model.endpoint import RegistryEndpoint
 from service.model.rule import Destination, SyncRule, Trigger
 from service.model.subscription import Subscription
 from service.replication.freshness import FreshnessKeeper
+from service.replication.rule_metrics import RuleFigures
 from service.store import codec, tables
 from service.store.creation import insert_tags
 from service.store.freshness import FreshnessStore
-from service.store.incidents import TARGET, WINDOW_SECONDS, Incident
+from service.store.incidents import TARGET, WINDOW_SECONDS, Asked, Incident
 from service.store.lag import Lag, LagStore
 from service.store.tables_freshness import rule_incidents
 from service.store.tables_governance import webhook_deliveries
@@ -51,6 +53,14 @@ def shift_created(world: World, seconds: float) -> None:
             update(tables.rules).values(created_at=tables.rules.c.created_at - seconds)
         )
     )
+
+
+def _registry(world: World) -> CollectorRegistry:
+    """What the scheduler's process shows of rules."""
+    services = world.services
+    registry = CollectorRegistry()
+    registry.register(RuleFigures(services.freshness_keeper.judged, services.incidents))
+    return registry
 
 
 def run(world: World, rule: SyncRule) -> None:
@@ -102,12 +112,21 @@ def test_a_region_that_falls_behind_is_told_of_once_and_spends_its_budget(world:
         assert late.began_at == pytest.approx(now - 40, abs=5)
         assert services.rules.get("fleet").late_since == pytest.approx(late.began_at)
         created = services.rules.get("fleet").created_at
-        budgets = services.incidents.budgets("fleet", created, ["eu", "us"])
+        asked = {"fleet": Asked(created, ("eu", "us"))}
+        budgets = services.incidents.budgets(asked)["fleet"]
         assert budgets["us"].missed_seconds == pytest.approx(40, abs=10)
         assert budgets["us"].judged_seconds == pytest.approx(1000, abs=30)
         assert budgets["us"].within == pytest.approx(0.96, abs=0.01)
         assert budgets["us"].left == pytest.approx(1 - 40 / (0.01 * WINDOW_SECONDS), abs=0.001)
         assert (budgets["eu"].missed_seconds, budgets["eu"].left) == (0.0, 1.0)
+
+        told = generate_latest(_registry(world)).decode()
+        assert 'transship_rule_lag_seconds{region="us",rule="fleet"} 10' in told
+        assert 'transship_rule_lag_seconds{region="eu",rule="fleet"} 0.0' in told
+        assert 'transship_rule_objective_seconds{rule="fleet"} 60.0' in told
+        assert 'transship_rule_budget_left_ratio{region="eu",rule="fleet"} 1.0' in told
+        assert 'transship_rule_within_ratio{region="us",rule="fleet"} 0.9' in told
+        assert 'transship_rule_alerts{kind="late",rule="fleet"} 1.0' in told
 
         world.party().replicate(refs["north"])
         services.dispatching.end_executions()
@@ -116,7 +135,7 @@ def test_a_region_that_falls_behind_is_told_of_once_and_spends_its_budget(world:
     assert services.incidents.open() == []
     assert services.rules.get("fleet").late_since is None
     assert events(world) == ["rule.late", "rule.fresh"]
-    missed = services.incidents.budgets("fleet", created, ["us"])["us"].missed_seconds
+    missed = services.incidents.budgets(asked)["fleet"]["us"].missed_seconds
     assert missed == pytest.approx(40, abs=15)  # it ended, and stays spent
 
     assert services.incidents.forget() == 0
@@ -248,6 +267,6 @@ def test_incidents_that_overlap_are_spent_once(world: World) -> None:
             ],
         )
     )
-    found = services.incidents.budgets("fleet", -1e12, ["eu"])["eu"]
+    found = services.incidents.budgets({"fleet": Asked(-1e12, ("eu",))})["fleet"]["eu"]
     assert found.missed_seconds == pytest.approx(WINDOW_SECONDS, abs=60)
     assert found.left == pytest.approx(1 - 1 / (1 - TARGET), abs=0.1)
