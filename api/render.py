@@ -117,6 +117,7 @@ def execution_detail(
     total = by_destination.pop("", Totals())
     return {
         **execution(record, standing.holds([record]).get(record.id, ())),
+        "flows": executions.flows().of(record.id) if begun else [],
         "retrying": [retry(one) for one in standing.retries(record.id)] if goes_on else [],
         "copies": report.copies(total),
         "blobs": report.blobs(total),

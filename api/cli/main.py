@@ -34,6 +34,7 @@ COMMANDS = {
     "registries": "api.cli.server",
     "rules": "api.cli.server",
     "executions": "api.cli.runs",
+    "flows": "api.cli.flows",
     "deletions": "api.cli.deletions",
     "release": "api.cli.release",
     "replicas": "api.cli.replicas",

@@ -232,6 +232,11 @@ class ExecutionSchema(AnswerSchema):
 class ExecutionDetailSchema(ExecutionSchema):
     """One run with its totals."""
 
+    flows = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"description": "the first executions of what it goes on from; see /flows"},
+    )
     retrying = fields.List(
         fields.Nested(RetrySchema),
         required=True,

@@ -49,7 +49,7 @@ DUE_AT_ONCE = 200
 log = get_logger("drive")
 
 
-Make = Callable[[Connection, SyncRule, Sequence[tuple[str, str]], float], None]
+Make = Callable[[Connection, SyncRule, Sequence[tuple[str, str]], float], str]
 
 
 class EventIntake(Protocol):
@@ -177,8 +177,8 @@ class Drive:
             rule: SyncRule,
             references: Sequence[tuple[str, str]],
             since: float,
-        ) -> None:
-            insert_tags(connection, rule, references, trigger="event", changed_at=since)
+        ) -> str:
+            return insert_tags(connection, rule, references, trigger="event", changed_at=since)
 
         self._events.consume(make)
 

@@ -21,6 +21,7 @@ from service.protections import without
 from service.store import codec
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
+from service.store.flows import note_causes
 from service.store.tables import registries, rules, written_tags
 from service.store.tables_events import event_keys, hooks, registry_events
 
@@ -100,7 +101,7 @@ class EventStore:
         """Hand what is due to the rules that want it; returns how many hints were consumed.
 
         One write transaction: `make(connection, rule, [(repository, reference), ...], since)` is
-        called once for each rule, and must do SQL only; then the hints are gone. `since`: when the oldest came. Hints of a paused
+        called once for each rule, must do SQL only, and may return an execution; then the hints are gone. `since`: when the oldest came. Hints of a paused
         registry, and those for a paused rule, wait.
         """
         self._prune()
@@ -119,7 +120,9 @@ class EventStore:
                 else:
                     since = min(row.received_at for row in refs)
                     names = [(row.repository, row.reference) for row in refs]
-                    make(connection, rule, names, since)
+                    made = make(connection, rule, names, since)
+                    if isinstance(made, str):
+                        note_causes(connection, made, refs)
             _delete(connection, due)
             return len(due)
 
@@ -222,6 +225,7 @@ def _save(connection: Connection, registry: str, events: Iterable[RegistryEvent]
             "rule": "",
             "action": event.action.value,
             "ours": event.ours and (before is None or before["ours"]),
+            "digest": event.digest or "",
             "received_at": now_epoch(),
         }
     rows = sorted(merged.values(), key=lambda row: (row["repository"], row["reference"]))
@@ -232,6 +236,7 @@ def _save(connection: Connection, registry: str, events: Iterable[RegistryEvent]
                 index_elements=["registry", "repository", "reference", "rule"],
                 set_={
                     "action": statement.excluded.action,
+                    "digest": statement.excluded.digest,
                     "ours": and_(registry_events.c.ours, statement.excluded.ours),
                 },
             )

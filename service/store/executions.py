@@ -17,6 +17,7 @@ from service.store.clock import now_epoch
 from service.store.conditions import rule_is_paused
 from service.store.creation import insert_full, insert_tags
 from service.store.database import Database
+from service.store.flows import FlowStore
 from service.store.stopping import begin_stop
 from service.store.tables import copies, execution_requests, execution_unchanged, executions
 from service.store.tables_regions import execution_links
@@ -90,6 +91,10 @@ class ExecutionStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def flows(self) -> FlowStore:
+        """Return the store of what goes on from what."""
+        return FlowStore(self._database)
 
     def create(
         self, rule: SyncRule, *, trigger: str, idempotency_key: str | None = None

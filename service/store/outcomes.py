@@ -38,7 +38,7 @@ from service.model.work import (
     Wake,
 )
 from service.protections import without
-from service.store import outbox
+from service.store import outbox, relay
 from service.store.clock import now_epoch
 from service.store.crossings import note_crossings
 from service.store.database import insert_of, upsert
@@ -146,6 +146,14 @@ def _ended(connection: Connection, outcome: CopyEnded) -> None:
                 "source_reference": work.source_reference,
                 "seen_in": work.execution,
             },
+        )
+    if outcome.state is CopyState.COPIED:
+        relay.tell(
+            connection,
+            work.destination_registry,
+            work.destination_repository,
+            work.destination_reference,
+            outcome.digest or work.digest,
         )
 
 

@@ -39,6 +39,7 @@ registry_events = Table(  # hints to look at a reference, one row however often 
     Column("rule", String(128), primary_key=True, server_default=""),  # kept for a paused rule
     Column("action", String(16), nullable=False),
     Column("ours", Boolean, nullable=False, server_default="0"),  # pushed by a Transship
+    Column("digest", String(140), nullable=False, server_default=""),  # as far as it was told
     Column("received_at", Double, nullable=False),
     Index(None, "registry", "received_at"),
 )

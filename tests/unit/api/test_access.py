@@ -69,6 +69,7 @@ TABLE = {
     ("GET", "/api/v1/executions/{identity}"): Row("viewer", "team-a"),
     ("GET", "/api/v1/executions/{identity}/copies"): Row("viewer", "team-a"),
     ("GET", "/api/v1/executions/{identity}/events"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/flows/{identity}"): Row("viewer", "team-a"),
     ("POST", "/api/v1/executions/{identity}/stop"): Row("operator", "team-a"),
     ("POST", "/api/v1/rules/{name}/pause"): Row("operator", "team-a"),
     ("POST", "/api/v1/rules/{name}/resume"): Row("operator", "team-a"),

@@ -158,4 +158,6 @@ def _replicas() -> None:
         sa.Column("cause", sa.String(32), primary_key=True),
         sa.Column("flow", sa.String(32), nullable=False),
     )
+    digest = sa.Column("digest", sa.String(140), nullable=False, server_default="")
+    op.add_column("registry_events", digest)
     op.create_index("ix_execution_causes_flow", "execution_causes", ["flow"])
