@@ -254,6 +254,9 @@ class Deleter:
         if not self._projects.access(rule.project).may_write(due.registry, tag.repository):
             self._store.settle(due, tag, KEPT, reason="the rule's project may not write there now")
             return True
+        if release := self._store.held_by(due.registry, tag):
+            self._store.settle(due, tag, KEPT, reason=f"release {release} holds it")
+            return True
         gone = absent(source, tag.source_repository, tag.source_reference)
         if gone is None:
             return False

@@ -90,23 +90,36 @@ def _set_back(client: RegistryClient, tag: ReleaseTag, clock: Clock) -> TagResul
     if found not in ("", tag.digest):
         return TagResult(tag.id, TagState.MOVED, f"somebody else has moved it to {found}")
     if not tag.previous:
-        try:
-            client.delete_manifest(tag.repository, tag.tag)
-        except ManifestNotFound:
-            pass
-        except Unsupported:
-            reason = f"it was not there before, and {tag.registry} cannot delete tags"
-            return TagResult(tag.id, TagState.STAYS, reason)
-    else:
-        manifest = client.get_manifest(tag.repository, str(tag.previous))
-        client.put_manifest(tag.repository, tag.tag, manifest)
-        now = _digest_of(client, tag)
-        if now != tag.previous:
-            raise Corrupt(
-                f"{tag.repository}:{tag.tag} reads back as {now}, not as {tag.previous}",
-                registry=tag.registry,
-            )
+        return _take_away(client, tag, clock)
+    manifest = client.get_manifest(tag.repository, str(tag.previous))
+    client.put_manifest(tag.repository, tag.tag, manifest)
+    now = _digest_of(client, tag)
+    if now != tag.previous:
+        raise Corrupt(
+            f"{tag.repository}:{tag.tag} reads back as {now}, not as {tag.previous}",
+            registry=tag.registry,
+        )
     return TagResult(tag.id, TagState.RESTORED, values={"flipped_at": clock()})
+
+
+def _take_away(client: RegistryClient, tag: ReleaseTag, clock: Clock) -> TagResult:
+    """Delete a tag that was not there before; the image stays, whatever the registry makes of that.
+
+    Some registries delete the manifest where they are told to delete a tag of it.
+    """
+    manifest = client.get_manifest(tag.repository, tag.digest)
+    try:
+        client.delete_manifest(tag.repository, tag.tag)
+    except ManifestNotFound:
+        pass
+    except Unsupported:
+        reason = f"it was not there before, and {tag.registry} cannot delete tags"
+        return TagResult(tag.id, TagState.STAYS, reason)
+    reason = ""
+    if client.head_manifest(tag.repository, tag.digest) is None:
+        client.put_manifest(tag.repository, tag.digest, manifest)
+        reason = f"{tag.registry} took the image along, and has it again: look at its other tags"
+    return TagResult(tag.id, TagState.RESTORED, reason, values={"flipped_at": clock()})
 
 
 def _digest_of(client: RegistryClient, tag: ReleaseTag) -> str | None:

@@ -32,6 +32,7 @@ from service.store.deletion_values import (
     tags_of,
     written,
 )
+from service.store.held_tags import held_among
 from service.store.tables import copies, rules, written_tags
 from service.store.tables_deletions import deletion_tags, deletions
 
@@ -110,6 +111,12 @@ class DeletionStore(DeletionScans):
         """Return the tags of a deletion about which nothing is settled."""
         with self._database.read() as connection:
             return [written(row) for row in connection.execute(tags_of(identity, PENDING))]
+
+    def held_by(self, registry: str, tag: WrittenTag) -> str:
+        """Return the release that alone moves a tag, "" where there is none."""
+        name = (registry, tag.repository, tag.tag)
+        with self._database.read() as connection:
+            return held_among(connection, [name]).get(name, "")
 
     def owned(self, registry: str, tag: WrittenTag) -> bool:
         """Whether Transship still counts a tag at that digest as its own, and no copy goes there."""

@@ -19,6 +19,7 @@ from service.replication.delete import Deleter
 from service.store.deletion_values import CANCELLED, DONE, PENDING, WAITING, Deletion
 from service.store.tables import leases
 from service.store.tables_deletions import deletions
+from service.store.tables_releases import release_tags
 from tests.support.content import push_image
 from tests.support.effects import effect_rule, run, standing
 from tests.support.processes import wait_until
@@ -151,6 +152,24 @@ def test_a_tag_that_is_back_at_the_second_look_is_kept(world: World) -> None:
 
     assert deletes(world) == []
     assert scene.fates()["v1"] == ("kept", "the source has it again")
+
+
+def test_a_tag_that_a_release_holds_is_not_deleted(world: World) -> None:
+    scene = Scene(world)
+    scene.push("v1", "v2")
+    scene.run()
+    scene.services.releases.create("spring", scene.rule, (), region="local")
+    held = {"registry": "west", "repository": "app", "tag": "v1", "region": "local"}
+    row = {"release": "spring", "source_repository": "app", "digest": "", "state": "pending"}
+    world.services.database.write(lambda c: c.execute(release_tags.insert().values(row | held)))
+    world.east.storage.delete_tag("app", "v1")
+    scene.run()
+
+    scene.look()
+
+    assert "app:v1" in standing(world)
+    assert scene.fates() == {"v1": ("kept", "release spring holds it")}
+    assert deletes(world) == []
 
 
 def test_effect_delete_grace(world: World) -> None:

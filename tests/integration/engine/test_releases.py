@@ -418,6 +418,29 @@ def test_a_grant_that_was_taken_back_keeps_tags_where_they_are(stage: Stage) -> 
     assert stage.at_west("team/app:v1") == [None]
 
 
+def test_a_registry_that_takes_the_image_along_with_its_tag_gets_it_back(stage: Stage) -> None:
+    image = stage.push("team/app", "v1")
+    assert stage.create("one", "team/app:v1") is ReleaseState.STAGED
+    assert stage.act("one", FLIP) is ReleaseState.FLIPPED
+    storage = stage.world.west.storage
+    fault = stage.world.west.faults.add(
+        FaultRule(
+            "/v2/mirror/team/app/manifests/v1$",
+            "DELETE",
+            after=lambda _request, _response: (
+                storage.delete_manifest("mirror/team/app", image.digest) and None
+            ),
+        )
+    )
+
+    assert stage.act("one", ROLLBACK) is ReleaseState.ROLLED_BACK
+
+    assert fault.fired == 1
+    assert stage.at_west("team/app:v1") == [None]
+    assert storage.manifest("mirror/team/app", image.digest) is not None
+    assert "took the image along" in stage.store.tags("one")[0].reason
+
+
 def test_an_immutable_tag_refuses_the_flip_of_all(stage: Stage) -> None:
     before = stage.push("team/app", "v1", "before")
     assert stage.create("first", "team/app:v1") is ReleaseState.STAGED
