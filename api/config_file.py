@@ -23,11 +23,13 @@ from api.yaml_lines import MAX_BYTES, Lines, line_of, read_yaml
 from service.errors import FieldProblem, InvalidConfiguration, InvalidFields
 from service.model.borders import NO_BORDERS, Borders
 from service.model.endpoint import RegistryEndpoint
+from service.model.loops import check_loops
 from service.model.project import EVERYTHING, Project, check_access, check_project
 from service.model.region import Link, Region
 from service.model.region_check import check_link, check_nearer
 from service.model.rule import SyncRule
 from service.model.rule_check import check_rule, suggest
+from service.model.selection import members_of_groups
 
 KINDS = ("regions", "links", "projects", "registries", "rules")
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -185,6 +187,7 @@ class _Whole:
         for name, project in self.projects.items():
             if not unread:
                 self._tell(("projects", name), check_project(project, endpoints))
+        members = members_of_groups(endpoints.values())
         for name, rule in self.rules.items():
             named = {rule.source, *(one.registry for one in rule.destinations)}
             grouped = any(one.group for one in rule.destinations)
@@ -196,6 +199,7 @@ class _Whole:
                 found += (FieldProblem("project", told, suggest(rule.project, projects)),)
             elif not found:
                 found = check_access(rule, projects[rule.project], endpoints)
+            found = found or check_loops(rule, self.rules.values(), members)
             self._tell(("rules", name), found)
 
     def _borders(self) -> Borders:

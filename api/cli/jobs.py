@@ -122,6 +122,8 @@ def sync(
 def validate(files: tuple[str, ...], as_json: bool) -> None:
     """Check files without asking any registry."""
     from api.config_file import load_files, unset_variables
+    from service.model.loops import circles
+    from service.model.selection import members_of_groups
 
     config = load_files(files)
     counts = {
@@ -134,6 +136,8 @@ def validate(files: tuple[str, ...], as_json: bool) -> None:
     warnings = [
         f"{one.file}:{one.line}: {one}" if one.line else str(one) for one in unset_variables(config)
     ]
+    members = members_of_groups(config.registries)
+    warnings += circles(config.rules, members)
     if as_json:
         exits.print_json({"schema": 1, "valid": True, **counts, "warnings": warnings})
         return

@@ -28,9 +28,8 @@ from service.model.promotion import promoted, promoted_document
 from service.model.replica import KINDS, OPEN, REPAIRED, Drift, Missing
 from service.model.rule import REPLICATE, SyncRule
 from service.model.rule_check import suggest
-from service.model.selection import members_of_groups
+from service.model.selection import followers, members_of_groups
 from service.replication.replica_status import ReplicaStatus
-from service.replication.replicas import followers
 from service.store.rules import StoredRule
 
 blueprint = Blueprint("replicas", __name__, url_prefix="/api/v1/replicas")

@@ -24,6 +24,7 @@ from api.v1.secret_files import read_key
 from api.v1.shared import (
     NAME,
     actor,
+    all_rules,
     announce,
     answer,
     borders,
@@ -37,9 +38,11 @@ from api.v1.shared import (
 from api.versions import expected_version
 from service.crashpoints import crashpoint
 from service.errors import Conflict, FieldProblem, InvalidFields, NotFoundInStore
+from service.model.loops import check_loops
 from service.model.project import check_access
 from service.model.rule import SyncRule
 from service.model.rule_check import check_rule, suggest
+from service.model.selection import followers, members_of_groups
 from service.store.rules import StoredRule
 
 blueprint = Blueprint("rules", __name__, url_prefix="/api/v1/rules")
@@ -180,6 +183,11 @@ def check(rule: SyncRule) -> None:
         raise InvalidFields((problem,)) from error
     if problems := check_rule(rule, known, borders()) or check_access(rule, project, known):
         raise InvalidFields(problems)
+    members = members_of_groups(known.values())
+    if services().rules.any_from(followers(rule, members)):
+        others = [stored.rule for stored in all_rules()]
+        if problems := check_loops(rule, others, members):
+            raise InvalidFields(problems)
 
 
 def refuse_fenced(rule: SyncRule) -> None:

@@ -288,3 +288,14 @@ def destination_registries(
             hint=f'add "groups: [{group}]" to a registry, or correct the name',
         )
     return names
+
+
+def followers(rule: SyncRule, members: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the registries that a rule copies to, each once; a group without others has none."""
+    names: dict[str, None] = {}
+    for destination in rule.destinations:
+        try:
+            names.update(dict.fromkeys(destination_registries(destination, rule.source, members)))
+        except InvalidConfiguration:
+            continue
+    return list(names)

@@ -9,12 +9,11 @@ written it does not delete (reliability.md P6).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from service.errors import (
     Denied,
-    InvalidConfiguration,
     InvalidInput,
     NotFound,
     RegistryError,
@@ -25,7 +24,7 @@ from service.errors import (
 from service.model.reference import is_digest_tag
 from service.model.replica import ADDED, MOVED, Drift, Replica
 from service.model.rule import SyncRule
-from service.model.selection import destination_registries, members_of_groups
+from service.model.selection import followers, members_of_groups
 from service.registry.client import RegistryClient
 from service.replication.clients import Clients
 from service.store.drift import DriftStore
@@ -175,17 +174,6 @@ class ReplicaKeeper:
             elif digest and digest != ours:  # else it goes as deletions go
                 found.append(drift(tag, MOVED, "", digest))
         return found
-
-
-def followers(rule: SyncRule, members: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the registries that a rule copies to, each once; a group without others has none."""
-    names: dict[str, None] = {}
-    for destination in rule.destinations:
-        try:
-            names.update(dict.fromkeys(destination_registries(destination, rule.source, members)))
-        except InvalidConfiguration:
-            continue
-    return list(names)
 
 
 def _tags(client: RegistryClient, repository: str) -> set[str]:

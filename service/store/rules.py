@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, or_, select, update
 
 from service.errors import NotFoundInStore
 from service.model.rule import SyncRule
@@ -121,6 +121,13 @@ class RuleStore:
             query = query.where(rules.c.name > after)
         with self._database.read() as connection:
             return [_stored(row) for row in connection.execute(query)]
+
+    def any_from(self, registries: Iterable[str]) -> bool:
+        """Whether an enabled rule has one of these registries as its source."""
+        spelled = [rules.c.spec.contains(f'"source":{json.dumps(one)}') for one in registries]
+        query = select(rules.c.name).where(rules.c.enabled, or_(*spelled)).limit(1)
+        with self._database.read() as connection:
+            return bool(spelled) and connection.execute(query).first() is not None
 
     def delete(self, name: str) -> None:
         """Forget a rule; its executions stay as history. Raises NotFoundInStore.

@@ -271,6 +271,24 @@ def test_variables_that_are_not_set_are_told(
     assert run("validate", "-f", str(files)).err == ""
 
 
+def test_circle_that_comes_to_rest_is_told(run: Run, tmp_path: Path) -> None:
+    rules = [
+        {"name": name, "source": here, "select": [{"repositories": ["**"]}], "destinations": to}
+        for name, here, to in (
+            ("there", "east", [{"registry": "west"}]),
+            ("back", "west", [{"registry": "east"}]),
+        )
+    ]
+    places = [{"name": name, "url": f"https://{name}.example"} for name in ("east", "west")]
+    file = tmp_path / "circle.yaml"
+    file.write_text(json.dumps({"version": 1, "registries": places, "rules": rules}))
+
+    checked = run("validate", "-f", str(file))
+
+    assert (checked.code, checked.err.count("warning: ")) == (0, 1)
+    assert "lead in a circle: it comes to rest" in checked.err
+
+
 def test_data_folder_of_a_stopped_up_is_told(run: Run, tmp_path: Path) -> None:
     (tmp_path / "engine.json").write_text(json.dumps({"api": "http://127.0.0.1:1"}))
     (tmp_path / "admin.token").write_text("tsp_x\n")

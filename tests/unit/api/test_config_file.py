@@ -103,6 +103,32 @@ def test_rule_onto_itself_is_refused() -> None:
     assert problems[0][:2] == (16, "rules[0].destinations[0]")
 
 
+def test_loop_without_an_end_is_refused_with_the_line_of_each_rule() -> None:
+    text = """
+    version: 1
+    registries:
+      - {name: east, url: "http://127.0.0.1:5000"}
+      - {name: west, url: "http://127.0.0.1:5001"}
+    rules:
+      - name: there
+        source: east
+        select: [{repositories: ["**"]}]
+        destinations: [{registry: west, repository: "mirror/{repository}"}]
+      - name: back
+        source: west
+        select: [{repositories: ["**"]}]
+        destinations: [{registry: east}]
+    """
+
+    problems = told(text)
+
+    assert [place for *place, _ in problems] == [
+        [10, "rules[0].destinations"],
+        [14, "rules[1].destinations"],
+    ]
+    assert all("that would never end" in words for *_, words in problems)
+
+
 def test_all_mistakes_are_told_in_the_order_of_lines() -> None:
     problems = told(GOOD.replace("name: east", "name: East").replace("bulk", "bulky"))
 

@@ -48,6 +48,20 @@ def test_rule_onto_itself_is_refused(fleet: Api) -> None:
     assert "destinations[0]" in told
 
 
+def test_rule_that_closes_a_loop_without_an_end_is_refused(fleet: Api) -> None:
+    """fleet makes mirror/... of what it takes: a way back of all names would go round for ever."""
+    every = {"select": [{"repositories": ["**"]}]}
+    assert fleet.put(PATH, {**FLEET, **every}).status_code == 200
+    back = {**every, "source": "west", "destinations": [{"registry": "east"}]}
+
+    told = fleet.problems(fleet.put("/api/v1/rules/back", back))
+
+    assert "back -> fleet lead back to west" in told["destinations"]
+    same = {**FLEET, **every, "destinations": [{"registry": "west"}]}
+    assert fleet.put(PATH, same).status_code == 200
+    assert fleet.put("/api/v1/rules/back", back).status_code == 201
+
+
 def test_stale_version_is_refused(fleet: Api) -> None:
     fleet.put(PATH, {**FLEET, "priority": "bulk"})
 
