@@ -170,10 +170,25 @@ def test_a_rule_that_should_have_run_and_did_not_is_told_of_until_it_runs(world:
     [found] = services.incidents.open(["due"])
     assert "it was to run at " in found.reason
     assert "T03:00:00Z, and did not" in found.reason
+    execution = services.executions.create(due, trigger="test").id
+    keeper.look()
+    assert open_incidents(world) == [("due", "idle", "")]  # nobody has begun it
+    assert services.planner.plan(execution, services.boot)
+    services.database.write(
+        lambda c: c.execute(
+            update(tables.executions).values(started_at=tables.executions.c.started_at - 90_000)
+        )
+    )
+    keeper.look()
+    assert open_incidents(world) == []  # it takes longer than a day, and is under way
+    world.run_to_end(execution, world.party())
+    services.dispatching.end_executions()
+    keeper.look()
+    assert open_incidents(world) == [("due", "idle", "")]  # and the next one did not come
     run(world, due)
     keeper.look()
     assert open_incidents(world) == []
-    assert events(world) == ["rule.idle", "rule.running"]
+    assert events(world) == ["rule.idle", "rule.running"] * 2
 
 
 @ON_BOTH

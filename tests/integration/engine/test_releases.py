@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from api.samples.faults import FOREVER, FaultRule
 from api.samples.registry import SampleRegistry
@@ -17,10 +18,10 @@ from service.model.release import FLIP, ROLLBACK, STAGE, ReleaseImage, ReleaseSt
 from service.model.rule import Destination, NameFilter, Selection, SyncRule
 from service.model.states import CopyState
 from service.model.work import CopyRef
-from service.replication import replicate as use_cases
 from service.replication.release import Releaser
 from service.replication.release_keeper import ReleaseKeeper
 from service.store.release_work import Part
+from service.store.tables_releases import release_parts
 from tests.support.processes import wait_until
 from tests.support.world import Image, Party, World, some_bytes
 
@@ -248,29 +249,28 @@ class _Freezes:
 
 
 def test_a_copy_that_stood_still_gives_a_released_tag_back(stage: Stage) -> None:
-    """A sync between its last look and its PUT: the release takes the tag over, and has it in the end."""
+    """A sync's PUT of the tag arrives late: a release has taken the tag over, and has it in the end."""
     older = stage.push("team/app", "v1", "older")
     world = stage.world
     world.plan("team/*")
     (ref,) = world.dispatch()
-    frozen = world.party()
+    late = world.party()
     newer = []
 
-    def meanwhile() -> None:
+    def meanwhile(_request: Any) -> None:
         newer.append(stage.push("team/app", "v1", "newer"))
         assert stage.create("taken", "team/app:v1") is ReleaseState.STAGED
         assert stage.act("taken", FLIP) is ReleaseState.FLIPPED
         stage.push("team/app", "v1", "newest")
 
-    patient = replace(world.settings, dead_after_seconds=600)
-    engine = replace(
-        frozen.with_state(_Freezes(frozen.services.state, "holds", meanwhile)), settings=patient
-    )
-    use_cases.replicate(engine, [CopyRef(ref.id, ref.fence)])
+    fault = FaultRule("/v2/mirror/team/app/manifests/v1$", "PUT", before=meanwhile)
+    world.west.faults.add(fault)
+    late.replicate(CopyRef(ref.id, ref.fence))
 
+    assert fault.fired == 1
     assert stage.at_west("team/app:v1") == [newer[0].digest]
     assert newer[0].digest != older.digest
-    assert world.tag_puts("team/app", "v1") == 3  # the flip, the late one, and its undoing
+    assert world.tag_puts("team/app", "v1") == 3  # the late one, the flip, and the undoing
 
 
 def test_a_flip_that_stood_still_is_undone_by_itself(stage: Stage) -> None:
@@ -320,9 +320,13 @@ def test_a_dead_workers_part_is_done_by_the_next_and_a_live_ones_by_nobody_else(
     (part,) = stage.parts()
     assert dying.services.release_work.begin(part, dying.services.boot) is not None
 
+    stage.world.services.database.write(
+        lambda c: c.execute(update(release_parts).values(sent_at=0.0))
+    )
     assert not stage.releaser(heir).carry_out(part)
     assert stage.parts() == []
     dying.services.state.farewell(dying.services.boot)
+    assert stage.parts() == [part]
     assert stage.releaser(heir).carry_out(part)
     assert not stage.releaser(heir).carry_out(part)  # delivered once more
     assert stage.until("one") is ReleaseState.FLIPPED
