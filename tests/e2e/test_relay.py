@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.loud import loud_registry, push_real
 from tests.support.processes import wait_until
+from tests.support.proxy import Proxy
 from tests.support.servers import RealRegistry
 from tests.support.up import Up, running_up
 from tests.support.wire import Wire
@@ -102,3 +105,48 @@ def test_registry_that_tells_of_our_pushes_starts_the_next_rule_once(up: Up) -> 
     runs = {rule: len(up.executions(rule=rule)) for rule in ("loud0", "loud1", "loud-back")}
     assert runs == {"loud0": 1, "loud1": 2, "loud-back": 1}
     assert [hop["rule"] for hop in flow["hops"]] == ["loud0", "loud1"]
+
+
+ACCOUNTS = {  # test vectors of bcrypt's authors
+    "seller": ("U*U", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
+    "buyer": ("U*U*", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.VGOzA784oUp/Z0DY336zx7pLYAy0lwK"),
+}
+
+
+def test_one_rule_copies_between_two_accounts_and_shows_neither_side_the_other_s_credentials(
+    up: Up, tmp_path: Path
+) -> None:
+    """Whatever either registry is sent comes through a proxy that keeps it."""
+    with ExitStack() as stack:
+        proxies, registries = {}, {}
+        for owner, (password, hashed) in ACCOUNTS.items():
+            users = tmp_path / owner
+            users.write_text(f"{owner}:{hashed}\n")
+            auth = {"htpasswd": {"realm": owner, "path": str(users)}}
+            registries[owner] = stack.enter_context(RealRegistry(configuration={"auth": auth}))
+            proxies[owner] = stack.enter_context(Proxy())
+            credentials = {"username": owner, "password": password}
+            up.registry(
+                owner,
+                registries[owner].url,
+                credentials=credentials,
+                proxy=proxies[owner].url,
+            )
+        digest = push_real(registries["seller"].url, "sold/app", "v1", basic=("seller", "U*U"))
+        up.rule("sale", "seller", "buyer", select=[{"repositories": ["sold/**"]}])
+
+        run = up.ask("POST", "/rules/sale/executions")["id"]
+        up.idle()
+
+        assert up.ask("GET", f"/executions/{run}")["state"] == "succeeded"
+        with Wire(registries["buyer"].url, basic=("buyer", "U*U*")) as wire:
+            assert wire.get_manifest("sold/app", "v1")["docker-content-digest"] == digest
+    for owner, (password, _) in ACCOUNTS.items():
+        own = "Basic " + b64encode(f"{owner}:{password}".encode()).decode()
+        sent = {
+            line.partition(": ")[2]
+            for head in proxies[owner].heads
+            for line in head.split("\r\n")
+            if line.lower().startswith("authorization: ")
+        }
+        assert sent == {own}

@@ -32,9 +32,11 @@ def loud_registry(
         yield registry
 
 
-def push_real(url: str, repository: str, tag: str, mark: str = "") -> str:
+def push_real(
+    url: str, repository: str, tag: str, mark: str = "", *, basic: tuple[str, str] | None = None
+) -> str:
     """Push an image of two small blobs by HTTP; returns its digest."""
-    with Wire(url) as wire:
+    with Wire(url, basic=basic) as wire:
         blobs = [f"{kind} of {repository}:{tag} {mark}".encode() for kind in ("config", "layer")]
         for blob in blobs:
             assert wire.push_blob(repository, blob).status == 201

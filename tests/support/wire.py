@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import json
@@ -47,8 +48,10 @@ class Answer:
 class Wire:
     """One keep-alive connection to a registry; reconnects when the server closed it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, basic: tuple[str, str] | None = None) -> None:
+        """`basic`: user name and password, sent with every request."""
         self.url = url
+        self._own = {"Authorization": f"Basic {_pair(*basic)}"} if basic else {}
         self.host = urlsplit(url).netloc
         self._connection = http.client.HTTPConnection(self.host, timeout=30)
 
@@ -66,7 +69,7 @@ class Wire:
         target = target[target.index("/", len("http://")) :]
         if body is None and method in ("POST", "PUT", "PATCH"):
             body = b""
-        self._connection.request(method, target, body, dict(headers))
+        self._connection.request(method, target, body, {**self._own, **headers})
         response = self._connection.getresponse()
         try:
             content = response.read()
@@ -124,6 +127,10 @@ class Wire:
             except OSError:
                 pass
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _pair(user: str, password: str) -> str:
+    return base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def with_query(location: str | None) -> str:
