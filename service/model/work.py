@@ -60,6 +60,7 @@ class CopyWork:
     repair: bool = False  # the tag may be in place: what lies behind it is not
     late: bool = False  # another copy to the same name went before this one
     on_conflict: str = "overwrite"  # overwrite | keep | fail
+    expected: str = ""  # at a replica, the digest that it may overwrite; "": whatever is there
     bandwidth: tuple[BandwidthLimit, ...] = ()  # of the rule, for all of the fleet
     timezone: str = "UTC"  # that the windows are told in
     types: tuple[str, ...] = ()  # of the entry that takes it; none means all

@@ -18,14 +18,15 @@ def standing(
     """Return the end of a copy that has nothing to write, or may not; None: go on.
 
     Asked before the first byte moves and again right before the tag does (reliability.md P5: a rule
-    that does not overwrite never changes an existing tag). Costs no request where the rule
-    overwrites and no other copy went before this one.
+    that does not overwrite never changes an existing tag). At a replica, what was moved since it was
+    compared is kept. Costs no request where the rule overwrites, and no other copy went before this one.
     """
     if work.held_by:
         reason = f"release {work.held_by} moves this tag, nothing else, until it is deleted"
         return CopyEnded(work, CopyState.SKIPPED, counters, reason=reason)
     policy = OVERWRITE if is_digest_tag(work.destination_reference) else work.on_conflict
-    if policy == OVERWRITE and not work.late:
+    expected = "" if work.late or is_digest_tag(work.destination_reference) else work.expected
+    if policy == OVERWRITE and not work.late and not expected:
         return (
             None  # cosign and fallback tags grow: the destination's are always brought up to date
         )
@@ -43,7 +44,10 @@ def standing(
             return None  # planned, though in place: something behind it is not there
         return CopyEnded(work, CopyState.UNCHANGED, counters, digest=str(digest))
     if policy == OVERWRITE:
-        return None
+        if not expected or str(there.digest) == expected:
+            return None
+        reason = drifted(work, str(there.digest))
+        return CopyEnded(work, CopyState.SKIPPED, counters, reason=reason)
     return conflict(work, counters, policy, str(there.digest))
 
 
@@ -60,6 +64,12 @@ def conflict(work: CopyWork, counters: Counters, policy: str, found: str) -> Cop
         reason=refused(name, found),
         hint=HINT,
     )
+
+
+def drifted(work: CopyWork, found: str) -> str:
+    """Return the reason of a copy whose tag somebody else has moved since it was compared."""
+    name = f"{work.destination_repository}:{work.destination_reference}"
+    return f"somebody else moved {name} to {found} meanwhile: the next comparison tells of it"
 
 
 HINT = "delete the tag at the destination, or let the rule overwrite or keep it (on_conflict)"

@@ -16,14 +16,12 @@ from service.model.replica import DELETED, MOVED, Drift, Replica
 from service.model.rule import REPLICATE, SyncRule
 from service.model.states import CopyState
 from service.replication.compare import Comparison
-from service.store.creation import REPAIR
+from service.store.creation import ONE_SHOT, REPAIR
 from service.store.drift import DriftStore, Place
 from service.store.executions import ExecutionRecord
 from service.store.replicas import ReplicaStore
 
 WATCHED = frozenset({"full", "tags", "plan"})
-ONE_SHOT = frozenset({"command", "demo"})
-"""Triggers of engines that live for one job: they have no memory that anything could differ from."""
 
 
 class DriftWatch:

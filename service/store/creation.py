@@ -30,6 +30,9 @@ RETRY = "retry"
 ASKED = frozenset({"event", RETRY, REPAIR})
 """Triggers whose references may have gone meanwhile without that being a failure."""
 
+ONE_SHOT = frozenset({"command", "demo"})
+"""Triggers of engines that live for one job: they have no memory that anything could differ from."""
+
 WANTED = "wanted"
 """In the column repair: findings are to be copied again; the repairing execution's id follows."""
 

@@ -45,7 +45,7 @@ from service.store import codec, routes
 from service.store import outcomes as rows
 from service.store.clock import now_epoch
 from service.store.conditions import rule_is_paused
-from service.store.creation import ASKED, REPAIR, RETRY
+from service.store.creation import ASKED, ONE_SHOT, REPAIR, RETRY
 from service.store.database import Database
 from service.store.held_tags import Name, held_among, wanted_digest
 from service.store.routes import Senders
@@ -542,6 +542,7 @@ def copy_work(
         asked_again=trigger in (REPAIR, RETRY),
         repair=trigger == REPAIR,
         on_conflict=rule.on_conflict,
+        expected=row.found if rule.mode == REPLICATE and trigger not in ONE_SHOT else "",
         bandwidth=rule.bandwidth,
         timezone=rule.trigger.timezone,
         types=entry.types,

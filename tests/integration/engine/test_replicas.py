@@ -194,6 +194,25 @@ def test_event_does_not_overwrite_drift(instance: Instance) -> None:
     assert instance.drift() == {"app:v1": MOVED}
 
 
+def test_tag_that_moves_between_comparison_and_commit_is_not_overwritten(
+    instance: Instance,
+) -> None:
+    instance.run()
+    instance.push("east", "app:v1", mark="new")
+    services = instance.services
+    execution = services.executions.create(instance.rule, trigger="api").id
+    assert services.planner.plan(execution, services.boot)
+    foreign = instance.push("west", "app:v1", mark="somebody else")
+
+    assert finish(instance.world, execution) is ExecutionState.SUCCEEDED
+
+    (copy,) = instance.world.copies(execution)
+    assert (copy.state, foreign in copy.reason) == (CopyState.SKIPPED, True)
+    assert instance.holds("west")["app:v1"] == foreign
+    instance.run()
+    assert instance.drift() == {"app:v1": MOVED}
+
+
 def test_repair_that_is_asked_for_is_done_once(instance: Instance) -> None:
     instance.run()
     instance.push("west", "app:v1", mark="somebody else")
