@@ -45,7 +45,6 @@ POINTS = frozenset(
         "recon.found",
         "recon.requeued",
         "release.prepared",
-        "release.before_put",
         "release.after_put",
         "release.set_back",
         "sched.claimed",

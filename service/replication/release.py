@@ -229,7 +229,6 @@ class Releaser:
                 return TagResult(tag.id, TagState.FLIPPED)
             try:
                 client = self._clients.get(tag.registry)
-                crashpoint("release.before_put")
                 put_tag(client, tag, manifests[tag.registry, tag.repository, tag.digest])
                 at = clock()
                 crashpoint("release.after_put")

@@ -69,7 +69,6 @@ ELSEWHERE = {
     "recon.found",
     "recon.requeued",
     "release.prepared",  # test_releases.py
-    "release.before_put",
     "release.after_put",
     "release.set_back",
     "sched.claimed",
