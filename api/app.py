@@ -10,6 +10,7 @@ from api.bodies import MAX_BODY
 from api.context import KEY, ApiContext
 from api.problems import report_problems
 from api.v1 import (
+    agents,
     audit,
     deletions,
     examinations,
@@ -66,6 +67,7 @@ def create_app(
     app.after_request(_harden)
     for resource in (
         regions,
+        agents,
         links,
         registries,
         registry_hooks,

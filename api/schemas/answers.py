@@ -9,7 +9,7 @@ from api.schemas.governance import ProjectSchema, WebhookSchema
 from api.schemas.registry import RegistrySchema
 from api.schemas.rule import RuleSchema
 from service.model.states import CopyState, ExecutionState
-from service.store.tokens import ROLES
+from service.store.tokens import AGENT_ROLE, ROLES
 
 
 class AnswerSchema(Schema):
@@ -340,8 +340,13 @@ class TokenSchema(AnswerSchema):
     id = fields.String(
         required=True, metadata={"description": "what its text begins with, after tsp_"}
     )
-    role = fields.String(required=True, validate=validate.OneOf(ROLES))
+    role = fields.String(required=True, validate=validate.OneOf([*ROLES, AGENT_ROLE]))
     project = fields.String(allow_none=True, required=True)
+    region = fields.String(
+        allow_none=True,
+        required=True,
+        metadata={"description": "of role agent: whose copies it fetches"},
+    )
     expires_at = fields.DateTime(allow_none=True, required=True)
     created_at = fields.DateTime(required=True)
     revoked_at = fields.DateTime(allow_none=True, required=True)

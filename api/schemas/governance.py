@@ -16,7 +16,7 @@ from service.model.glob import compile_glob
 from service.model.project import Grant, Project
 from service.model.reference import validate_host
 from service.model.subscription import EVENT_TYPES, Subscription
-from service.store.tokens import ROLES
+from service.store.tokens import AGENT_ROLE, ROLES
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 _MASKS = frozenset("*•.xX")
@@ -174,9 +174,13 @@ def effective_webhook(wanted: Subscription) -> dict[str, Any]:
 
 
 class NewTokenSchema(StrictSchema):
-    """A token to be made; with a project it sees and touches that project only."""
+    """A token to be made; with a project it sees and touches that project only.
+
+    One of role agent is for a region's own workers: it needs the region, and has no project.
+    """
 
     name = Name(required=True)
-    role = Choice(*ROLES, required=True)
+    role = Choice(*ROLES, AGENT_ROLE, required=True)
     project = Name()
+    region = Name()
     expires_in = Duration(least=60, most=3660 * 86400)

@@ -25,7 +25,7 @@ class RegionSchema(StrictSchema):
     """A place where workers run and registries stand."""
 
     absent: ClassVar[Mapping[str, str]] = {
-        "redis_url_env": "leave it out: workers of every region use the one Redis",
+        "redis_url_env": "leave it out: a far region's workers are told of their Redis by TRANSSHIP_REDIS_URL",
     }
     name = Name(required=True, metadata={"example": "eu-west"})
     jurisdiction = Name(metadata={"example": "eu"})

@@ -16,6 +16,7 @@ from api.schemas.governance import NewTokenSchema
 from api.v1.shared import NAME, answer
 from service.errors import Conflict, FieldProblem, InvalidFields, NotFoundInStore
 from service.model.rule_check import suggest
+from service.store.tokens import AGENT_ROLE
 
 blueprint = Blueprint("tokens", __name__, url_prefix="/api/v1/tokens")
 
@@ -56,11 +57,14 @@ def make_token() -> Response:
     project, lifetime = wanted.get("project"), wanted.get("expires_in")
     if project is not None:
         _check_project(project)
+    region = wanted.get("region")
+    _check_agent(wanted["role"], region, project)
     changes.note(name=wanted["name"], project=project, after=wanted)
     text, record = services().tokens.create(
         wanted["name"],
         wanted["role"],
         project=project,
+        region=region,
         lifetime_seconds=None if lifetime is None else seconds(lifetime),
     )
     return answer(
@@ -91,6 +95,18 @@ def revoke_token(name: str) -> Response:
     changes.note(action="revoke")
     services().tokens.revoke(name)
     return Response(status=204)
+
+
+def _check_agent(role: str, region: str | None, project: str | None) -> None:
+    problems = []
+    if role == AGENT_ROLE and region is None:
+        problems.append(FieldProblem("region", "is missing", "say whose copies an agent fetches"))
+    if role == AGENT_ROLE and project is not None:
+        problems.append(FieldProblem("project", "an agent carries out every project's copies", ""))
+    if role != AGENT_ROLE and region is not None:
+        problems.append(FieldProblem("region", "is of tokens of role agent alone", "leave it out"))
+    if problems:
+        raise InvalidFields(tuple(problems))
 
 
 def _check_project(name: str) -> None:

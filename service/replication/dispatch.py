@@ -49,11 +49,14 @@ class Dispatcher:
         *,
         borders: Callable[[], Borders] = Borders,
         region_of: Callable[[str], str | None] = lambda _name: None,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
         """`starved` is told of a region whose copies no live worker waits for.
 
-        `borders` and `region_of`, of a registry, say whose workers may do what.
+        `borders` and `region_of`, of a registry, say whose workers may do what. `may_send`: whether anything is
+        to be begun now.
         """
+        self._may_send = may_send
         self._starved = starved
         self._borders = borders
         self._region_of = region_of
@@ -121,11 +124,14 @@ class Dispatcher:
     def fill_windows(self) -> int:
         """Send what fits into the window of each region; returns how many copies."""
         pending = self._store.pending()
-        if not pending:
+        if not pending or not self._may_send():
             return 0
         slots = self._store.slots()
         standing = self._store.standing()
-        return sum(self._fill(one, slots, standing) for one in pending)
+        attended = self._store.attended()
+        return sum(
+            self._fill(one, slots, standing) for one in pending if one.region not in attended
+        )
 
     def _fill(
         self, pending: Pending, all_slots: dict[str, int], all_standing: dict[tuple[str, bool], int]
@@ -164,12 +170,13 @@ class Dispatcher:
         None while no worker lives anywhere: then all are about to start, and nothing moves anyway.
         """
         slots = self._store.slots()
-        if not any(slots.values()):
+        attended = self._store.attended()
+        if not any(slots.values()) and not attended:
             return frozenset()
         return frozenset(
             one.region
             for one in self._store.pending()
-            if not slots.get(self._place(one.region, slots))
+            if one.region not in attended and not slots.get(self._place(one.region, slots))
         )
 
     def _place(self, region: str, slots: dict[str, int]) -> str:

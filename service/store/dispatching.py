@@ -38,6 +38,7 @@ from service.store.conditions import rule_is_paused
 from service.store.database import upsert
 from service.store.endings import EndingStore
 from service.store.precedence import first_in_line
+from service.store.processes import AGENT
 from service.store.recovery import RecoveryStore, again
 from service.store.routes import RouteStore
 from service.store.tables import (
@@ -125,6 +126,12 @@ class DispatchStore(RecoveryStore, EndingStore):
         query = _SLOTS.where(self._alive())
         with self._database.read() as connection:
             return {region: int(slots) for region, slots in connection.execute(query)}
+
+    def attended(self) -> frozenset[str]:
+        """Return the regions whose agents fetch copies themselves (docs/adr/0017)."""
+        query = select(processes.c.region).where(processes.c.kind == AGENT, self._alive())
+        with self._database.read() as connection:
+            return frozenset(connection.execute(query).scalars())
 
     def standing(self) -> dict[tuple[str, bool], int]:
         """Return how many copies stand in the queues, not yet taken: by region and whether urgent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, exists, func, or_, select, update
@@ -17,6 +18,7 @@ from service.model.work import CopyRef
 from service.store import outbox
 from service.store.clock import now_epoch
 from service.store.database import Database
+from service.store.processes import AGENT, is_alive
 from service.store.routes import let_go_on
 from service.store.tables import (
     copies,
@@ -44,9 +46,16 @@ class IdlePart:
 class RecoveryStore:
     """Finds work that nobody holds and makes it eligible again."""
 
-    def __init__(self, database: Database, *, dead_after_seconds: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        dead_after_seconds: float,
+        agent_dead_after_seconds: float = 90.0,
+    ) -> None:
         self._database = database
         self._dead_after = dead_after_seconds
+        self._agent_dead_after = agent_dead_after_seconds
 
     def recover_dead(self, *, max_crashes: int) -> dict[str, int]:
         """Plan again what dead processes held; return how many copies, by boot id.
@@ -57,9 +66,10 @@ class RecoveryStore:
         """
         with self._database.read() as connection:
             dead = connection.execute(
-                select(processes.c.boot, processes.c.region).where(~self._alive())
+                select(processes.c.boot, processes.c.kind).where(~self._alive())
             ).all()
-            names = {row.boot for row in dead}
+            agents = {row.boot for row in dead if row.kind == AGENT}
+            names = {row.boot for row in dead} - agents
             known = set(connection.execute(select(processes.c.boot)).scalars())
             owners = set(
                 connection.execute(select(copies.c.owner).where(copies.c.owner != "").distinct())
@@ -84,6 +94,8 @@ class RecoveryStore:
                     select(executions.c.planner).where(executions.c.planner != "").distinct()
                 ).scalars()
             )
+        for agent in sorted(agents):
+            self._database.write(partial(_take_back_lent, agent))
         names |= (owners | planners) - known
         if not names:
             return {}
@@ -247,7 +259,7 @@ class RecoveryStore:
         return self._database.write(work)
 
     def _alive(self) -> Any:
-        return processes.c.seen_at > now_epoch() - self._dead_after
+        return is_alive(self._dead_after, self._agent_dead_after)
 
 
 def again() -> dict[Any, Any]:
@@ -259,6 +271,13 @@ def again() -> dict[Any, Any]:
         "waiting_on": "",
         "updated_at": now_epoch(),
     }
+
+
+def _take_back_lent(agent: str, connection: Connection) -> None:
+    """Plan again what an agent holds that is not heard of: a region that is cut off has not crashed."""
+    held = (copies.c.owner == agent, copies.c.state == CopyState.RUNNING)
+    connection.execute(update(copies).where(*held).values(**again()))
+    connection.execute(delete(processes).where(processes.c.boot == agent))
 
 
 def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> dict[str, int]:

@@ -10,14 +10,15 @@ from typing import Any
 from sqlalchemy import Connection, TextClause, func, select, text, update
 
 from service.model.states import OPEN_COPIES, CopyState
-from service.store.clock import database_now, now_epoch
+from service.store.clock import database_now
 from service.store.database import Database
+from service.store.processes import AGENT, is_alive
 from service.store.tables import WAITING, copies, executions, processes
 
 MOST_WAITING = 100_000
 """So many waiting copies of a region are counted; beyond that they are said to be so many."""
 
-KINDS = ("worker", "urgent")
+KINDS = ("worker", "urgent", AGENT)
 PRIORITIES = (0, 1, 2)
 
 
@@ -38,12 +39,19 @@ class RegionLoad:
 class RegionLoadStore:
     """Counts live workers and waiting copies by region."""
 
-    def __init__(self, database: Database, *, dead_after_seconds: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        dead_after_seconds: float,
+        agent_dead_after_seconds: float = 90.0,
+    ) -> None:
         self._database = database
         self._dead_after = dead_after_seconds
+        self._agent_dead_after = agent_dead_after_seconds
 
     def workers(self) -> dict[str, tuple[int, int]]:
-        """Return how many worker processes live in each region, and their slots."""
+        """Return how many worker processes live in each region, and their slots; an agent stands for all of its."""
         with self._database.read() as connection:
             return self._workers(connection)
 
@@ -100,7 +108,7 @@ class RegionLoadStore:
         return int(self._database.write(lambda connection: connection.execute(moved).rowcount))
 
     def _workers(self, connection: Connection) -> dict[str, tuple[int, int]]:
-        alive = processes.c.seen_at > now_epoch() - self._dead_after
+        alive = is_alive(self._dead_after, self._agent_dead_after)
         query = (
             select(processes.c.region, func.count(), func.sum(processes.c.slots))
             .where(processes.c.kind.in_(KINDS), alive)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, inspect, select, text
 
 from service.errors import InvalidConfiguration, StoreUnavailable
 from service.store import (
+    tables_agents,
     tables_content,
     tables_deletions,
     tables_events,
@@ -23,6 +24,7 @@ from service.store.database import Database
 from service.store.tables import metadata
 
 TABLES = (
+    tables_agents,
     tables_content,
     tables_deletions,
     tables_events,

@@ -364,6 +364,7 @@ tokens = Table(
     Column("prefix", String(16), nullable=False, server_default=""),
     Column("role", String(16), nullable=False),
     Column("project", String(128)),  # none: the platform's
+    Column("region", String(64)),  # of role agent: whose copies it may take
     Column("expires_at", Double),
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),

@@ -15,6 +15,9 @@ from service.store.database import Database, upsert
 from service.store.tables import tokens
 
 ROLES = ("viewer", "operator", "admin")
+AGENT_ROLE = "agent"
+"""Beside the others: it fetches the copies of one region and gives account of them, and nothing else."""
+
 PREFIX = "tsp_"
 
 
@@ -29,6 +32,7 @@ class TokenRecord:
     id: str = ""  # what the token's text begins with: whose it is can be told from a log or a leak
     project: str | None = None  # none: the whole platform
     expires_at: float | None = None
+    region: str | None = None  # of AGENT_ROLE: whose copies it may fetch
 
 
 class TokenStore:
@@ -43,6 +47,7 @@ class TokenStore:
         role: str,
         *,
         project: str | None = None,
+        region: str | None = None,
         lifetime_seconds: float | None = None,
         text: str | None = None,
     ) -> tuple[str, TokenRecord]:
@@ -59,6 +64,7 @@ class TokenStore:
                     prefix=identity if text is None else "",
                     role=role,
                     project=project,
+                    region=region,
                     expires_at=None if lifetime_seconds is None else now_epoch() + lifetime_seconds,
                     created_at=now_epoch(),
                 )
@@ -127,4 +133,5 @@ def _record(row: Row[Any]) -> TokenRecord:
         row.prefix,
         row.project,
         row.expires_at,
+        row.region,
     )

@@ -59,6 +59,7 @@ from service.store.tables import (
     processes,
     selections,
 )
+from service.store.tables_agents import lender
 from service.store.tallies import add_requests
 
 RULES_KEPT = 256
@@ -70,8 +71,12 @@ PREFIXES_AT_ONCE = 200
 class SqlState:
     """The state of work in SQL. Every statement on a copy is conditional on its fence."""
 
-    def __init__(self, database: Database, *, proof_seconds: float = 3600.0) -> None:
+    def __init__(
+        self, database: Database, *, proof_seconds: float = 3600.0, borrowed: bool = False
+    ) -> None:
+        """`borrowed`: copies are lent by home, and held only while the lease lasts (docs/adr/0017)."""
         self._database = database
+        self._borrowed = borrowed
         self._proof_seconds = proof_seconds
         self._lock = threading.Lock()
         self._rules: dict[str, tuple[SyncRule, str, Senders]] = {}
@@ -95,6 +100,10 @@ class SqlState:
                     self._rules.clear()
                 self._rules[execution] = known
         return known
+
+    def work_of(self, connection: Connection, row: Row[Any]) -> CopyWork:
+        """Return a row of copies as work."""
+        return self._work(connection, row)
 
     def _work(
         self, connection: Connection, row: Row[Any], held: Mapping[Name, str] = NOTHING
@@ -229,6 +238,8 @@ class SqlState:
         """Whether the fence is still the copy's, and its rule is not paused."""
         with self._database.read() as connection:
             holding = _holding_anyhow() if without("fence") else _HOLDING
+            if self._borrowed:
+                holding = holding.where(_LEASE)
             found = connection.execute(holding, {"b_id": ref.id, "b_fence": ref.fence})
             return found.first() is not None
 
@@ -435,6 +446,7 @@ def _holding_anyhow() -> Any:
 
 
 _OPEN = _holding_anyhow().where(copies.c.state.in_(OPEN_COPIES))
+_LEASE = select(lender.c.id).where(lender.c.lease_until > now_epoch()).exists()
 _HOLDING = _holding_anyhow().where(copies.c.fence == bindparam("b_fence"))
 
 

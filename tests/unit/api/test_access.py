@@ -14,7 +14,7 @@ from service.model.release import ACTIONS, ReleaseState
 from service.store.examinations import Question
 from service.store.tables import executions
 from service.store.tables_releases import releases
-from service.store.tokens import ROLES
+from service.store.tokens import AGENT_ROLE, ROLES
 from tests.support.deletions import waiting_deletion
 from tests.support.replicas import standing_replica
 from tests.unit.api.conftest import EAST, FLEET, WEST, Api
@@ -126,6 +126,8 @@ TABLE = {
     ("PUT", "/api/v1/webhooks/{name}"): Row("admin", "team-a", PUT_HOOK),
     ("DELETE", "/api/v1/webhooks/{name}"): Row("admin", "team-a"),
     ("GET", "/api/v1/webhooks/{name}/deliveries"): Row("operator", "team-a"),
+    ("POST", "/api/v1/regions/{name}/lease"): Row(AGENT_ROLE),
+    ("POST", "/api/v1/regions/{name}/outcomes"): Row(AGENT_ROLE),
     ("GET", "/healthz"): Row(OPEN),
     ("GET", "/readyz"): Row(OPEN),
     ("GET", "/metrics"): Row(OPEN),
@@ -142,6 +144,8 @@ def expected(row: Row, caller: str | None) -> int:
         return 200
     if caller is None or row.role == HOOK:
         return 401  # a hook has a secret of its own
+    if row.role == AGENT_ROLE:
+        return 403  # none of these callers is an agent
     scope, _, role = caller.rpartition(".")
     if ROLES.index(role) < ROLES.index(row.role) or (row.whose == "platform" and scope):
         return 403
@@ -333,7 +337,7 @@ def test_project_token_cannot_write_into_another_project(teams: Api) -> None:
     assert listed.get_json()["items"] == []
 
 
-MUTATING = [route for route in TABLE if route[0] != "GET" and TABLE[route].role != HOOK]
+MUTATING = [route for route in TABLE if route[0] != "GET" and TABLE[route].role not in (HOOK, AGENT_ROLE)]
 
 
 @pytest.mark.parametrize("route", MUTATING, ids=" ".join)

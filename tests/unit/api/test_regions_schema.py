@@ -62,7 +62,7 @@ def test_region_is_read_and_shown_as_it_was_written() -> None:
         ({"name": "a:b"}, "name", "is not a name"),
         ({"jurisdiction": ""}, "jurisdiction", "may not be empty"),
         ({"jurisdiction": None}, "jurisdiction", "leave the key out"),
-        ({"redis_url_env": "TRANSSHIP_SECRET_A"}, "redis_url_env", "use the one Redis"),
+        ({"redis_url_env": "TRANSSHIP_SECRET_A"}, "redis_url_env", "TRANSSHIP_REDIS_URL"),
     ],
 )
 def test_bad_region_names_the_field(change: dict[str, Any], path: str, words: str) -> None:

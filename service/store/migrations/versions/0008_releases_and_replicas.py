@@ -1,4 +1,4 @@
-"""Releases, objectives of freshness, and the life of replicas."""
+"""Releases, objectives of freshness, the life of replicas, and what is lent to far regions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ depends_on = None
 def upgrade() -> None:
     _releases()
     _replicas()
+    _agents()
 
 
 def _releases() -> None:
@@ -161,3 +162,28 @@ def _replicas() -> None:
     digest = sa.Column("digest", sa.String(140), nullable=False, server_default="")
     op.add_column("registry_events", digest)
     op.create_index("ix_execution_causes_flow", "execution_causes", ["flow"])
+
+
+def _agents() -> None:
+    """What is lent to far regions, on both sides of it."""
+    op.add_column("tokens", sa.Column("region", sa.String(64)))
+    op.create_table(
+        "agent_batches",
+        sa.Column("agent", sa.String(64), primary_key=True),
+        sa.Column("number", sa.BigInteger, nullable=False),
+        sa.Column("recorded_at", sa.Double, nullable=False),
+    )
+    op.create_table(
+        "lent_copies",
+        sa.Column("copy_id", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("fence", sa.Integer, nullable=False),
+    )
+    op.create_table(
+        "lender",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("agent", sa.String(64), nullable=False),
+        sa.Column("number", sa.BigInteger, nullable=False),
+        sa.Column("lease_until", sa.Double, nullable=False),
+        sa.Column("audited", sa.BigInteger, nullable=False),
+        sa.Column("batch", sa.Text, nullable=False),
+    )

@@ -1,0 +1,118 @@
+"""Documents between home and the agents of far regions (docs/adr/0017)."""
+
+from __future__ import annotations
+
+from marshmallow import ValidationError, fields, validate
+
+from api.schemas.answers import AnswerSchema
+from api.schemas.common import StrictSchema
+from api.schemas.fields import Text, Whole
+from service.model.states import CopyState
+
+AGENT = {"longest": 64}
+_STATES = sorted({state for state in CopyState if state.ended} | {CopyState.PENDING})
+
+
+def _way(value: list[object]) -> None:
+    kinds = [type(one) for one in value]
+    if kinds != [str, str, int]:
+        raise ValidationError("must be from registry, to registry, bytes")
+
+
+class LeaseWishSchema(StrictSchema):
+    """Who asks, what it can do, and what it has."""
+
+    agent = Text(required=True, **AGENT)
+    host = Text(required=True, longest=255)
+    slots = Whole(required=True, least=0, most=100_000)
+    room = Whole(required=True, least=0, most=500)
+    held = fields.List(
+        fields.List(fields.Integer(strict=True), validate=validate.Length(equal=2)),
+        required=True,
+        validate=validate.Length(max=5000),
+        metadata={"description": "copies from here, each with the fence that it was lent with"},
+    )
+
+
+class LentCopySchema(AnswerSchema):
+    """A copy as its row is: what is read where, and where it goes."""
+
+    id = fields.Integer(required=True)
+    fence = fields.Integer(required=True)
+
+
+class LeaseSchema(AnswerSchema):
+    """A page of copies, and all that is needed for them."""
+
+    lease_seconds = fields.Float(required=True)
+    stop = fields.List(
+        fields.Integer(), required=True, metadata={"description": "copies to let go of"}
+    )
+    copies = fields.List(fields.Nested(LentCopySchema), required=True)
+    executions = fields.Dict(required=True)
+    registries = fields.List(
+        fields.Dict(),
+        required=True,
+        metadata={"description": "those that the copies name, with their stored secrets"},
+    )
+    digest_tags = fields.List(fields.Dict(), required=True)
+    regions = fields.List(fields.Dict(), required=True)
+    links = fields.List(fields.Dict(), required=True)
+
+
+class LentOutcomeSchema(StrictSchema):
+    """What became of a copy; pending: it is given back."""
+
+    copy = Whole(required=True, least=1, most=2**62)
+    fence = Whole(required=True, least=0, most=2**31 - 1)
+    state = fields.String(required=True, validate=validate.OneOf(_STATES))
+    digest = fields.String(required=True, validate=validate.Length(max=140))
+    failure_class = fields.String(required=True, validate=validate.Length(max=16))
+    reason = fields.String(required=True, validate=validate.Length(max=20_000))
+    hint = fields.String(required=True, validate=validate.Length(max=20_000))
+    platforms = fields.String(required=True, validate=validate.Length(max=20_000))
+    blobs_copied = Whole(required=True, least=0, most=2**31 - 1)
+    blobs_mounted = Whole(required=True, least=0, most=2**31 - 1)
+    blobs_present = Whole(required=True, least=0, most=2**31 - 1)
+    bytes_copied = Whole(required=True, least=0, most=2**62)
+    bytes_saved = Whole(required=True, least=0, most=2**62)
+
+
+class MovedSchema(StrictSchema):
+    """What an execution has asked and moved since it was told last."""
+
+    requests = fields.Dict(keys=fields.String(), values=fields.Integer(strict=True), required=True)
+    bytes = fields.List(
+        fields.List(fields.Raw(), validate=_way),
+        required=True,
+        metadata={"description": "from registry, to registry, bytes"},
+    )
+
+
+class CrossingSchema(StrictSchema):
+    """A row for the audit log: bytes that went across a border."""
+
+    actor = Text(required=True, longest=128)
+    name = Text(required=True, longest=255)
+    project = fields.String(required=True, validate=validate.Length(max=128))
+    after = fields.Dict(required=True)
+
+
+class AccountSchema(StrictSchema):
+    """A batch of outcomes; the same number is recorded once."""
+
+    agent = Text(required=True, **AGENT)
+    number = Whole(required=True, least=1, most=2**62)
+    outcomes = fields.List(
+        fields.Nested(LentOutcomeSchema), required=True, validate=validate.Length(max=500)
+    )
+    executions = fields.Dict(keys=fields.String(), values=fields.Nested(MovedSchema), required=True)
+    crossings = fields.List(
+        fields.Nested(CrossingSchema), required=True, validate=validate.Length(max=500)
+    )
+
+
+class RecordedSchema(AnswerSchema):
+    """Whether the batch was new."""
+
+    recorded = fields.Boolean(required=True)

@@ -1,0 +1,139 @@
+"""The agent of a far region: fetches pages of copies from home, and gives account of them (docs/adr/0017).
+
+Nothing else of the region speaks with home: no work item makes the way there and back.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from service.errors import TransshipError
+from service.store.borrowing import BorrowingStore
+from service.telemetry import get_logger
+
+RENEWALS = 7
+"""How often a lease is renewed in the time that it lasts."""
+
+IDLE_SECONDS = 0.5
+"""How often home is asked for copies while there is room for them."""
+
+ACCOUNT_SECONDS = 0.2
+PAGES_A_SLOT = 3
+MOST_AT_ONCE = 500
+MOST_HELD = 2000
+FORGET_SECONDS = 60.0
+MAX_PAUSE_SECONDS = 5.0
+
+log = get_logger("agent")
+
+
+class Home(Protocol):
+    """The API at home. Both raise TransshipError when it does not answer, or refuses."""
+
+    def lease(self, wish: dict[str, Any]) -> dict[str, Any]:
+        """Renew the lease, and return the next page of copies."""
+
+    def record(self, batch: dict[str, Any]) -> None:
+        """Give account; the same batch may be told twice."""
+
+
+class Agent:
+    """Runs in a worker process of the region; a lease in the region's database lets one of them act."""
+
+    def __init__(
+        self,
+        store: BorrowingStore,
+        home: Home,
+        slots: Callable[[], int],
+        lead: Callable[[], bool],
+        *,
+        tags_per_task: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`slots`: live slots of the region; `lead`: whether this process is the one to act."""
+        self._store = store
+        self._home = home
+        self._slots = slots
+        self._lead = lead
+        self._tags_per_task = tags_per_task
+        self._clock = clock
+        self._identity = store.identity()
+        self._next_lease = 0.0
+        self._next_account = 0.0
+        self._next_look = 0.0
+        self._pause = IDLE_SECONDS
+
+    def run(self, stop: threading.Event) -> None:
+        """Go on until `stop` is set; home being away pauses it, nothing ends it."""
+        while not stop.is_set():
+            try:
+                if self._lead():
+                    self.step()
+            except (TransshipError, OSError) as error:
+                log.warning("home_away", error=f"{type(error).__name__}: {error}")
+                stop.wait(self._pause)
+                self._pause = min(MAX_PAUSE_SECONDS, 2 * self._pause)
+            except Exception:
+                log.exception("agent_failed")
+                stop.wait(MAX_PAUSE_SECONDS)
+            else:
+                self._pause = IDLE_SECONDS
+            stop.wait(ACCOUNT_SECONDS)
+
+    def step(self) -> None:
+        """Tell what is to be told, and fetch what there is room for."""
+        now = self._clock()
+        if now >= self._next_look:
+            self._next_look = now + FORGET_SECONDS
+            self._store.forget_registries()
+        self._give_account()
+        room = self._room()
+        if now >= self._next_lease or (room > 0 and now >= self._next_account):
+            self._fetch(room)
+
+    def _give_account(self) -> None:
+        while True:
+            batch = self._store.account()
+            if batch.is_empty:
+                return
+            self._home.record(
+                {
+                    "agent": self._identity,
+                    "number": batch.number,
+                    "outcomes": batch.outcomes,
+                    "executions": batch.executions,
+                    "crossings": batch.crossings,
+                }
+            )
+            self._store.told(batch)
+
+    def _room(self) -> int:
+        wanted = PAGES_A_SLOT * self._slots() * self._tags_per_task
+        open_copies = self._store.waiting()
+        return max(0, min(MOST_AT_ONCE, wanted - open_copies, MOST_HELD - open_copies))
+
+    def _fetch(self, room: int) -> None:
+        asked = self._clock()
+        held = self._store.held()
+        page = self._home.lease(
+            {
+                "agent": self._identity,
+                "host": socket.gethostname(),
+                "slots": self._slots(),
+                "room": room,
+                "held": [list(one) for one in held],
+            }
+        )
+        # From the moment of the question on: home counts from a later one.
+        self._store.renew(page["lease_seconds"] - (self._clock() - asked))
+        self._store.let_go([*page["stop"], *self._store.misplaced()])
+        self._store.take(page)
+        self._next_lease = asked + page["lease_seconds"] / RENEWALS
+        full = len(page["copies"]) >= room > 0
+        self._next_account = asked + (0.0 if full else IDLE_SECONDS)
+        if page["copies"]:
+            log.info("copies_fetched", copies=len(page["copies"]))

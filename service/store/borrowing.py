@@ -1,0 +1,348 @@
+"""In a far region: the copies that it has from home, in a database of its own (docs/adr/0017).
+
+Its dispatcher, its workers and its reconciler find them there as those at home find theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+
+from service.model.region import Link, Region
+from service.model.states import OPEN_COPIES, CopyState, ExecutionState
+from service.store import codec
+from service.store.clock import now_epoch
+from service.store.database import Database, upsert
+from service.store.lending import COPY_FIELDS, COUNTED, EXECUTION_FIELDS
+from service.store.regions import LinkStore, RegionStore
+from service.store.registries import RegistryStore
+from service.store.tables import (
+    copies,
+    digest_tags,
+    execution_requests,
+    executions,
+    registries,
+    selections,
+    written_tags,
+)
+from service.store.tables_agents import lender, lent_copies
+from service.store.tables_governance import audit
+from service.store.tables_regions import execution_links
+
+BATCH = 500
+ROW = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What home has to hear next; sent again under its number until home has taken it.
+
+    `upto`: the last row of the audit log in it.
+    """
+
+    number: int
+    outcomes: list[dict[str, Any]]
+    executions: dict[str, dict[str, Any]]
+    crossings: list[dict[str, Any]]
+    upto: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to hear."""
+        return not (self.outcomes or self.executions or self.crossings)
+
+
+class BorrowingStore:
+    """Takes pages of copies in, and gives account of them."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry_store: RegistryStore,
+        region_store: RegionStore,
+        link_store: LinkStore,
+        region: str,
+    ) -> None:
+        self._database = database
+        self._registries = registry_store
+        self._regions = region_store
+        self._links = link_store
+        self._region = region
+
+    def identity(self) -> str:
+        """Return who this region's database is at home: the same for as long as it exists."""
+
+        def work(connection: Connection) -> str:
+            made = f"{self._region[:24]}-agent-{os.urandom(8).hex()}"
+            connection.execute(
+                upsert(connection, lender)
+                .values(id=ROW, agent=made, number=0, lease_until=0.0, audited=0, batch="")
+                .on_conflict_do_nothing()
+            )
+            return str(connection.execute(select(lender.c.agent)).scalar_one())
+
+        return self._database.write(work)
+
+    def held(self) -> list[tuple[int, int]]:
+        """Return the copies from home, each with its fence there."""
+        with self._database.read() as connection:
+            return [(row.copy_id, row.fence) for row in connection.execute(select(lent_copies))]
+
+    def waiting(self) -> int:
+        """Return how many copies from home have not ended."""
+        query = select(func.count()).where(copies.c.state.in_(OPEN_COPIES))
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def renew(self, seconds: float) -> None:
+        """Have the lease hold for so long from now on."""
+        self._database.write(
+            lambda connection: connection.execute(
+                update(lender).values(lease_until=now_epoch() + seconds)
+            )
+        )
+
+    def is_leased(self) -> bool:
+        """Whether the lease holds."""
+        query = select(lender.c.id).where(lender.c.lease_until > now_epoch())
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def take(self, page: Mapping[str, Any]) -> None:
+        """Take a page in: what it names first, then its copies, in one transaction."""
+        if not page["copies"]:
+            return
+        for one in page["registries"]:
+            self._registries.put(
+                codec.load_endpoint(json.dumps(one["endpoint"])), document={}, secret=one["secret"]
+            )
+        for place in page["regions"]:
+            self._regions.put(codec.load(Region, place), document=place)
+        for way in page["links"]:
+            self._links.put(codec.load(Link, way), document=way)
+
+        def work(connection: Connection) -> None:
+            for identity, run in page["executions"].items():
+                values = {name: run[name] for name in EXECUTION_FIELDS}
+                statement = upsert(connection, executions).values(
+                    id=identity,
+                    kind="tags",
+                    state=ExecutionState.RUNNING,
+                    planned=True,
+                    catalog_done=True,
+                    **values,
+                )
+                connection.execute(
+                    statement.on_conflict_do_update(
+                        index_elements=["id"], set_={"state": ExecutionState.RUNNING}
+                    )
+                )
+            for listing in page["digest_tags"]:
+                self._take_listing(connection, listing)
+            for row in page["copies"]:
+                values = {name: row[name] for name in COPY_FIELDS}
+                values["attempts"] -= 1  # which is counted again when it is begun here
+                connection.execute(delete(copies).where(copies.c.id == row["id"]))
+                connection.execute(
+                    insert(copies).values(
+                        id=row["id"],
+                        region=self._region,
+                        state=CopyState.PENDING,
+                        updated_at=now_epoch(),
+                        **values,
+                    )
+                )
+                connection.execute(delete(lent_copies).where(lent_copies.c.copy_id == row["id"]))
+                connection.execute(
+                    insert(lent_copies).values(copy_id=row["id"], fence=row["fence"])
+                )
+
+        self._database.write(work)
+
+    @staticmethod
+    def _take_listing(connection: Connection, listing: Mapping[str, Any]) -> None:
+        key = {"execution_id": listing["execution"], "repository": listing["repository"]}
+        connection.execute(
+            upsert(connection, selections)
+            .values(**key, done=True, listed=True)
+            .on_conflict_do_nothing()
+        )
+        for tag in listing["tags"]:
+            connection.execute(
+                upsert(connection, digest_tags).values(**key, tag=tag).on_conflict_do_nothing()
+            )
+
+    def let_go(self, ids: Sequence[int]) -> None:
+        """Stop copies that home wants back, whoever works on them."""
+        if not ids:
+            return
+        self._database.write(
+            lambda connection: connection.execute(
+                update(copies)
+                .where(copies.c.id.in_(ids), copies.c.state.in_(OPEN_COPIES))
+                .values(
+                    state=CopyState.STOPPED,
+                    fence=copies.c.fence + 1,
+                    owner="",
+                    updated_at=now_epoch(),
+                )
+            )
+        )
+
+    def misplaced(self) -> list[int]:
+        """Return copies that no worker of this region may do."""
+        query = select(copies.c.id).where(
+            copies.c.region != self._region, copies.c.state == CopyState.PENDING
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def account(self) -> Batch:
+        """Return what home has not heard: ended copies, requests and bytes, crossings.
+
+        It is written down, and the same until it is `told`: home may have it, and its answer be lost.
+        """
+
+        def work(connection: Connection) -> Batch:
+            row = connection.execute(select(lender)).one()
+            if row.batch:
+                return Batch(**json.loads(row.batch))
+            batch = Batch(
+                row.number + 1,
+                [self._outcome(connection, one) for one in connection.execute(_ENDED)],
+                _moved(connection),
+                *_crossings(connection, row.audited),
+            )
+            if not batch.is_empty:
+                connection.execute(update(lender).values(batch=codec.dump(batch)))
+            return batch
+
+        with self._database.read() as connection:
+            row = connection.execute(select(lender)).one()
+            idle = (
+                not row.batch
+                and connection.execute(_ENDED.limit(1)).first() is None
+                and not _moved(connection)
+            )
+        if idle:
+            return Batch(row.number + 1, [], {}, [], row.audited)
+        return self._database.write(work)
+
+    @staticmethod
+    def _outcome(connection: Connection, row: Any) -> dict[str, Any]:
+        platforms = connection.execute(
+            select(written_tags.c.platforms).where(
+                written_tags.c.registry == row.destination_registry,
+                written_tags.c.repository == row.destination_repository,
+                written_tags.c.tag == row.destination_reference,
+            )
+        ).scalar_one_or_none()
+        stopped = row.state == CopyState.STOPPED
+        return {
+            "copy": row.id,
+            "fence": row.lent_fence,
+            "state": str(CopyState.PENDING if stopped else row.state),
+            "digest": row.digest,
+            "failure_class": row.failure_class,
+            "reason": row.reason,
+            "hint": row.hint,
+            "platforms": platforms or "",
+            **{name: getattr(row, name) for name in COUNTED},
+        }
+
+    def told(self, batch: Batch) -> None:
+        """Forget what home has heard; what its executions have moved since is told next."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                update(lender).values(number=batch.number, audited=batch.upto, batch="")
+            )
+            ids = [one["copy"] for one in batch.outcomes]
+            if ids:
+                connection.execute(delete(copies).where(copies.c.id.in_(ids)))
+                connection.execute(delete(lent_copies).where(lent_copies.c.copy_id.in_(ids)))
+            for execution, moved in batch.executions.items():
+                for registry, count in moved["requests"].items():
+                    connection.execute(
+                        update(execution_requests)
+                        .where(
+                            execution_requests.c.execution_id == execution,
+                            execution_requests.c.registry == registry,
+                        )
+                        .values(requests=execution_requests.c.requests - count)
+                    )
+                for sender, receiver, count in moved["bytes"]:
+                    connection.execute(
+                        update(execution_links)
+                        .where(
+                            execution_links.c.execution_id == execution,
+                            execution_links.c.from_registry == sender,
+                            execution_links.c.to_registry == receiver,
+                        )
+                        .values(bytes=execution_links.c.bytes - count)
+                    )
+
+        self._database.write(work)
+
+    def forget_registries(self) -> int:
+        """Forget registries, with their secrets, that no copy needs any more; returns how many."""
+        needed = or_(
+            *(
+                registries.c.name == column
+                for column in (
+                    copies.c.source_registry,
+                    copies.c.destination_registry,
+                    copies.c.via_registry,
+                )
+            )
+        )
+        unneeded = ~select(copies.c.id).where(needed).exists()
+        return self._database.write(
+            lambda connection: connection.execute(delete(registries).where(unneeded)).rowcount
+        )
+
+
+def _moved(connection: Connection) -> dict[str, dict[str, Any]]:
+    moved: dict[str, dict[str, Any]] = {}
+    for row in connection.execute(
+        select(execution_requests).where(execution_requests.c.requests > 0).limit(BATCH)
+    ):
+        of = moved.setdefault(row.execution_id, {"requests": {}, "bytes": []})
+        of["requests"][row.registry] = row.requests
+    for row in connection.execute(
+        select(execution_links).where(execution_links.c.bytes > 0).limit(BATCH)
+    ):
+        of = moved.setdefault(row.execution_id, {"requests": {}, "bytes": []})
+        of["bytes"].append([row.from_registry, row.to_registry, row.bytes])
+    return moved
+
+
+def _crossings(connection: Connection, after: int) -> tuple[list[dict[str, Any]], int]:
+    rows = connection.execute(
+        select(audit).where(audit.c.seq > after).order_by(audit.c.seq).limit(BATCH)
+    ).all()
+    told = [
+        {
+            "actor": row.actor,
+            "name": row.name,
+            "project": row.project,
+            "after": json.loads(row.after),
+        }
+        for row in rows
+        if row.action == "cross"
+    ]
+    return told, rows[-1].seq if rows else after
+
+
+_ENDED = (
+    select(copies, lent_copies.c.fence.label("lent_fence"))
+    .join(lent_copies, lent_copies.c.copy_id == copies.c.id)
+    .where(and_(*(copies.c.state != state for state in sorted(OPEN_COPIES))))
+    .order_by(copies.c.id)
+    .limit(BATCH)
+)

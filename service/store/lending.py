@@ -1,0 +1,301 @@
+"""At home: copies are lent to the agents of far regions, and come back as outcomes (docs/adr/0017).
+
+An agent holds its copies as a worker process holds its own; it is counted as dead after a longer silence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, and_, or_, select, tuple_, update
+
+from service.model.states import ENDED_EXECUTIONS, CopyState, ExecutionState
+from service.model.work import CopyEnded, Counters, Holder
+from service.store import outcomes
+from service.store.audit import Change, append
+from service.store.clock import now_epoch
+from service.store.conditions import rule_is_paused
+from service.store.database import Database, upsert
+from service.store.dispatching import DispatchStore, Eligible
+from service.store.processes import AGENT
+from service.store.recovery import again
+from service.store.registries import RegistryStore
+from service.store.tables import copies, digest_tags, executions, processes, registries, selections
+from service.store.tables_agents import agent_batches
+from service.store.tables_regions import links, regions
+from service.store.tallies import add_crossed, add_requests
+from service.store.work import SqlState
+
+LEASE_SHARE = 5 / 6
+"""An agent may move tags for so much of the time after which it counts as dead."""
+
+MOST_DIGEST_TAGS = 5000
+"""Referrer and cosign tags of a page's repositories that are told; where there are more, they are asked for."""
+
+COPY_FIELDS = (
+    *("execution_id", "rule", "priority", "source_registry", "source_repository"),
+    *("source_reference", "via_registry", "via_repository", "via_reference"),
+    *("destination_registry", "destination_repository", "destination_reference", "digest"),
+    *("entry", "found", "fence", "attempts", "failures", "replans", "throttles", "fresh"),
+    *("listed", "referrers", "behind"),
+)
+EXECUTION_FIELDS = ("rule", "project", "trigger", "route", "spec", "priority", "created_at")
+COUNTED = ("blobs_copied", "blobs_mounted", "blobs_present", "bytes_copied", "bytes_saved")
+
+
+class LendingStore:
+    """Lends copies to agents and records what became of them."""
+
+    def __init__(
+        self,
+        database: Database,
+        dispatching: DispatchStore,
+        state: SqlState,
+        registries: RegistryStore,
+        *,
+        lease_seconds: float,
+    ) -> None:
+        self._database = database
+        self._dispatching = dispatching
+        self._state = state
+        self._registries = registries
+        self._lease_seconds = lease_seconds
+
+    def lease(
+        self,
+        region: str,
+        agent: str,
+        *,
+        slots: int,
+        host: str,
+        room: int,
+        held: Collection[tuple[int, int]],
+    ) -> dict[str, Any]:
+        """Renew an agent's lease and lend it up to `room` copies of its region more.
+
+        `held`: the copies that it has, each with the fence that it was lent with. What it was lent and does
+        not have (an answer was lost) is eligible again. The answer's `stop` names those that it is to
+        let go of, since they are not its any more or their rule or registries are paused.
+        """
+        stop = self._database.write(
+            lambda connection: self._renew(connection, region, agent, slots, host, held)
+        )
+        chosen: list[Eligible] = []
+        for urgent in (True, False):
+            if room > len(chosen):
+                chosen += self._dispatching.eligible(region, room - len(chosen), urgent=urgent)
+        works = self._state.begin(self._dispatching.dispatch(chosen), agent) if chosen else []
+        kept = [work for work in works if not work.held_by]  # what a release holds is done at home
+        refused = [work.ref.id for work in works if work.held_by]
+        if refused:
+            self._database.write(lambda connection: _give_back(connection, refused, pause=30.0))
+        return {
+            "lease_seconds": self._lease_seconds,
+            "stop": stop,
+            **self._page([work.ref.id for work in kept]),
+        }
+
+    def _renew(
+        self,
+        connection: Connection,
+        region: str,
+        agent: str,
+        slots: int,
+        host: str,
+        held: Collection[tuple[int, int]],
+    ) -> list[int]:
+        values = {"kind": AGENT, "region": region, "slots": slots, "host": host[:255], "pid": 0}
+        statement = upsert(connection, processes).values(
+            boot=agent, started_at=now_epoch(), seen_at=now_epoch(), **values
+        )
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["boot"], set_={**values, "seen_at": now_epoch()}
+            )
+        )
+        mine = and_(copies.c.owner == agent, copies.c.state == CopyState.RUNNING)
+        lent = {
+            (row.id, row.fence)
+            for row in connection.execute(select(copies.c.id, copies.c.fence).where(mine))
+        }
+        wanted = set(held)
+        unknown = [copy for copy, _ in lent - wanted]
+        if unknown:
+            connection.execute(
+                update(copies).where(mine, copies.c.id.in_(unknown)).values(**again())
+            )
+        resting = select(registries.c.name).where(registries.c.paused_at.is_not(None))
+        unwanted = (
+            select(copies.c.id)
+            .join(executions, executions.c.id == copies.c.execution_id)
+            .where(
+                mine,
+                or_(
+                    rule_is_paused(copies.c.rule),
+                    executions.c.state.in_([ExecutionState.STOPPING, *ENDED_EXECUTIONS]),
+                    copies.c.source_registry.in_(resting),
+                    copies.c.destination_registry.in_(resting),
+                ),
+            )
+        )
+        stopped = {copy for copy, _ in wanted - lent} | set(connection.execute(unwanted).scalars())
+        return sorted(stopped)
+
+    def _page(self, ids: Sequence[int]) -> dict[str, Any]:
+        if not ids:
+            return {"copies": [], "executions": {}, "registries": [], "digest_tags": []}
+        with self._database.read() as connection:
+            rows = connection.execute(select(copies).where(copies.c.id.in_(ids))).all()
+            needed = {row.execution_id for row in rows}
+            found = connection.execute(select(executions).where(executions.c.id.in_(needed)))
+            runs = {
+                row.id: {name: getattr(row, name) for name in EXECUTION_FIELDS} for row in found
+            }
+            tags = self._digest_tags(
+                connection, {(row.execution_id, row.source_repository) for row in rows}
+            )
+            places = connection.execute(select(regions.c.spec)).scalars()
+            ways = connection.execute(select(links.c.spec)).scalars()
+            around = {
+                "regions": list(map(json.loads, places)),
+                "links": list(map(json.loads, ways)),
+            }
+        names = {
+            name
+            for row in rows
+            for name in (row.source_registry, row.destination_registry, row.via_registry)
+            if name
+        }
+        return {
+            "copies": [
+                {"id": row.id, **{name: getattr(row, name) for name in COPY_FIELDS}} for row in rows
+            ],
+            "executions": runs,
+            "registries": [self._registry(name) for name in sorted(names)],
+            "digest_tags": tags,
+            **around,
+        }
+
+    def _registry(self, name: str) -> dict[str, Any]:
+        """Return a registry with the secret that is stored for it; what is named in files, the region has itself."""
+        from dataclasses import asdict
+
+        endpoint = self._registries.get(name).endpoint
+        spec = endpoint.credentials
+        secret = self._registries.secret(name) if spec.stored or spec.secret else None
+        if secret is not None:
+            spec = replace(spec, stored=True, secret=None)
+        return {"endpoint": asdict(replace(endpoint, credentials=spec)), "secret": secret}
+
+    @staticmethod
+    def _digest_tags(
+        connection: Connection, wanted: Collection[tuple[str, str]]
+    ) -> list[dict[str, Any]]:
+        """Return what listings told of referrers, of those repositories that are listed to their end."""
+        listed = connection.execute(
+            select(selections.c.execution_id, selections.c.repository).where(
+                tuple_(selections.c.execution_id, selections.c.repository).in_(list(wanted)),
+                selections.c.listed.is_(True),
+            )
+        ).all()
+        found = []
+        left = MOST_DIGEST_TAGS
+        for execution, repository in listed:
+            tags = list(
+                connection.execute(
+                    select(digest_tags.c.tag)
+                    .where(
+                        digest_tags.c.execution_id == execution,
+                        digest_tags.c.repository == repository,
+                    )
+                    .limit(left + 1)
+                ).scalars()
+            )
+            if len(tags) > left:
+                continue
+            left -= len(tags)
+            found.append({"execution": execution, "repository": repository, "tags": tags})
+        return found
+
+    def record(self, agent: str, number: int, batch: Mapping[str, Any]) -> bool:
+        """Record a batch of outcomes once; returns whether it was new."""
+
+        def work(connection: Connection) -> bool:
+            known = connection.execute(
+                select(agent_batches.c.number)
+                .where(agent_batches.c.agent == agent)
+                .with_for_update()
+            ).scalar_one_or_none()
+            if known is not None and known >= number:
+                return False
+            statement = upsert(connection, agent_batches).values(
+                agent=agent, number=number, recorded_at=now_epoch()
+            )
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["agent"],
+                    set_={"number": number, "recorded_at": now_epoch()},
+                )
+            )
+            for outcome in batch["outcomes"]:
+                self._record(connection, agent, outcome)
+            known_runs = set(
+                connection.execute(
+                    select(executions.c.id).where(executions.c.id.in_(list(batch["executions"])))
+                ).scalars()
+            )
+            for execution, moved in batch["executions"].items():
+                if execution not in known_runs:
+                    continue  # forgotten meanwhile
+                add_requests(connection, execution, moved["requests"])
+                for sender, receiver, count in moved["bytes"]:
+                    add_crossed(connection, execution, receiver, {sender: count})
+            for crossing in batch["crossings"]:
+                append(connection, Change(**crossing, kind="copy", action="cross"))
+            return True
+
+        return self._database.write(work)
+
+    def _record(self, connection: Connection, agent: str, outcome: Mapping[str, Any]) -> None:
+        row = connection.execute(
+            select(copies).where(
+                copies.c.id == outcome["copy"],
+                copies.c.fence == outcome["fence"],
+                copies.c.owner == agent,
+                copies.c.state == CopyState.RUNNING,
+            )
+        ).first()
+        if row is None:
+            return  # taken back: somebody else does it, or has
+        if outcome["state"] == CopyState.PENDING:
+            _give_back(connection, [row.id], pause=0.0)
+            return
+        work = self._state.work_of(connection, row)
+        if row.via_registry:
+            via = Holder(row.via_registry, row.via_repository, row.via_reference)
+            work = replace(work, holder=via)
+        counters = Counters(**{name: outcome[name] for name in COUNTED})
+        outcomes.apply(
+            connection,
+            CopyEnded(
+                work,
+                CopyState(outcome["state"]),
+                counters,
+                digest=outcome["digest"],
+                failure_class=outcome["failure_class"],
+                reason=outcome["reason"],
+                hint=outcome["hint"],
+                platforms=outcome["platforms"],
+            ),
+        )
+
+
+def _give_back(connection: Connection, ids: Sequence[int], *, pause: float) -> None:
+    connection.execute(
+        update(copies)
+        .where(copies.c.id.in_(ids), copies.c.state == CopyState.RUNNING)
+        .values(**again(), not_before=now_epoch() + pause)
+    )

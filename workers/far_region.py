@@ -1,0 +1,170 @@
+"""A region that is far from the database at home: it brings one of its own, and an agent (docs/adr/0017)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from service.bootstrap import Services
+from service.errors import InvalidConfiguration, NetworkError, Rejected, ServerError
+from service.replication.agent import Agent
+from service.settings import Settings
+from service.telemetry import get_logger
+from workers.signatures import QueuePublisher
+
+ANSWER_SECONDS = 30.0
+LEASE = "agent"
+LEASE_SECONDS = 10.0
+
+log = get_logger("far_region")
+
+
+def outlying(settings: Settings, region: str) -> Settings:
+    """Return the settings of a far region's processes: its own database and key, made when they are missing.
+
+    Raises InvalidConfiguration for what does not go together.
+    """
+    if not settings.agent_dir:
+        return settings
+    if settings.database_url:
+        raise InvalidConfiguration(
+            "TRANSSHIP_AGENT_DIR and TRANSSHIP_DATABASE_URL are both set",
+            field="TRANSSHIP_AGENT_DIR",
+            hint="a far region has a database of its own in TRANSSHIP_AGENT_DIR: unset the other",
+        )
+    for name, value in (("TRANSSHIP_URL", settings.url), ("TRANSSHIP_TOKEN", settings.token)):
+        if not value:
+            raise InvalidConfiguration(
+                f"TRANSSHIP_AGENT_DIR is set and {name} is not",
+                field=name,
+                hint="make a token with POST /api/v1/tokens, role agent, for this region",
+            )
+    check_address(settings.url)
+    folder = Path(settings.agent_dir)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key = folder / "secret.key"
+    if not settings.secret_key_file:
+        _make_key(key)
+    own = replace(
+        settings,
+        region=region,
+        database_url=f"sqlite:///{folder.resolve()}/region-{region}.db",
+        secret_key_file=settings.secret_key_file or str(key),
+    )
+    from service.store.database import Database
+    from service.store.schema import create_or_upgrade
+
+    database = Database(own.database_url)
+    create_or_upgrade(database)
+    database.close()
+    return own
+
+
+def check_address(url: str) -> None:
+    """Raise InvalidConfiguration for an address that would carry token and secrets in the clear."""
+    parsed = httpx.URL(url)
+    local = parsed.host in {"127.0.0.1", "::1", "localhost"}
+    if parsed.scheme != "https" and not (parsed.scheme == "http" and local):
+        raise InvalidConfiguration(
+            f"TRANSSHIP_URL={url!r} is not https://, and not on this machine",
+            field="TRANSSHIP_URL",
+            hint="token and secrets would cross the network in the clear",
+        )
+
+
+def _make_key(path: Path) -> None:
+    """Make a key that only its owner can read; whoever comes second finds the first one's."""
+    from cryptography.fernet import Fernet
+
+    beside = path.with_suffix(f".{os.getpid()}")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(Fernet.generate_key() + b"\n")
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        log.debug("key_is_there", path=str(path))
+    finally:
+        beside.unlink()
+
+
+class HttpHome:
+    """The API at home over HTTPS."""
+
+    def __init__(self, settings: Settings) -> None:
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request otherwise
+        self._path = f"/api/v1/regions/{settings.region}"
+        self._http = httpx.Client(
+            base_url=settings.url.rstrip("/"),
+            headers={"Authorization": f"Bearer {settings.token}", "User-Agent": "transship/0.1"},
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=5),
+            trust_env=False,
+        )
+
+    def lease(self, wish: dict[str, Any]) -> dict[str, Any]:
+        """Renew the lease, and return the next page of copies."""
+        return self._ask("lease", wish)
+
+    def record(self, batch: dict[str, Any]) -> None:
+        """Give account."""
+        self._ask("outcomes", batch)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def _ask(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            response = self._http.post(f"{self._path}/{what}", json=body)
+        except httpx.HTTPError as error:
+            raise NetworkError(f"home does not answer: {type(error).__name__}: {error}") from error
+        if response.is_success:
+            answer: dict[str, Any] = response.json()
+            return answer
+        kind = ServerError if response.status_code >= 500 else Rejected
+        raise kind(
+            f"home refuses {what}: {response.status_code} {response.text[:300]}",
+            hint="look at TRANSSHIP_URL, and at the token: role agent, this region, not expired",
+        )
+
+
+class FarRegion:
+    """The threads that stand in for the home's scheduler here, and its agent."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._stop = threading.Event()
+        self._home = HttpHome(services.settings)
+        dispatching = services.dispatching
+        region = services.settings.region
+        agent = Agent(
+            services.borrowing,
+            self._home,
+            lambda: dispatching.slots().get(region, 0),
+            lambda: dispatching.lead(LEASE, services.boot, LEASE_SECONDS),
+            tags_per_task=services.settings.tags_per_task,
+        )
+        drive = services.drive(QueuePublisher(services.redis), plans=False)
+        self._threads = [
+            threading.Thread(target=agent.run, args=(self._stop,), name="agent", daemon=True),
+            threading.Thread(target=drive.run, args=(self._stop,), name="drive", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End; what home has not heard is told by whoever comes next."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(LEASE_SECONDS)
+        self._services.dispatching.resign(LEASE, self._services.boot)
+        self._home.close()
