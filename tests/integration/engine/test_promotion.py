@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from service.errors import Conflict
 from service.model.events.values import Action, Delivery, RegistryEvent
 from service.model.promotion import promoted, promoted_document
 from service.model.replica import ADDED, MOVED, Missing
+from service.model.rule import DeletePolicy
 from service.model.states import ExecutionState
+from service.replication.delete import Deleter
 from service.replication.executions import start
 from service.store.promotions import PromotionStore
 from tests.integration.engine.databases import on_both_databases
@@ -190,3 +193,32 @@ def test_registry_that_does_not_follow_takes_over_nothing(succession: Succession
         succession.promote("east")
     with pytest.raises(Conflict, match="was not the primary"):
         succession.promotions.follow("instance", "south")
+
+
+def test_deletions_follow_the_new_primary_and_take_nothing_that_it_never_had(
+    succession: Succession,
+) -> None:
+    services = succession.services
+    succession.push("east", "app:only-south")
+    succession.world.west.faults.add(FaultRule("manifests/only-south", "PUT", status=403))
+    succession.run(ExecutionState.PARTIAL)
+    succession.world.west.faults.clear()
+    succession.save_again(delete=DeletePolicy(enabled=True, grace_seconds=0.0))
+    succession.promote("west", accept_missing=True)
+    succession.world.west.storage.delete_tag("app", "v1")
+    succession.run()
+    deleter = Deleter(
+        replace(services.settings, absence_seconds=0.0),
+        services.rules,
+        services.registries,
+        services.projects,
+        services.deletions,
+        services.clients,
+    )
+
+    for _ in range(3):
+        deleter.step()
+
+    assert succession.holds("south").keys() == {"app:v2", "web:v1", "app:only-south"}
+    assert succession.holds("east").keys() >= {"app:v1", "app:v2", "web:v1"}, "it is fenced"
+    assert succession.drift("south") == {"app:only-south": ADDED}
