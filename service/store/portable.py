@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, MetaData, Table, func, insert, select, text
+from sqlalchemy import Column, Connection, MetaData, Table, func, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from service.crashpoints import crashpoint
@@ -55,13 +55,23 @@ class Tally:
 
 
 def our_tables(connection: Connection) -> list[Table]:
-    """Return the tables of Transship that are there, as they are there, each after those it refers to.
+    """Return the tables of Transship that are there, with their columns, each after those it refers to.
 
-    Of any revision, and nothing else that stands beside them: a database may be shared.
+    Of any revision, and nothing else that stands beside them: a database may be shared. Keys and indexes
+    are left out: to look them up takes longer than to carry the rows of most databases.
     """
+    there = inspect(connection)
+    names = set(there.get_table_names())
     found = MetaData()
-    found.reflect(connection, only=lambda name, _metadata: name in WHOLE.tables)
-    return found.sorted_tables
+    return [
+        Table(
+            table.name,
+            found,
+            *(Column(one["name"], one["type"]) for one in there.get_columns(table.name)),
+        )
+        for table in WHOLE.sorted_tables
+        if table.name in names
+    ]
 
 
 def columns_of(table: Table) -> list[Column[Any]]:
