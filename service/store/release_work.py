@@ -13,7 +13,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from service.model.release import BACK, ReleaseImage, ReleaseState, ReleaseTag, TagState
 from service.model.rule import SyncRule
 from service.model.states import ENDED_EXECUTIONS, CopyState, ExecutionState
-from service.store import codec
+from service.store import codec, relay
 from service.store.clock import database_now, now_epoch
 from service.store.creation import insert_tags
 from service.store.database import Database
@@ -222,6 +222,7 @@ class ReleaseWorkStore:
             connection.execute(update(release_parts).where(_is(part)).values(state=ENDED, owner=""))
             if open_parts(connection, part.release, part.fence) == 0:
                 state, reason = _following(connection, row)
+                _tell_followers(connection, part.release, state)
                 advance(connection, row, state, reason=reason)
             return True
 
@@ -359,6 +360,24 @@ def _following(connection: Connection, row: Row[Any]) -> tuple[ReleaseState, str
         return ReleaseState.MIXED, "; ".join(said)
     back = state is ReleaseState.SETTING_BACK
     return (ReleaseState.SET_BACK if back else ReleaseState.ROLLED_BACK), "; ".join(said)
+
+
+def _tell_followers(connection: Connection, release: str, state: ReleaseState) -> None:
+    """Have rules that go on from the registries of a release's tags hear that these have moved."""
+    moved = {ReleaseState.FLIPPED: TagState.FLIPPED, ReleaseState.ROLLED_BACK: TagState.RESTORED}
+    if state not in moved:
+        return
+    found = connection.execute(
+        select(release_tags).where(
+            release_tags.c.release == release,
+            release_tags.c.tag != "",
+            release_tags.c.state == moved[state],
+        )
+    ).all()
+    for row in found:
+        digest = row.digest if state is ReleaseState.FLIPPED else row.previous
+        if digest:
+            relay.tell(connection, row.registry, row.repository, row.tag, digest)
 
 
 _SAID = (

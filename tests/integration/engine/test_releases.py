@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from api.samples.faults import FOREVER, FaultRule
 from api.samples.registry import SampleRegistry
@@ -15,12 +15,13 @@ from service.errors import Conflict
 from service.model.endpoint import RegistryEndpoint
 from service.model.project import Grant, Project
 from service.model.release import FLIP, ROLLBACK, STAGE, ReleaseImage, ReleaseState, parse_image
-from service.model.rule import Destination, NameFilter, Selection, SyncRule
+from service.model.rule import Destination, NameFilter, Selection, SyncRule, Trigger
 from service.model.states import CopyState
 from service.model.work import CopyRef
 from service.replication.release import Releaser
 from service.replication.release_keeper import ReleaseKeeper
 from service.store.release_work import Part
+from service.store.tables_events import registry_events
 from service.store.tables_releases import release_parts
 from tests.support.processes import wait_until
 from tests.support.world import Image, Party, World, some_bytes
@@ -443,6 +444,31 @@ def test_a_registry_that_takes_the_image_along_with_its_tag_gets_it_back(stage: 
     assert stage.at_west("team/app:v1") == [None]
     assert storage.manifest("mirror/team/app", image.digest) is not None
     assert "took the image along" in stage.store.tags("one")[0].reason
+
+
+def test_rules_that_go_on_from_a_destination_hear_of_a_flip(stage: Stage) -> None:
+    """A chained rule is told of the tag as of one of our commits, once it has moved everywhere."""
+    onward = replace(
+        RULE,
+        name="onward",
+        source="west",
+        destinations=(Destination(registry="east", repository="onward/{name}"),),
+        trigger=Trigger(event=True),
+    )
+    stage.world.services.rules.put(onward, document={})
+    image = stage.push("team/app", "v1")
+    assert stage.create("one", "team/app:v1") is ReleaseState.STAGED
+    query = select(
+        registry_events.c.registry, registry_events.c.repository, registry_events.c.digest
+    )
+
+    def told() -> list[tuple[str, ...]]:
+        with stage.world.services.database.read() as connection:
+            return [tuple(row) for row in connection.execute(query)]
+
+    assert told() == []
+    assert stage.act("one", FLIP) is ReleaseState.FLIPPED
+    assert told() == [("west", "mirror/team/app", image.digest)]
 
 
 def test_an_immutable_tag_refuses_the_flip_of_all(stage: Stage) -> None:
