@@ -198,9 +198,10 @@ def _follow(
     deadline = None if timeout is None else time.monotonic() + timeout
     told = ""
     while found["state"] in WORKING and not no_wait:
-        if found["state"] != told:
-            told = found["state"]
-            click.echo(f"{told.replace('_', ' ')} ...", err=True)
+        words = _progress(server, found)
+        if words != told:
+            told = words
+            click.echo(words, err=True)
         if deadline is not None and time.monotonic() >= deadline:
             break
         time.sleep(LOOK_SECONDS)
@@ -212,6 +213,16 @@ def _follow(
     if found["state"] in WORKING:
         sys.exit(exits.AS_THE_RULE_SAYS if no_wait else exits.UNKNOWN)
     sys.exit(exits.AS_THE_RULE_SAYS if found["state"] == wanted else exits.NOT_AS_THE_RULE_SAYS)
+
+
+def _progress(server: Connection, found: dict[str, Any]) -> str:
+    """Say what a release is at, and how many of its copies are through while it is staged."""
+    words = f"{found['state'].replace('_', ' ')} ..."
+    if found["state"] != "staging" or not found["execution"]:
+        return words
+    copies = server.ask("GET", f"/executions/{part(found['execution'])}")["copies"]
+    total = sum(copies.values())
+    return f"staging {total - copies['pending']} of {total} copies ..." if total else words
 
 
 def _told(found: dict[str, Any]) -> str:

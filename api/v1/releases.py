@@ -22,7 +22,7 @@ from api.schemas.release import (
 from api.v1.rules import check
 from api.v1.shared import NAME, actor, answer, find_rule, is_own
 from service.errors import NotFoundInStore
-from service.model.release import FLIP, ROLLBACK, STAGE, ReleaseTag, parse_image
+from service.model.release import FLIP, ROLLBACK, STAGE, ReleaseTag, check_releasable, parse_image
 from service.model.rule import SyncRule
 from service.store.releases import Release
 
@@ -61,6 +61,7 @@ def create_release() -> Response:
     query(())
     wanted = load(ReleaseInputSchema(), read_json())
     rule = find_rule(wanted["rule"]).rule
+    check_releasable(rule)
     check(rule)
     changes.note(name=wanted["name"], project=rule.project, before={}, after=wanted)
     images = [parse_image(text) for text in wanted.get("images", ())]

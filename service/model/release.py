@@ -13,7 +13,7 @@ from enum import StrEnum
 from service.errors import InvalidConfiguration
 from service.model.digest import Digest
 from service.model.reference import validate_repository, validate_tag
-from service.model.rule import Destination, NameFilter, Selection, SyncRule
+from service.model.rule import REPLICATE, Destination, NameFilter, Selection, SyncRule
 
 MAX_IMAGES = 5000
 """A larger set is several releases: each tag is a row, and a PUT within the window."""
@@ -157,6 +157,16 @@ def parse_image(text: str) -> ReleaseImage:
     if colon:
         validate_tag(tag)
     return ReleaseImage(repository, tag, str(Digest.parse(digest)) if at else "")
+
+
+def check_releasable(rule: SyncRule) -> None:
+    """Raise InvalidConfiguration for a rule whose tags are not to be moved apart from it."""
+    if rule.mode == REPLICATE:
+        raise InvalidConfiguration(
+            f"rule {rule.name} keeps a whole replica: what a release moved there would be drift",
+            field="rule",
+            hint="release by a rule of mode sync",
+        )
 
 
 def staging_rule(rule: SyncRule, images: Sequence[tuple[str, int, str]]) -> SyncRule:

@@ -9,7 +9,13 @@ from dataclasses import dataclass, replace
 from service.errors import InvalidConfiguration, ManifestNotFound
 from service.model.mapping import placeholders
 from service.model.reference import is_digest_tag
-from service.model.release import MAX_IMAGES, ReleaseImage, ReleaseTag, staging_rule
+from service.model.release import (
+    MAX_IMAGES,
+    ReleaseImage,
+    ReleaseTag,
+    check_releasable,
+    staging_rule,
+)
 from service.model.rule import SyncRule
 from service.model.selection import RuleSelector, destination_registries
 from service.registry.client import RegistryClient
@@ -38,6 +44,7 @@ def resolve(
     `members` are the registries of each group. Raises InvalidConfiguration for what cannot be a release,
     and RegistryError.
     """
+    check_releasable(rule)
     names = RuleSelector(rule, host=source.endpoint.host)
     wanted = list(dict.fromkeys(asked or _all_of(rule, names, source)))
     if not wanted:
