@@ -169,12 +169,16 @@ def compare(connection: Connection, tables: Sequence[Table], wanted: dict[str, T
 
 
 def renumber(connection: Connection) -> None:
-    """Have each sequence go on after the highest number that its table has (PostgreSQL's alone)."""
+    """Have each sequence go on after the highest number that its table has (PostgreSQL's alone).
+
+    A database of an earlier revision has fewer tables.
+    """
     if connection.dialect.name != "postgresql":
         return
+    there = set(inspect(connection).get_table_names())
     for table in WHOLE.sorted_tables:
         column = table.autoincrement_column
-        if column is None:
+        if column is None or table.name not in there:
             continue
         highest = int(connection.execute(select(func.max(column))).scalar_one() or 0)
         connection.execute(
