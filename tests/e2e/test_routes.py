@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 COUNT = 4
 TAGS = 12
 LAYER = 200_000
+LARGE = 2_000_000
+LARGE_TAGS = 3
+"""So many tags have a layer that goes ahead of its image (docs/adr/0016)."""
 
 
 @dataclass
@@ -93,7 +97,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         source, *destinations = [stack.enter_context(RealRegistry()) for _ in range(COUNT + 1)]
         wire = stack.enter_context(Wire(source.url))
         for tag in range(TAGS):
-            layer = b"%d" % tag * LAYER
+            layer = (b"%d" % tag) * (LARGE if tag < LARGE_TAGS else LAYER)
             config = json.dumps({"architecture": "amd64", "os": "linux", "n": tag}).encode()
             for blob in (config, layer):
                 unique += len(blob)
@@ -114,8 +118,10 @@ def test_effect_links_from(world: World) -> None:
     assert world.egress() == pytest.approx(1.0, abs=0.01)
     moved = {(way["from"], way["to"]): way["bytes"] for way in report["links"]}
     assert sum(sender == "source" for sender, _ in moved) == 1
-    assert set(moved.values()) == {world.unique}
-    assert {receiver for _, receiver in moved} == set(world.names)
+    got = Counter[str]()
+    for (_, receiver), count in moved.items():
+        got[receiver] += count
+    assert got == dict.fromkeys(world.names, world.unique)
 
 
 def test_effect_links_to(world: World) -> None:
