@@ -14,6 +14,7 @@ from api.samples.registry import SampleRegistry
 from service.errors import Conflict
 from service.model.endpoint import RegistryEndpoint
 from service.model.project import Grant, Project
+from service.model.region import Region
 from service.model.release import FLIP, ROLLBACK, STAGE, ReleaseImage, ReleaseState, parse_image
 from service.model.rule import Destination, NameFilter, Selection, SyncRule, Trigger
 from service.model.states import CopyState
@@ -74,8 +75,10 @@ class Stage:
         world = self.world
         for execution in world.services.dispatching.unplanned(0):
             world.services.planner.plan(execution, world.services.boot)
-        for ref in world.dispatch():
-            self.worker.replicate(ref)
+        store = world.services.dispatching
+        for region in ("local", "us"):
+            for ref in store.dispatch(store.eligible(region, 1000)):
+                self.worker.replicate(ref)
         world.services.dispatching.end_executions()
         for part in self.parts():
             self.releaser().carry_out(part)
@@ -444,6 +447,46 @@ def test_a_registry_that_takes_the_image_along_with_its_tag_gets_it_back(stage: 
     assert stage.at_west("team/app:v1") == [None]
     assert storage.manifest("mirror/team/app", image.digest) is not None
     assert "took the image along" in stage.store.tags("one")[0].reason
+
+
+def draw_borders(world: World) -> None:
+    """Have `eu`, `us` and `far` be three jurisdictions."""
+    for name in ("eu", "us", "far"):
+        world.services.regions.put(Region(name, name), document={"name": name})
+
+
+def test_no_flip_goes_across_a_border_or_by_a_worker_from_elsewhere(stage: Stage) -> None:
+    """A border is drawn through a staged release: its group reaches across, and no tag moves."""
+    services = stage.world.services
+    for name, registry, region in (
+        ("east", stage.world.east, "eu"),
+        ("west", stage.world.west, "us"),
+    ):
+        endpoint = RegistryEndpoint(name, registry.url, region=region, groups=("prod",))
+        services.registries.put(endpoint, document={})
+    stage.push("team/app", "v1")
+    group = replace(RULE, destinations=(Destination(group="prod", repository="mirror/{name}"),))
+    named = replace(
+        RULE, name="named", destinations=(Destination(registry="west", repository="there/{name}"),)
+    )
+    stage.worker = stage.world.party(region="us")
+    for name, rule in (("group", group), ("named", named)):
+        assert stage.create(name, "team/app:v1", rule=rule) is ReleaseState.STAGED
+    draw_borders(stage.world)
+
+    stage.worker = stage.world.party(region="far")
+    stage.store.act("named", FLIP, region="eu")
+    (part,) = stage.parts()
+    assert not stage.releaser().carry_out(part)
+    assert stage.store.get("named").state is ReleaseState.PREPARING  # it waits for another worker
+    stage.worker = stage.world.party(region="us")
+    assert stage.releaser().carry_out(part)
+    assert stage.until("named") is ReleaseState.FLIPPED
+
+    assert stage.act("group", FLIP) is ReleaseState.STAGED
+    assert "west of group prod is in us, and east in eu" in stage.store.get("group").reason
+    assert stage.world.west.storage.manifest("mirror/app", "v1") is None
+    assert stage.world.west.storage.manifest("there/app", "v1") is not None
 
 
 def test_rules_that_go_on_from_a_destination_hear_of_a_flip(stage: Stage) -> None:
