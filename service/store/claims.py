@@ -217,9 +217,19 @@ class RedisClaims:
     # ---- the epoch: tells whether Redis has lost its memory --------------------------------------
 
     def epoch(self) -> str:
-        """Return the random value that stands in Redis since it was first used; '' when it is gone."""
-        value = self._redis.get(self._prefix + "epoch")
-        return "" if value is None else _text(value)
+        """Return the random value that stands in Redis since it was first used; '' when it is gone.
+
+        And the server's own run id: a replica that takes over has the value, and may lack what was
+        written last, as a server may that was started from its file again.
+        """
+        asked = self._redis.pipeline(transaction=False).get(self._prefix + "epoch").info("server")
+        value, about = asked.execute(raise_on_error=False)
+        if isinstance(value, Exception):
+            raise value
+        if value is None:
+            return ""
+        server = about.get("run_id", "") if isinstance(about, dict) else ""  # INFO may be forbidden
+        return f"{_text(value)}/{_text(server)}"
 
     def new_epoch(self) -> str:
         """Put a new random value; the one that stands afterwards is returned."""

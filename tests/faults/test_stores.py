@@ -17,7 +17,7 @@ import redis
 from tests.faults.lab import Lab, Scene, open_lab
 from tests.faults.test_processes import held_at, whole
 from tests.support.processes import wait_until
-from tests.support.servers import PostgresServer
+from tests.support.servers import PostgresServer, RedisServer
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -114,6 +114,42 @@ def test_f091_a_redis_that_dies_and_comes_back_empty(lab: Lab) -> None:
 
     assert lab.wait(identity, RECOVERY_SECONDS)["state"] == "succeeded"
     whole(scene, tags=9, blobs=27)
+
+
+@pytest.fixture
+def replica(lab: Lab) -> Iterator[RedisServer]:
+    """A second Redis that has what the first one had a moment ago, and takes its place for good."""
+    with RedisServer(tcp=True) as second:
+        with second.client() as client:
+            client.replicaof("127.0.0.1", str(lab.redis.port))
+            up = {"master_link_status": "up", "master_sync_in_progress": 0}
+            wait_until(lambda: up.items() <= client.info("replication").items(), 20, "the replica")
+            client.replicaof("NO", "ONE")
+        yield second
+        for way in lab.redis_ways.values():
+            way.lead_to(lab.redis.port)
+
+
+@SQLITE
+def test_f093_a_replica_takes_over_that_lacks_the_last_writes(
+    lab: Lab, replica: RedisServer
+) -> None:
+    scene = lab.scene("f093")
+    a_fleet(scene, 90)  # more than are under way at once
+    held = held_at(scene, "reading-a-blob")
+
+    identity = scene.start()
+    held.reached()
+    with lab.redis.client() as before, replica.client() as after:
+        lacking = set(before.keys()) - set(after.keys())
+    for way in lab.redis_ways.values():
+        way.lead_to(replica.port)
+    lab.redis.kill()
+    held.let_go()
+
+    assert any(b"copy.local" in key for key in lacking), f"no message was lost: {lacking}"
+    assert lab.wait(identity, RECOVERY_SECONDS)["state"] == "succeeded"
+    whole(scene, tags=91, blobs=273)
 
 
 def test_f009_f092_while_redis_is_away_the_api_accepts_and_what_it_took_is_done_later(

@@ -101,6 +101,11 @@ class TcpProxy:
         """Reset a connection, once, as soon as its client has sent so many bytes from now on."""
         self._cut_after = count
 
+    def lead_to(self, target: int) -> None:
+        """Lead new connections to another port, and reset what is open: a server took another's place."""
+        self._target = target
+        self._reset_all()
+
     # ---- connections -----------------------------------------------------------------------------
 
     def _listen(self) -> None:
