@@ -21,9 +21,12 @@ from service.protections import without
 from service.store import codec
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
-from service.store.flows import note_causes
+from service.store.flows import causes_of, going_round, note_causes
 from service.store.tables import registries, rules, written_tags
 from service.store.tables_events import event_keys, hooks, registry_events
+from service.telemetry import get_logger
+
+log = get_logger("events")
 
 MAX_WAITING = 100_000  # hints of one registry that nobody took yet
 KEEP_KEYS_SECONDS = 3 * 86400.0  # longer than any sender repeats a delivery
@@ -118,11 +121,7 @@ class EventStore:
                 if paused:
                     _keep(connection, rule.name, refs)
                 else:
-                    since = min(row.received_at for row in refs)
-                    names = [(row.repository, row.reference) for row in refs]
-                    made = make(connection, rule, names, since)
-                    if isinstance(made, str):
-                        note_causes(connection, made, refs)
+                    _start(connection, make, rule, refs)
             _delete(connection, due)
             return len(due)
 
@@ -308,6 +307,22 @@ def _only_back(connection: Connection, rule: SyncRule, row: Row[Any]) -> bool:
         return False
     origin = codec.load_rule(spec).source
     return all(destination.registry == origin for destination in rule.destinations)
+
+
+def _start(connection: Connection, make: Make, rule: SyncRule, refs: Sequence[Row[Any]]) -> None:
+    """Start an execution of what hints name, but of what goes round by the rule again and again."""
+    causes = causes_of(connection, refs)
+    round_and_round = going_round(connection, rule.name, causes.values())
+    names = [(row.repository, row.reference) for row in refs]
+    held = [one for one in names if causes.get(one) in round_and_round]
+    if held:
+        log.warning("loop_held_off", rule=rule.name, reference=":".join(held[0]), held=len(held))
+        names = [one for one in names if one not in set(held)]
+    if not names:
+        return
+    made = make(connection, rule, names, min(row.received_at for row in refs))
+    if isinstance(made, str):
+        note_causes(connection, made, [causes[one] for one in names if one in causes])
 
 
 def _keep(connection: Connection, rule: str, refs: Iterable[Row[Any]]) -> None:

@@ -7,11 +7,11 @@ the execution that nothing of ours has caused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Row, func, or_, select
 
 from service.model.states import CopyState
 from service.store import codec
@@ -21,6 +21,11 @@ from service.store.tables_replicas import execution_causes
 
 TRACED = 100
 """Hints of one execution that are traced: mostly all of them have one cause."""
+
+ROUNDS = 3
+"""A flow that has come by a rule so often, one time behind the other, goes round, and is held off."""
+
+MOST_ANCESTORS = 300
 
 _COMMITTING = (CopyState.RUNNING, CopyState.COPYING, CopyState.COPIED)
 
@@ -45,9 +50,9 @@ class Hop:
     finished_at: float | None
 
 
-def note_causes(connection: Connection, execution: str, hints: Sequence[Row[Any]]) -> None:
-    """Save which executions have written what these hints tell of. In the transaction that starts it."""
-    causes: set[str] = set()
+def causes_of(connection: Connection, hints: Sequence[Row[Any]]) -> dict[tuple[str, str], str]:
+    """Return which execution has written what a hint tells of, by repository and reference."""
+    causes: dict[tuple[str, str], str] = {}
     for hint in hints[:TRACED]:
         copy = connection.execute(
             select(copies.c.execution_id, copies.c.digest)
@@ -61,8 +66,33 @@ def note_causes(connection: Connection, execution: str, hints: Sequence[Row[Any]
             .limit(1)
         ).first()
         if copy is not None and (hint.ours or (hint.digest and hint.digest == copy.digest)):
-            causes.add(copy.execution_id)
-    for cause in sorted(causes):
+            causes[hint.repository, hint.reference] = copy.execution_id
+    return causes
+
+
+def going_round(connection: Connection, rule: str, causes: Iterable[str]) -> frozenset[str]:
+    """Return which of these executions have come about by ROUNDS executions of a rule, one behind the other."""
+    return frozenset(one for one in set(causes) if _rounds(connection, rule, one) >= ROUNDS)
+
+
+def _rounds(connection: Connection, rule: str, execution: str) -> int:
+    found, seen, edge = 0, {execution}, [execution]
+    while edge and len(seen) < MOST_ANCESTORS:
+        found += int(
+            connection.execute(
+                select(func.count()).where(executions.c.id.in_(edge), executions.c.rule == rule)
+            ).scalar_one()
+            > 0
+        )
+        query = select(execution_causes.c.cause).where(execution_causes.c.execution_id.in_(edge))
+        edge = sorted(set(connection.execute(query).scalars()) - seen)
+        seen.update(edge)
+    return found
+
+
+def note_causes(connection: Connection, execution: str, causes: Iterable[str]) -> None:
+    """Save what an execution goes on from. In the transaction that starts it."""
+    for cause in sorted(set(causes)):
         for flow in _flows(connection, cause) or [cause]:
             connection.execute(
                 upsert(connection, execution_causes)

@@ -35,12 +35,21 @@ class Chain:
     def services(self) -> Services:
         return self.world.services
 
-    def rule(self, name: str, source: str, destination: str, *, event: bool = True) -> None:
+    def rule(
+        self,
+        name: str,
+        source: str,
+        destination: str,
+        *,
+        event: bool = True,
+        takes: str = "app",
+        to: str = "{repository}",
+    ) -> None:
         document = {
             "name": name,
             "source": source,
-            "select": [{"repositories": ["app"]}],
-            "destinations": [{"registry": destination}],
+            "select": [{"repositories": [takes]}],
+            "destinations": [{"registry": destination, "repository": to}],
             "trigger": {"event": event},
         }
         self.services.rules.put(load_rule(document), document=document)
@@ -150,3 +159,23 @@ def test_circle_of_rules_comes_to_rest(chain: Chain) -> None:
 
     assert chain.world.copies(last) == []
     assert chain.told() == {}
+
+
+def test_circle_that_makes_other_names_is_held_off(chain: Chain) -> None:
+    """Saved behind the back of the check, it goes round three times, and no more."""
+    chain.rule("first", "east", "west", takes="**", to="more/{repository}")
+    chain.rule("second", "west", "third", takes="**")
+    chain.rule("round", "third", "east", takes="**")
+    made = {"first": chain.run()}
+    started = [*made]
+
+    while made:
+        assert len(started) < 20
+        made = chain.told()
+        for execution in made.values():
+            chain.carry_out(execution)
+        started += made
+
+    assert started.count("first") == 3
+    assert "more/more/more/app" in chain.world.west.storage.repositories()
+    assert "more/more/more/more/app" not in chain.world.west.storage.repositories()
