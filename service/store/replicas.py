@@ -21,6 +21,9 @@ TRIGGER = "replica"
 """The trigger of an execution that a new replica, or a repair, has asked for."""
 
 FULL = and_(executions.c.kind == "full", executions.c.trigger != "command")
+AGAIN_SECONDS = 600.0
+"""After so long a replica that could not be filled is tried again, whatever the rule's trigger is."""
+
 _AT_ONCE = 500
 COMPLETE = (ExecutionState.SUCCEEDED, ExecutionState.PARTIAL)
 
@@ -108,7 +111,7 @@ class ReplicaStore:
         """Save a full execution where a replica waits for one and none is open; returns its id.
 
         A replica waits from when it joins, and from when somebody asks for a repair, until a full
-        execution made after that has come to an end.
+        execution made after that has brought it everything; after one that has not, AGAIN_SECONDS.
         """
         last = (
             select(func.max(executions.c.created_at))
@@ -120,7 +123,7 @@ class ReplicaStore:
             replicas.c.rule == rule.name,
             replicas.c.fenced.is_(False),
             replicas.c.caught_up_at.is_(None) | replicas.c.repair_asked_at.is_not(None),
-            since > func.coalesce(last, 0),
+            (since > func.coalesce(last, 0)) | (last < now_epoch() - AGAIN_SECONDS),
         )
         query = waits.where(~_is_open(rule.name))
         with self._database.read() as connection:

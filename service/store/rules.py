@@ -17,6 +17,7 @@ from service.store.clock import database_now, now_epoch
 from service.store.database import Database, upsert
 from service.store.stopping import begin_stop_of_rule
 from service.store.tables import rules
+from service.store.tables_replicas import replica_drift, replicas
 from service.store.versions import check_created, check_set, check_version, is_unchanged
 
 
@@ -144,6 +145,8 @@ class RuleStore:
             if row.paused_at is not None:
                 begin_stop_of_rule(connection, name, "the rule was deleted while it was paused")
             connection.execute(delete(rules).where(rules.c.name == name))
+            for table in (replicas, replica_drift):  # another rule of that name begins anew
+                connection.execute(delete(table).where(table.c.rule == name))
 
         self._database.write(work)
 

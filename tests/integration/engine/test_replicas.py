@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from api.samples.faults import FOREVER, FaultRule
 from api.samples.registry import SampleRegistry
 from api.schemas.rule import load_rule
 from service.model.endpoint import RegistryEndpoint
@@ -15,6 +17,9 @@ from service.model.replica import ADDED, DELETED, MOVED, OPEN, REPAIRED
 from service.model.rule import SyncRule
 from service.model.states import CopyState, ExecutionState
 from service.replication.replica_metrics import ReplicaFigures
+from service.store.replicas import AGAIN_SECONDS
+from service.store.tables import executions
+from service.store.tables_replicas import replicas
 from tests.integration.engine.databases import on_both_databases
 from tests.support.content import push_image
 from tests.support.planning import finish
@@ -235,14 +240,14 @@ def test_new_replica_is_filled_without_being_asked(world: World, south: SampleRe
     instance = Instance(world, replica_rule())
     instance.push("east", "app:v1")
     instance.keep()
-    replicas = instance.services.replicas.store
+    store = instance.services.replicas.store
     (first,) = instance.services.executions.list(rule="instance", limit=10)
     assert first.trigger == "replica"
-    assert replicas.of("instance")["west"].caught_up_at is None
+    assert store.of("instance")["west"].caught_up_at is None
     instance.keep()
     assert len(instance.services.executions.list(rule="instance", limit=10)) == 1
     instance.carry_out(first.id)
-    assert replicas.of("instance")["west"].caught_up_at is not None
+    assert store.of("instance")["west"].caught_up_at is not None
 
     instance.add("south", south)
     instance.save(replica_rule("west", "south"))
@@ -253,10 +258,10 @@ def test_new_replica_is_filled_without_being_asked(world: World, south: SampleRe
     assert second.trigger == "replica"
     instance.carry_out(second.id)
     assert instance.holds("south") == instance.holds("east")
-    assert replicas.of("instance")["south"].caught_up_at is not None
+    assert store.of("instance")["south"].caught_up_at is not None
     instance.save(replica_rule("south"))
     instance.keep()
-    assert list(replicas.of("instance")) == ["south"]
+    assert list(store.of("instance")) == ["south"]
 
 
 def test_prometheus_counts_drift(instance: Instance) -> None:
@@ -274,3 +279,42 @@ def test_prometheus_counts_drift(instance: Instance) -> None:
     assert drift == {"moved": 1, "deleted": 0, "added": 1}
     (caught_up,) = gauges["transship_replica_caught_up"].samples
     assert (caught_up.labels, caught_up.value) == ({"rule": "instance", "registry": "west"}, 1)
+
+
+def test_replica_that_could_not_be_filled_is_tried_again(instance: Instance) -> None:
+    """Not at once, and without a schedule."""
+    instance.keep()
+    services = instance.services
+    (first,) = services.executions.list(rule="instance", limit=10)
+    instance.world.west.faults.add(FaultRule("/manifests/v1", "PUT", times=FOREVER, status=403))
+    instance.carry_out(first.id, ExecutionState.PARTIAL)
+    instance.world.west.faults.clear()
+    instance.keep()
+    assert len(services.executions.list(rule="instance", limit=10)) == 1
+
+    services.database.write(
+        lambda connection: connection.execute(
+            update(executions).values(created_at=executions.c.created_at - AGAIN_SECONDS - 1)
+        )
+    )
+    services.database.write(
+        lambda connection: connection.execute(
+            update(replicas).values(joined_at=replicas.c.joined_at - AGAIN_SECONDS - 2)
+        )
+    )
+    instance.keep()
+
+    second, _ = services.executions.list(rule="instance", limit=10)
+    instance.carry_out(second.id)
+    assert services.replicas.store.of("instance")["west"].caught_up_at is not None
+
+
+def test_rule_of_the_same_name_begins_anew(instance: Instance) -> None:
+    instance.run()
+    instance.push("west", "app:own")
+    instance.run()
+    services = instance.services
+    services.rules.delete("instance")
+
+    assert services.replicas.store.of("instance") == {}
+    assert instance.drift() == {}
