@@ -10,6 +10,7 @@ import click
 from api.cli import exits, tables
 from api.cli.connection import connect
 from api.cli.options import DATA, JSON, part
+from api.cli.progress import size
 
 
 @click.group()
@@ -97,6 +98,7 @@ def list_links(data: Path | None, as_json: bool) -> None:
                 ("TO", lambda link: link["to"]),
                 ("BANDWIDTH", lambda link: link.get("bandwidth")),
                 ("COST PER GIB", lambda link: link.get("cost_per_gib")),
+                ("CROSSED", lambda link: size(link["crossed_bytes"])),
             ),
         )
 

@@ -27,6 +27,7 @@ READ_ONLY = (
     "declared",
     "workers",
     "queue",
+    "crossed_bytes",
 )
 """Keys that the API adds to what was written; a document that has them is refused."""
 

@@ -69,6 +69,10 @@ class LinkAnswerSchema(LinkSchema):
 
     name = fields.String(required=True, metadata={"example": "us-east:eu-west"})
     effective = fields.Nested(LinkSchema, required=True)
+    crossed_bytes = fields.Integer(
+        required=True,
+        metadata={"description": "bytes of blobs that took this way in the executions that are kept"},
+    )
     set = fields.String(allow_none=True, required=True)
     version = fields.Integer(required=True)
     created_at = fields.DateTime(required=True)

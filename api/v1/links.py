@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -32,7 +34,7 @@ def list_links() -> Response:
         "links",
         lambda after, limit, _: services().links.list(after, limit),
         lambda stored: stored.link.name,
-        _shown,
+        partial(_shown, crossed=services().links.crossed()),
         grammar=f"{NAME}:{NAME}",
     )
 
@@ -127,11 +129,13 @@ def _find(name: str) -> StoredLink:
     return stored
 
 
-def _shown(stored: StoredLink) -> dict[str, Any]:
+def _shown(stored: StoredLink, crossed: Mapping[str, int] | None = None) -> dict[str, Any]:
+    moved = services().links.crossed() if crossed is None else crossed
     return {
         "name": stored.link.name,
         **stored.document,
         "effective": effective_link(stored.link),
+        "crossed_bytes": moved.get(stored.link.name, 0),
         "set": stored.set,
         "version": stored.version,
         "created_at": render.instant(stored.created_at),

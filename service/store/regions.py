@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, delete, or_, select, update
+from sqlalchemy import Connection, Row, Table, delete, func, or_, select, update
 
 from service.errors import Conflict, NotFoundInStore
 from service.model.region import Link, Region
@@ -15,7 +15,7 @@ from service.store import codec
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.tables import registries
-from service.store.tables_regions import links, regions
+from service.store.tables_regions import execution_links, links, regions
 from service.store.versions import check_created, check_set, check_version, is_unchanged
 
 
@@ -174,6 +174,27 @@ class LinkStore:
         with self._database.read() as connection:
             specs = connection.execute(select(links.c.spec).order_by(links.c.name)).scalars().all()
         return tuple(codec.load(Link, json.loads(spec)) for spec in specs)
+
+    def crossed(self) -> dict[str, int]:
+        """Return the bytes of blobs that went each way, FROM:TO, in the executions that are kept.
+
+        By the regions in which the registries stand now; what stayed in one region is not among them.
+        """
+        query = select(
+            execution_links.c.from_registry,
+            execution_links.c.to_registry,
+            func.sum(execution_links.c.bytes),
+        ).group_by(execution_links.c.from_registry, execution_links.c.to_registry)
+        with self._database.read() as connection:
+            rows = connection.execute(select(registries.c.name, registries.c.endpoint))
+            places = {name: codec.load_endpoint(endpoint).region for name, endpoint in rows}
+            found: dict[str, int] = {}
+            for sender, receiver, count in connection.execute(query):
+                here, there = places.get(sender), places.get(receiver)
+                if here is not None and there is not None and here != there:
+                    way = f"{here}:{there}"
+                    found[way] = found.get(way, 0) + int(count)
+        return found
 
     def delete(self, name: str) -> None:
         """Forget a link. Raises NotFoundInStore."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import insert
 
 from service.errors import Conflict, NotFoundInStore
 from service.model.endpoint import Nearer
 from service.model.region import Link, Region
 from service.store.database import Database
+from service.store.executions import ExecutionStore
 from service.store.regions import LinkStore, RegionStore
 from service.store.registries import RegistryStore
-from tests.integration.store.builders import an_endpoint, in_threads
+from service.store.tables_regions import execution_links
+from tests.integration.store.builders import a_rule, an_endpoint, in_threads
 from tests.integration.store.conftest import OpenDatabase
 
 EU, US = Region("eu", "eu"), Region("us")
@@ -140,3 +143,26 @@ def test_registry_s_nearer_addresses_survive(database: Database) -> None:
     store.put(an_endpoint(endpoints=near), document={})
 
     assert store.get("east").endpoint.endpoints == near
+
+
+def test_what_crossed_is_told_by_the_regions_of_registries(
+    database: Database, links: LinkStore
+) -> None:
+    store = RegistryStore(database, None)
+    for name, region in (("a", "eu"), ("b", "eu"), ("c", "us"), ("d", "us")):
+        store.put(an_endpoint(name, region=region), document={})
+    moved = [("a", "b", 1), ("a", "c", 10), ("b", "d", 100), ("c", "a", 1000), ("gone", "c", 9)]
+    execution = ExecutionStore(database).create(a_rule(), trigger="test").id
+    rows = [
+        {
+            "execution_id": execution,
+            "from_registry": here,
+            "to_registry": to,
+            "copies": 1,
+            "bytes": n,
+        }
+        for here, to, n in moved
+    ]
+    database.write(lambda connection: connection.execute(insert(execution_links), rows))
+
+    assert links.crossed() == {"eu:us": 110, "us:eu": 1000}
