@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from service.model.endpoint import RegistryEndpoint
 from service.model.replica import ADDED, DELETED, MOVED, OPEN, REPAIRED
 from service.model.rule import SyncRule
 from service.model.states import CopyState, ExecutionState
+from service.model.subscription import Subscription
 from service.replication.replica_metrics import ReplicaFigures
 from service.store.replicas import AGAIN_SECONDS
 from service.store.tables import executions
@@ -318,3 +320,27 @@ def test_rule_of_the_same_name_begins_anew(instance: Instance) -> None:
 
     assert services.replicas.store.of("instance") == {}
     assert instance.drift() == {}
+
+
+def test_webhooks_are_told_when_drift_comes_and_goes(instance: Instance) -> None:
+    """Once each, however often the keeper looks."""
+    services = instance.services
+    wanted = Subscription("ops", "https://ops.example/in", ("replica.*",))
+    services.webhooks.put(wanted, document={})
+    right = instance.push("east", "app:v1", mark="right")
+    instance.run()
+    instance.push("west", "app:v1", mark="somebody else")
+    instance.run()
+    instance.keep()
+    instance.world.west.storage.move_tag("app", "v1", right)
+    instance.run()
+    instance.keep()
+
+    letters = services.webhooks.take(10, 60, each=10)
+
+    told = [json.loads(one.body) for one in letters]
+    assert [(one["type"], one["data"]["drift"]) for one in told] == [
+        ("transship.replica.drift", {"moved": 1}),
+        ("transship.replica.in_step", {}),
+    ]
+    assert {one["subject"] for one in told} == {"replicas/instance/west"}
