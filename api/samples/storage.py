@@ -58,6 +58,12 @@ class Storage:
         self._repositories: dict[str, Repository] = {}
         self._uploads: dict[str, Upload] = {}
 
+    def clear(self) -> None:
+        """Forget everything, as if it had just been made."""
+        with self.lock:
+            for held in (self._blobs, self._ghosts, self._repositories, self._uploads):
+                held.clear()
+
     # reading
 
     def repositories(self) -> list[str]:
