@@ -95,6 +95,7 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
             }
         },
         "crossings": [],
+        "examinations": [],
     },
     WebhookSchema: {
         "url": "https://ops.example/transship",

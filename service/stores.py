@@ -248,6 +248,7 @@ class Stores:
             self.dispatching,
             self.state,
             self.registries,
+            self.examinations,
             lease_seconds=LEASE_SHARE * self.settings.agent_dead_after_seconds,
         )
 
@@ -257,7 +258,12 @@ class Stores:
         from service.store.borrowing import BorrowingStore
 
         return BorrowingStore(
-            self.database, self.registries, self.regions, self.links, self.settings.region
+            self.database,
+            self.registries,
+            self.regions,
+            self.links,
+            self.examinations,
+            self.settings.region,
         )
 
     @cached_property

@@ -143,14 +143,16 @@ class FarRegion:
         self._home = HttpHome(services.settings)
         dispatching = services.dispatching
         region = services.settings.region
+        publisher = QueuePublisher(services.redis)
         agent = Agent(
             services.borrowing,
             self._home,
             lambda: dispatching.slots().get(region, 0),
             lambda: dispatching.lead(LEASE, services.boot, LEASE_SECONDS),
+            examine=lambda identity: publisher.examine(region, identity),
             tags_per_task=services.settings.tags_per_task,
         )
-        drive = services.drive(QueuePublisher(services.redis), plans=False)
+        drive = services.drive(publisher, plans=False)
         self._threads = [
             threading.Thread(target=agent.run, args=(self._stop,), name="agent", daemon=True),
             threading.Thread(target=drive.run, args=(self._stop,), name="drive", daemon=True),

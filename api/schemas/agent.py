@@ -8,6 +8,7 @@ from api.schemas.answers import AnswerSchema
 from api.schemas.common import StrictSchema
 from api.schemas.fields import Text, Whole
 from service.model.states import CopyState
+from service.store.examinations import ENDED, FAILED
 
 AGENT = {"longest": 64}
 _STATES = sorted({state for state in CopyState if state.ended} | {CopyState.PENDING})
@@ -56,6 +57,7 @@ class LeaseSchema(AnswerSchema):
         metadata={"description": "those that the copies name, with their stored secrets"},
     )
     digest_tags = fields.List(fields.Dict(), required=True)
+    examinations = fields.List(fields.Dict(), required=True)
     regions = fields.List(fields.Dict(), required=True)
     links = fields.List(fields.Dict(), required=True)
 
@@ -98,6 +100,16 @@ class CrossingSchema(StrictSchema):
     after = fields.Dict(required=True)
 
 
+class ExaminedSchema(StrictSchema):
+    """What a worker of the region found out of a registry."""
+
+    id = Text(required=True, longest=32)
+    state = fields.String(required=True, validate=validate.OneOf([ENDED, FAILED]))
+    findings = fields.List(fields.Dict(), required=True, validate=validate.Length(max=100))
+    reason = fields.String(required=True, validate=validate.Length(max=20_000))
+    hint = fields.String(required=True, validate=validate.Length(max=20_000))
+
+
 class AccountSchema(StrictSchema):
     """A batch of outcomes; the same number is recorded once."""
 
@@ -109,6 +121,9 @@ class AccountSchema(StrictSchema):
     executions = fields.Dict(keys=fields.String(), values=fields.Nested(MovedSchema), required=True)
     crossings = fields.List(
         fields.Nested(CrossingSchema), required=True, validate=validate.Length(max=500)
+    )
+    examinations = fields.List(
+        fields.Nested(ExaminedSchema), required=True, validate=validate.Length(max=100)
     )
 
 

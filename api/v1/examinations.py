@@ -98,7 +98,8 @@ def _asked(question: Question, region: str) -> Response:
         raise _without_queue()
     asked = services().examinations.ask(question, region, seconds=PATIENCE_SECONDS)
     try:
-        publisher.examine(region, asked.id)
+        if region not in services().dispatching.attended():  # an agent fetches it with its copies
+            publisher.examine(region, asked.id)
     except Exception as error:
         if isinstance(error, OSError) or is_redis_error(error):
             raise _without_queue() from error

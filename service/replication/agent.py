@@ -51,14 +51,19 @@ class Agent:
         slots: Callable[[], int],
         lead: Callable[[], bool],
         *,
+        examine: Callable[[str], None],
         tags_per_task: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`slots`: live slots of the region; `lead`: whether this process is the one to act."""
+        """`slots`: live slots of the region; `lead`: whether this process is the one to act.
+
+        `examine` has an examination carried out by a worker of the region.
+        """
         self._store = store
         self._home = home
         self._slots = slots
         self._lead = lead
+        self._examine = examine
         self._tags_per_task = tags_per_task
         self._clock = clock
         self._identity = store.identity()
@@ -107,6 +112,7 @@ class Agent:
                     "outcomes": batch.outcomes,
                     "executions": batch.executions,
                     "crossings": batch.crossings,
+                    "examinations": batch.examinations,
                 }
             )
             self._store.told(batch)
@@ -132,6 +138,8 @@ class Agent:
         self._store.renew(page["lease_seconds"] - (self._clock() - asked))
         self._store.let_go([*page["stop"], *self._store.misplaced()])
         self._store.take(page)
+        for question in page["examinations"]:
+            self._examine(question["id"])
         self._next_lease = asked + page["lease_seconds"] / RENEWALS
         full = len(page["copies"]) >= room > 0
         self._next_account = asked + (0.0 if full else IDLE_SECONDS)

@@ -18,6 +18,7 @@ from service.model.states import OPEN_COPIES, CopyState, ExecutionState
 from service.store import codec
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
+from service.store.examinations import ExaminationStore, answered, forget
 from service.store.lending import COPY_FIELDS, COUNTED, EXECUTION_FIELDS
 from service.store.regions import LinkStore, RegionStore
 from service.store.registries import RegistryStore
@@ -32,7 +33,7 @@ from service.store.tables import (
 )
 from service.store.tables_agents import lender, lent_copies
 from service.store.tables_governance import audit
-from service.store.tables_regions import execution_links
+from service.store.tables_regions import examinations, execution_links
 
 BATCH = 500
 ROW = 1
@@ -50,11 +51,12 @@ class Batch:
     executions: dict[str, dict[str, Any]]
     crossings: list[dict[str, Any]]
     upto: int
+    examinations: list[dict[str, Any]]
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to hear."""
-        return not (self.outcomes or self.executions or self.crossings)
+        return not (self.outcomes or self.executions or self.crossings or self.examinations)
 
 
 class BorrowingStore:
@@ -66,12 +68,14 @@ class BorrowingStore:
         registry_store: RegistryStore,
         region_store: RegionStore,
         link_store: LinkStore,
+        examination_store: ExaminationStore,
         region: str,
     ) -> None:
         self._database = database
         self._registries = registry_store
         self._regions = region_store
         self._links = link_store
+        self._examinations = examination_store
         self._region = region
 
     def identity(self) -> str:
@@ -115,8 +119,6 @@ class BorrowingStore:
 
     def take(self, page: Mapping[str, Any]) -> None:
         """Take a page in: what it names first, then its copies, in one transaction."""
-        if not page["copies"]:
-            return
         for one in page["registries"]:
             self._registries.put(
                 codec.load_endpoint(json.dumps(one["endpoint"])), document={}, secret=one["secret"]
@@ -125,6 +127,12 @@ class BorrowingStore:
             self._regions.put(codec.load(Region, place), document=place)
         for way in page["links"]:
             self._links.put(codec.load(Link, way), document=way)
+        for question in page["examinations"]:
+            self._examinations.borrow(question, self._region)
+        if page["copies"]:
+            self._take_copies(page)
+
+    def _take_copies(self, page: Mapping[str, Any]) -> None:
 
         def work(connection: Connection) -> None:
             for identity, run in page["executions"].items():
@@ -217,6 +225,7 @@ class BorrowingStore:
                 [self._outcome(connection, one) for one in connection.execute(_ENDED)],
                 _moved(connection),
                 *_crossings(connection, row.audited),
+                answered(connection),
             )
             if not batch.is_empty:
                 connection.execute(update(lender).values(batch=codec.dump(batch)))
@@ -228,9 +237,10 @@ class BorrowingStore:
                 not row.batch
                 and connection.execute(_ENDED.limit(1)).first() is None
                 and not _moved(connection)
+                and not answered(connection)
             )
         if idle:
-            return Batch(row.number + 1, [], {}, [], row.audited)
+            return Batch(row.number + 1, [], {}, [], row.audited, [])
         return self._database.write(work)
 
     @staticmethod
@@ -262,6 +272,7 @@ class BorrowingStore:
             connection.execute(
                 update(lender).values(number=batch.number, audited=batch.upto, batch="")
             )
+            forget(connection, batch.examinations)
             ids = [one["copy"] for one in batch.outcomes]
             if ids:
                 connection.execute(delete(copies).where(copies.c.id.in_(ids)))
@@ -301,7 +312,10 @@ class BorrowingStore:
                 )
             )
         )
-        unneeded = ~select(copies.c.id).where(needed).exists()
+        unneeded = and_(
+            ~select(copies.c.id).where(needed).exists(),
+            registries.c.name.not_in(select(examinations.c.registry)),
+        )
         return self._database.write(
             lambda connection: connection.execute(delete(registries).where(unneeded)).rowcount
         )

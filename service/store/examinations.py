@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from service.errors import NotFoundInStore, TransshipError
 from service.store import codec
 from service.store.clock import now_epoch
 from service.store.creation import new_id
-from service.store.database import Database
+from service.store.database import Database, upsert
 from service.store.tables_regions import examinations
 
 KEPT_SECONDS = 86_400.0
@@ -105,6 +105,58 @@ class ExaminationStore:
 
         return self._database.write(work)
 
+    def lend(self, region: str, agent: str) -> list[dict[str, Any]]:
+        """Take all questions for a far region, for its agent; each with the seconds that it is good for."""
+
+        def work(connection: Connection) -> list[dict[str, Any]]:
+            taken = connection.execute(
+                update(examinations)
+                .where(
+                    examinations.c.region == region,
+                    examinations.c.state == PENDING,
+                    examinations.c.deadline_at > now_epoch(),
+                )
+                .values(state=RUNNING, worker=agent)
+                .returning(*examinations.c, now_epoch().label("now"))
+            )
+            return [
+                {
+                    "id": row.id,
+                    "registry": row.registry,
+                    "repository": row.repository,
+                    "write": bool(row.write),
+                    "seconds": row.deadline_at - row.now,
+                }
+                for row in taken
+            ]
+
+        with self._database.read() as connection:
+            waiting = connection.execute(
+                select(examinations.c.id)
+                .where(examinations.c.region == region, examinations.c.state == PENDING)
+                .limit(1)
+            ).first()
+        return self._database.write(work) if waiting is not None else []
+
+    def borrow(self, asked: Mapping[str, Any], region: str) -> None:
+        """Write down a question from home."""
+        values = {name: asked[name] for name in ("id", "registry", "repository", "write")}
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                upsert(connection, examinations)
+                .values(
+                    **values,
+                    region=region,
+                    state=PENDING,
+                    created_at=now_epoch(),
+                    deadline_at=now_epoch() + asked["seconds"],
+                )
+                .on_conflict_do_nothing()
+            )
+
+        self._database.write(work)
+
     def end(self, identity: str, findings: Sequence[dict[str, Any]]) -> None:
         """Answer a question that was taken."""
         self._answer(identity, state=ENDED, findings=codec.dump(list(findings)))
@@ -141,6 +193,50 @@ class ExaminationStore:
             .values(ended_at=now_epoch(), **values)
         )
         self._database.write(lambda connection: connection.execute(statement).rowcount)
+
+
+def answered(connection: Connection) -> list[dict[str, Any]]:
+    """Return what was found out, as home is told of it."""
+    rows = connection.execute(
+        select(examinations).where(examinations.c.state.in_([ENDED, FAILED])).limit(100)
+    )
+    return [
+        {
+            "id": row.id,
+            "state": row.state,
+            "findings": json.loads(row.findings),
+            "reason": row.reason,
+            "hint": row.hint,
+        }
+        for row in rows
+    ]
+
+
+def take_answers(connection: Connection, agent: str, answers: Sequence[Mapping[str, Any]]) -> None:
+    """Record what an agent has found out."""
+    for answer in answers:
+        connection.execute(
+            update(examinations)
+            .where(
+                examinations.c.id == answer["id"],
+                examinations.c.state == RUNNING,
+                examinations.c.worker == agent,
+            )
+            .values(
+                state=answer["state"],
+                findings=codec.dump(answer["findings"]),
+                reason=answer["reason"],
+                hint=answer["hint"],
+                ended_at=now_epoch(),
+            )
+        )
+
+
+def forget(connection: Connection, answers: Sequence[Mapping[str, Any]]) -> None:
+    """Forget answers that home has, and questions whose time is over."""
+    ids = [answer["id"] for answer in answers]
+    late = examinations.c.deadline_at < now_epoch() - KEPT_SECONDS
+    connection.execute(delete(examinations).where(examinations.c.id.in_(ids) | late))
 
 
 def _state() -> ColumnElement[str]:

@@ -20,6 +20,7 @@ from service.store.clock import now_epoch
 from service.store.conditions import rule_is_paused
 from service.store.database import Database, upsert
 from service.store.dispatching import DispatchStore, Eligible
+from service.store.examinations import ExaminationStore, take_answers
 from service.store.processes import AGENT
 from service.store.recovery import again
 from service.store.registries import RegistryStore
@@ -43,6 +44,7 @@ COPY_FIELDS = (
     *("listed", "referrers", "behind"),
 )
 EXECUTION_FIELDS = ("rule", "project", "trigger", "route", "spec", "priority", "created_at")
+LISTS = ("copies", "registries", "digest_tags", "examinations", "regions", "links")
 COUNTED = ("blobs_copied", "blobs_mounted", "blobs_present", "bytes_copied", "bytes_saved")
 
 
@@ -55,6 +57,7 @@ class LendingStore:
         dispatching: DispatchStore,
         state: SqlState,
         registries: RegistryStore,
+        examinations: ExaminationStore,
         *,
         lease_seconds: float,
     ) -> None:
@@ -62,6 +65,7 @@ class LendingStore:
         self._dispatching = dispatching
         self._state = state
         self._registries = registries
+        self._examinations = examinations
         self._lease_seconds = lease_seconds
 
     def lease(
@@ -95,7 +99,7 @@ class LendingStore:
         return {
             "lease_seconds": self._lease_seconds,
             "stop": stop,
-            **self._page([work.ref.id for work in kept]),
+            **self._page([work.ref.id for work in kept], self._examinations.lend(region, agent)),
         }
 
     def _renew(
@@ -144,9 +148,9 @@ class LendingStore:
         stopped = {copy for copy, _ in wanted - lent} | set(connection.execute(unwanted).scalars())
         return sorted(stopped)
 
-    def _page(self, ids: Sequence[int]) -> dict[str, Any]:
-        if not ids:
-            return {"copies": [], "executions": {}, "registries": [], "digest_tags": []}
+    def _page(self, ids: Sequence[int], asked: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        if not ids and not asked:
+            return {name: [] for name in LISTS} | {"executions": {}}
         with self._database.read() as connection:
             rows = connection.execute(select(copies).where(copies.c.id.in_(ids))).all()
             needed = {row.execution_id for row in rows}
@@ -168,7 +172,7 @@ class LendingStore:
             for row in rows
             for name in (row.source_registry, row.destination_registry, row.via_registry)
             if name
-        }
+        } | {question["registry"] for question in asked}
         return {
             "copies": [
                 {"id": row.id, **{name: getattr(row, name) for name in COPY_FIELDS}} for row in rows
@@ -176,6 +180,7 @@ class LendingStore:
             "executions": runs,
             "registries": [self._registry(name) for name in sorted(names)],
             "digest_tags": tags,
+            "examinations": list(asked),
             **around,
         }
 
@@ -253,6 +258,7 @@ class LendingStore:
                 add_requests(connection, execution, moved["requests"])
                 for sender, receiver, count in moved["bytes"]:
                     add_crossed(connection, execution, receiver, {sender: count})
+            take_answers(connection, agent, batch["examinations"])
             for crossing in batch["crossings"]:
                 append(connection, Change(**crossing, kind="copy", action="cross"))
             return True

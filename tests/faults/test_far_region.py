@@ -173,6 +173,17 @@ def test_home_takes_over_for_nobody_while_the_agent_lives(far: Far) -> None:
     assert shown["workers"] == {"processes": 1, "slots": 8}
 
 
+def test_doctor_looks_from_the_far_region(far: Far) -> None:
+    far.scene("doctor")
+    asked = far.lab.ask("POST", "/registries/west/examination", {"from": REGION})
+    path = f"/registries/west/examinations/{asked['id']}"
+
+    wait_until(lambda: far.lab.ask("GET", path)["state"] == "ended", 20, "the answer")
+
+    assert any(one.path.startswith("/v2/transship-doctor") for one in list(far.near.log))
+    assert len(far.lab.ask("GET", path)["findings"]) > 5
+
+
 def asked_by(far: Far, token: str, path: str, body: Any = None) -> int:
     base = str(far.lab.client.base_url)
     headers = {"Authorization": f"Bearer {token}"}

@@ -17,6 +17,8 @@ from service.model.region import Region
 from service.model.states import CopyState
 from service.replication.agent import Agent
 from service.replication.dispatch import Dispatcher
+from service.replication.examine import carry_out
+from service.store.examinations import Question
 from service.store.keyring import write_new_key
 from service.store.processes import AGENT
 from service.store.schema import create_or_upgrade
@@ -89,6 +91,7 @@ class FarRegion:
         self.line = Line(world.services)
         self.slots = 4
         self.now = 0.0
+        self.examined: list[str] = []
         self.agent = self.restarted()
 
     def restarted(self) -> Agent:
@@ -98,6 +101,7 @@ class FarRegion:
             self.line,
             lambda: self.slots,
             lambda: True,
+            examine=self.examined.append,
             tags_per_task=2,
             clock=lambda: self.now,
         )
@@ -402,6 +406,29 @@ def test_registries_that_no_copy_needs_are_forgotten(world: World, far: FarRegio
     far.step()
     far.step()
     assert known() == set()
+
+
+def test_an_examination_is_carried_out_in_the_region(world: World, far: FarRegion) -> None:
+    store = world.services.examinations
+    asked = store.ask(Question("west", "scratch", write=True), REGION, seconds=60)
+    late = store.ask(Question("west", "scratch", write=True), REGION, seconds=-1)
+    far.step()
+    assert far.examined == [asked.id]
+    services = far.services
+
+    assert carry_out(services.examinations, services.clients, asked.id, services.boot)
+    far.line.lose_answers = True
+    with pytest.raises(NetworkError):
+        far.step()
+    far.line.lose_answers = False
+    far.step()
+
+    answer = store.get(asked.id)
+    assert (answer.state, len(answer.findings) > 5) == ("ended", True)
+    assert store.get(late.id).state == "expired"
+    assert services.borrowing.account().is_empty
+    far.step()
+    assert services.registries.list() == []
 
 
 def test_home_sends_no_messages_where_an_agent_lives(world: World, far: FarRegion) -> None:
