@@ -36,6 +36,10 @@ from service.store.tables_governance import audit
 from service.store.tables_regions import examinations, execution_links
 
 BATCH = 500
+BATCH_BYTES = 300_000
+LONGEST = 20_000
+"""What home takes in one request, and in one text."""
+
 ROW = 1
 
 
@@ -222,7 +226,7 @@ class BorrowingStore:
                 return Batch(**json.loads(row.batch))
             batch = Batch(
                 row.number + 1,
-                [self._outcome(connection, one) for one in connection.execute(_ENDED)],
+                self._outcomes(connection),
                 _moved(connection),
                 *_crossings(connection, row.audited),
                 answered(connection),
@@ -243,6 +247,17 @@ class BorrowingStore:
             return Batch(row.number + 1, [], {}, [], row.audited, [])
         return self._database.write(work)
 
+    def _outcomes(self, connection: Connection) -> list[dict[str, Any]]:
+        told: list[dict[str, Any]] = []
+        left = BATCH_BYTES
+        for row in connection.execute(_ENDED).all():
+            outcome = self._outcome(connection, row)
+            left -= len(json.dumps(outcome))
+            if told and left < 0:
+                break
+            told.append(outcome)
+        return told
+
     @staticmethod
     def _outcome(connection: Connection, row: Any) -> dict[str, Any]:
         platforms = connection.execute(
@@ -259,9 +274,9 @@ class BorrowingStore:
             "state": str(CopyState.PENDING if stopped else row.state),
             "digest": row.digest,
             "failure_class": row.failure_class,
-            "reason": row.reason,
-            "hint": row.hint,
-            "platforms": platforms or "",
+            "reason": row.reason[:LONGEST],
+            "hint": row.hint[:LONGEST],
+            "platforms": (platforms or "")[:LONGEST],
             **{name: getattr(row, name) for name in COUNTED},
         }
 

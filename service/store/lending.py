@@ -41,7 +41,7 @@ COPY_FIELDS = (
     *("source_reference", "via_registry", "via_repository", "via_reference"),
     *("destination_registry", "destination_repository", "destination_reference", "digest"),
     *("entry", "found", "fence", "attempts", "failures", "replans", "throttles", "fresh"),
-    *("listed", "referrers", "behind"),
+    *("listed", "referrers", "behind", "crashes", "suspect"),
 )
 EXECUTION_FIELDS = ("rule", "project", "trigger", "route", "spec", "priority", "created_at")
 LISTS = ("copies", "registries", "digest_tags", "examinations", "regions", "links")
@@ -88,6 +88,8 @@ class LendingStore:
             lambda connection: self._renew(connection, region, agent, slots, host, held)
         )
         chosen: list[Eligible] = []
+        if room and not self._dispatching.suspects_out():
+            chosen += self._dispatching.eligible(region, 1, suspect=True)
         for urgent in (True, False):
             if room > len(chosen):
                 chosen += self._dispatching.eligible(region, room - len(chosen), urgent=urgent)

@@ -408,6 +408,39 @@ def test_registries_that_no_copy_needs_are_forgotten(world: World, far: FarRegio
     assert known() == set()
 
 
+def test_long_reasons_are_told_in_several_batches(world: World, far: FarRegion) -> None:
+    fleet(world, 30)
+    far.slots = 64
+    far.step()
+    values = {"state": CopyState.FAILED, "reason": "x" * 50_000}
+    far.services.database.write(lambda c: c.execute(update(copies).values(**values)))
+
+    far.step()
+
+    sizes = [len(json.dumps(batch)) for batch in far.line.batches]
+    assert len(sizes) == 3
+    assert max(sizes) < 400_000
+    assert far.services.borrowing.held() == []
+
+
+def test_suspects_are_lent_one_at_a_time(world: World, far: FarRegion) -> None:
+    execution = fleet(world, 3)
+    world.services.database.write(
+        lambda c: c.execute(update(copies).values(suspect=True, crashes=2))
+    )
+
+    lent = []
+    for _ in range(8):
+        far.step()
+        lent.append(len(far.services.borrowing.held()))
+        store = far.services.dispatching
+        for ref in store.dispatch(store.eligible(REGION, 9, suspect=True)):
+            far.party.replicate(ref)
+
+    assert max(lent) == 1
+    assert world.states(execution) == [CopyState.COPIED] * 3
+
+
 def test_an_examination_is_carried_out_in_the_region(world: World, far: FarRegion) -> None:
     store = world.services.examinations
     asked = store.ask(Question("west", "scratch", write=True), REGION, seconds=60)
