@@ -8,6 +8,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 RUNS ?= 10
+NIGHT ?= EXAMPLES=20000 SCALE_RULES=1000 CHAOS_FRESH=500 SIMULATIONS=200000 SOAK_SECONDS=7200
+KILLS ?= 20
 .PHONY: help run check static test chaos nightly flakes bench docs pictures clean
 
 help: ## list these targets
@@ -33,10 +35,11 @@ test: static ## set up and run everything: unit, integration, faults, end to end
 chaos: .venv/.dev ## random faults again: make chaos SEED=n (the seed that a red run has printed)
 	CHAOS_SEED=$(SEED) $(BIN)/pytest tests/faults/test_chaos.py $(PYTEST_ARGS)
 
-nightly: .venv/.dev ## what is too long for CI: every fault in every variant, hundreds of random runs; hours
-	EXAMPLES=20000 SCALE_RULES=1000 CHAOS_FRESH=500 SIMULATIONS=20000 SOAK_SECONDS=7200 $(BIN)/pytest -m 'nightly or not nightly' \
+nightly: .venv/.dev ## what is too long for CI: every fault in every variant, a job with the timers as shipped; hours
+	$(NIGHT) $(BIN)/pytest -m 'nightly or not nightly' \
 	  tests/faults tests/integration/engine/test_simulation.py \
 	  tests/integration/store/test_backup.py tests/integration/store/test_move.py $(PYTEST_ARGS)
+	$(BIN)/python -m bench.recovery --default-timers --kills $(KILLS)
 
 flakes: .venv/.dev ## run the faults RUNS times and count what was red in some run only
 	$(BIN)/python -m tests.support.flakes --runs $(RUNS) $(PYTEST_ARGS)
