@@ -110,7 +110,7 @@ class QueuePublisher:
         )
         envelope.send(self._redis, queue, [text])
 
-    def ahead(self, region: str, errand: Errand) -> None:
+    def ahead(self, region: str, errand: Errand, label: str) -> None:
         """Send a blob of copies that are held back."""
         queue = queues.copy(region)
         blob = errand.blob
@@ -119,7 +119,7 @@ class QueuePublisher:
             identity=_fresh_id(),
             args=[asdict(errand)],
             queue=queue,
-            argsrepr=f"{errand.followers[0].label} {blob.digest[:19]} ({blob.size / 1e6:.1f} MB), ahead",
+            argsrepr=f"{label} {blob.digest[:19]} ({blob.size / 1e6:.1f} MB), ahead",
         )
         envelope.send(self._redis, queue, [text])
 

@@ -12,7 +12,6 @@ from service.model.work import (
     CopyWork,
     Errand,
     Follower,
-    Holder,
     Outcome,
     PartWork,
     Presence,
@@ -39,10 +38,14 @@ class StatePort(Protocol):
         `beyond`: without those that may as well be fed from that registry.
         """
 
-    def begin_ahead(self, copy: int, holder: Holder) -> CopyWork | None:
-        """Return a copy that is held back, to place blobs of it that a holder has; None when it is not.
+    def still_held(self, ids: Sequence[int]) -> list[Follower]:
+        """Return those of some copies that are held back, in their order."""
 
-        Nor when it may not be fed from there. It is owned by nobody, and says that it is ahead.
+    def begin_ahead(self, copy: int, holder: int) -> CopyWork | None:
+        """Return a copy that is held back, to place blobs of it that are where another copy puts things.
+
+        None when it is not held back, or may not be fed from there. It is owned by nobody, and says that it is
+        ahead.
         """
 
     def is_open(self, copy: int) -> bool:
@@ -166,7 +169,7 @@ class Publisher(Protocol):
     def part(self, region: str, ref: CopyRef, part: int, task_id: str) -> None:
         """Have one part of a fanned-out copy placed, and the copy committed if it was the last one."""
 
-    def ahead(self, region: str, errand: Errand) -> None:
+    def ahead(self, region: str, errand: Errand, label: str) -> None:
         """Have a blob of copies that are held back placed already; may be lost without harm."""
 
     def waiting(self, region: str) -> int:

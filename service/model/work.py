@@ -134,13 +134,13 @@ class PartBlob:
 class Errand:
     """A large blob on its way to copies that are held back, one after the other (docs/adr/0016).
 
-    `holder` has it. The first of `followers` gets it now, and takes all others over when it is to `lead`;
-    else it shares them with the holder.
+    It is where the copy `holder` puts things. The first of `followers` gets it now, and takes all others over
+    when it is to `lead`; else it shares them with the holder. All are ids of copies.
     """
 
     blob: PartBlob
-    holder: Holder
-    followers: tuple[Follower, ...]
+    holder: int
+    followers: tuple[int, ...]
     lead: bool = False
 
 

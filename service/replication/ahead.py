@@ -14,10 +14,10 @@ from redis.exceptions import RedisError
 from service.errors import Cancelled, StoreUnavailable, TransshipError
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
-from service.model.work import BlobsAhead, CopyWork, Counters, Errand, Follower, Holder, PartBlob
+from service.model.work import BlobsAhead, CopyWork, Counters, Errand, PartBlob
 from service.replication.copy_blob import BlobPlacer
 from service.replication.engine import Engine
-from service.replication.errands import in_turn, place_of, send
+from service.replication.errands import in_turn, send
 from service.telemetry import get_logger
 
 log = get_logger("ahead")
@@ -27,8 +27,8 @@ def parse(errand: dict[str, Any]) -> Errand:
     """Return an errand as its message spells it."""
     return Errand(
         PartBlob(**errand["blob"]),
-        Holder(**errand["holder"]),
-        tuple(Follower(**follower) for follower in errand["followers"]),
+        errand["holder"],
+        tuple(errand["followers"]),
         lead=errand["lead"],
     )
 
@@ -39,25 +39,25 @@ def place_ahead(engine: Engine, errand: Errand) -> str:
     An error is nobody's failure: the copy will meet it again, or not. Then the others get the blob from
     where this one was to get it.
     """
-    first, rest = errand.followers[0], errand.followers[1:]
-    work = engine.state.begin_ahead(first.copy, errand.holder)
+    first, *rest = errand.followers
+    work = engine.state.begin_ahead(first, errand.holder)
     placed = work is not None and _place(engine, work, errand.blob)
     if work is None or not placed:
-        send(engine, replace(errand, followers=rest))
+        send(engine, replace(errand, followers=tuple(rest)))
         return "late" if work is None else "left"
-    for left in shared(errand, place_of(work)):
+    for left in shared(errand):
         send(engine, left)
-    further = engine.state.followers(first.copy, beyond=errand.holder.registry)
-    ways = tuple(in_turn(errand.blob, further))
-    send(engine, Errand(errand.blob, place_of(work), ways, lead=True))
+    further = engine.state.followers(first, beyond=work.reads_from.registry)
+    ways = tuple(follower.copy for follower in in_turn(errand.blob, further))
+    send(engine, Errand(errand.blob, first, ways, lead=True))
     return "placed"
 
 
-def shared(errand: Errand, placed: Holder) -> tuple[Errand, Errand]:
-    """Return the errands that are left when the first follower has the blob where it is `placed`."""
-    rest = errand.followers[1:]
-    mine, theirs = (rest, ()) if errand.lead else (rest[::2], rest[1::2])
-    return Errand(errand.blob, placed, mine), replace(errand, followers=theirs)
+def shared(errand: Errand) -> tuple[Errand, Errand]:
+    """Return the errands that are left when the first follower has the blob."""
+    first, *rest = errand.followers
+    mine, theirs = (rest, []) if errand.lead else (rest[::2], rest[1::2])
+    return Errand(errand.blob, first, tuple(mine)), replace(errand, followers=tuple(theirs))
 
 
 def _place(engine: Engine, work: CopyWork, part: PartBlob) -> bool:

@@ -8,6 +8,8 @@ blob does not come, or not in time, the copy itself brings it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
 
@@ -15,7 +17,7 @@ from redis.exceptions import RedisError
 
 from service.errors import StoreUnavailable
 from service.model.descriptor import Descriptor
-from service.model.work import CopyWork, Errand, Follower, Holder, PartBlob
+from service.model.work import CopyWork, Errand, Follower, PartBlob
 from service.replication.engine import Engine
 from service.telemetry import get_logger
 
@@ -51,30 +53,31 @@ class Errands:
         except StoreUnavailable as error:
             log.info("not_sent_ahead", copy=work.ref.id, digest=part.digest, error=str(error))
             return
-        send(self._engine, Errand(part, place_of(work), tuple(followers), lead=True))
+        ids = tuple(follower.copy for follower in followers)
+        send(self._engine, Errand(part, work.ref.id, ids, lead=True), followers)
 
     @cached_property
     def _followers(self) -> list[Follower]:
         return self._engine.state.followers(self._work.ref.id)
 
 
-def send(engine: Engine, errand: Errand) -> None:
-    """Have an errand done where its first follower is, unless all are busy there; nobody's failure."""
+def send(engine: Engine, errand: Errand, known: Sequence[Follower] | None = None) -> None:
+    """Have an errand done where its first follower is, unless all are busy there; nobody's failure.
+
+    Whoever is not held back any more is left out; `known`: who is, where that was asked just now.
+    """
     if not errand.followers:
         return
-    region = errand.followers[0].region or engine.settings.region
     try:
+        held = engine.state.still_held(errand.followers) if known is None else known
+        if not held:
+            return
+        region = held[0].region or engine.settings.region
         if engine.publisher.waiting(region) < MOST_WAITING:
-            engine.publisher.ahead(region, errand)
-    except RedisError as error:
+            ids = tuple(follower.copy for follower in held)
+            engine.publisher.ahead(region, replace(errand, followers=ids), held[0].label)
+    except (RedisError, StoreUnavailable) as error:
         log.info("errand_lost", digest=errand.blob.digest, error=str(error))
-
-
-def place_of(work: CopyWork) -> Holder:
-    """Return where a copy puts things."""
-    return Holder(
-        work.destination_registry, work.destination_repository, work.destination_reference
-    )
 
 
 def in_turn(blob: PartBlob, followers: list[Follower]) -> list[Follower]:

@@ -196,14 +196,26 @@ _BESIDE = select(
 )
 
 
+def _is_served() -> Any:
+    """Return the condition that workers live in a copy's region, or lived there a moment ago."""
+    return exists().where(processes.c.region == copies.c.region, processes.c.slots > 0)
+
+
+@cache
+def among() -> Any:
+    """Return the query for those of the copies :b_ids that are held back, and if workers serve their region."""
+    return select(copies, _is_served().label("is_served")).where(
+        copies.c.id.in_(bindparam("b_ids", expanding=True)), _IS_HELD
+    )
+
+
 @cache
 def beside() -> Any:
     """Return the query for the copies of :b_copy's reference that are held back, and if workers serve their region."""
     mine = copies.alias("mine")
-    served = exists().where(processes.c.region == copies.c.region, processes.c.slots > 0)
     same = ("execution_id", "source_repository", "source_reference")
     return (
-        select(copies, served.label("is_served"), mine.c.destination_registry.label("here"))
+        select(copies, _is_served().label("is_served"), mine.c.destination_registry.label("here"))
         .join(mine, and_(*(copies.c[name] == mine.c[name] for name in same)))
         .where(mine.c.id == bindparam("b_copy"), copies.c.id != mine.c.id, _IS_HELD)
     )

@@ -207,27 +207,36 @@ class SqlState:
                 return []
             _, _, senders = self._rule(connection, found[0].execution_id)
         return [
-            Follower(
-                row.id,
-                row.destination_registry,
-                row.region if row.is_served else "",
-                label(row),
-            )
+            _follower(row)
             for row in found
             if is_fed(row, senders.get(row.destination_registry, routes.ALONE).near)
         ]
 
-    def begin_ahead(self, copy: int, holder: Holder) -> CopyWork | None:
-        """Return a copy that is held back, to place blobs of it that a holder has."""
+    def still_held(self, ids: Sequence[int]) -> list[Follower]:
+        """Return those of some copies that are held back, in their order."""
+        with self._database.read() as connection:
+            rows = connection.execute(routes.among(), {"b_ids": list(ids)}).all()
+        return sorted(map(_follower, rows), key=lambda follower: ids.index(follower.copy))
+
+    def begin_ahead(self, copy: int, holder: int) -> CopyWork | None:
+        """Return a copy that is held back, to place blobs of it that are where another copy puts things."""
         with self._database.read() as connection:
             row = connection.execute(routes.held(), {"b_copy": copy}).first()
             if row is None:
                 return None
+            there = connection.execute(select(copies).where(copies.c.id == holder)).first()
             rule, trigger, senders = self._rule(connection, row.execution_id)
-        if holder.registry not in senders.get(row.destination_registry, routes.ALONE).names:
+        fed_by = senders.get(row.destination_registry, routes.ALONE).names
+        same = ("execution_id", "source_repository", "source_reference")
+        if there is None or there.destination_registry not in fed_by:
             return None
-        work = copy_work(row, rule, trigger, holders=(holder,), routed=True)
-        return replace(work, holder=holder, ahead=True)
+        if any(getattr(there, name) != getattr(row, name) for name in same):
+            return None
+        place = Holder(
+            there.destination_registry, there.destination_repository, there.destination_reference
+        )
+        work = copy_work(row, rule, trigger, holders=(place,), routed=True)
+        return replace(work, holder=place, ahead=True)
 
     def is_open(self, copy: int) -> bool:
         """Whether a copy has not ended, and its rule is not paused."""
@@ -509,6 +518,11 @@ def _attached(count: int) -> Select[Any]:
             ]
         ),
     )
+
+
+def _follower(row: Any) -> Follower:
+    served = row.region if row.is_served else ""
+    return Follower(row.id, row.destination_registry, served, label(row))
 
 
 def label(row: Any) -> str:

@@ -66,7 +66,7 @@ class RecordingPublisher:
     def waiting(self, region: str) -> int:
         return self.standing
 
-    def ahead(self, region: str, errand: Errand) -> None:
+    def ahead(self, region: str, errand: Errand, label: str) -> None:
         self.errands.append(errand)
 
     def part(self, region: str, ref: CopyRef, part: int, task_id: str) -> None:

@@ -41,7 +41,7 @@ class AtOnce(RecordingPublisher):
     other: Party | None = None
     done: list[str] = field(default_factory=list)
 
-    def ahead(self, region: str, errand: Errand) -> None:
+    def ahead(self, region: str, errand: Errand, label: str) -> None:
         assert self.other is not None
         self.errands.append(errand)
         engine = replace(self.other.engine, publisher=self)
@@ -129,7 +129,8 @@ def test_an_errand_that_comes_twice_or_late_asks_no_registry(chain: Chain) -> No
     push(chain)
     execution = chain.plan()
     queue = first_hop(chain)
-    second = next(e for e in queue.errands if e.followers[0].registry == "third")
+    ids = {one.destination_registry: one.id for one in chain.world.copies(execution)}
+    second = next(errand for errand in queue.errands if errand.followers[0] == ids["third"])
     party = chain.world.party()
 
     def asked() -> int:
@@ -188,7 +189,7 @@ def test_only_large_blobs_run_ahead(chain: Chain) -> None:
 def waiting_errand(chain: Chain) -> Errand:
     """The errand of the first hop's large blob, as if its image were not committed yet."""
     party = chain.world.party()
-    step(chain, party)
+    assert step(chain, party)
     chain.world.services.database.write(
         lambda c: c.execute(
             update(copies).where(copies.c.state == CopyState.PENDING).values(not_before=HELD)
@@ -205,7 +206,7 @@ def test_a_stopped_copy_gets_nothing(chain: Chain) -> None:
     chain.world.services.executions.request_stop(execution)
     queue = AtOnce(other=chain.world.party())
 
-    queue.ahead("local", errand)
+    queue.ahead("local", errand, "")
 
     assert set(queue.done) == {"late"}
     assert not any(has_large(chain, image, name) for name in NAMES[1:])
@@ -213,13 +214,20 @@ def test_a_stopped_copy_gets_nothing(chain: Chain) -> None:
 
 def test_nothing_goes_a_way_that_the_route_does_not_know(chain: Chain) -> None:
     image = push(chain)
-    chain.plan()
+    chain.world.push("team/other", "v1", [some_bytes("other", 10)])
+    execution = chain.plan()
     errand = waiting_errand(chain)
-    queue = AtOnce(other=chain.world.party())
+    stranger = next(
+        one.id
+        for one in chain.world.copies(execution)
+        if (one.destination_registry, one.source_repository) == ("first", "team/other")
+    )
 
-    queue.ahead("local", replace(errand, holder=replace(errand.holder, registry="east")))
+    for holder in (stranger, 1_000_000):
+        queue = AtOnce(other=chain.world.party())
+        queue.ahead("local", replace(errand, holder=holder), "")
+        assert set(queue.done) == {"late"}
 
-    assert set(queue.done) == {"late"}
     assert not any(has_large(chain, image, name) for name in NAMES[1:])
 
 
@@ -242,7 +250,7 @@ def test_a_border_drawn_meanwhile_holds_an_errand_off(chain: Chain) -> None:
     )
     queue = AtOnce(other=chain.world.party())
 
-    queue.ahead("local", errand)
+    queue.ahead("local", errand, "")
 
     assert queue.done
     assert "placed" not in queue.done

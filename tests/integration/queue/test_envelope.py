@@ -13,7 +13,7 @@ import redis
 
 from service.errors import EngineError
 from service.model.task_id import task_id
-from service.model.work import CopyRef
+from service.model.work import CopyRef, Errand, PartBlob
 from service.settings import Settings
 from tests.support.servers import RedisServer
 from workers import envelope, queues, signatures
@@ -172,10 +172,21 @@ def test_no_message_carries_an_address_or_a_name_of_a_registry(client: redis.Red
     publisher = QueuePublisher(client)
     publisher.replicate("local", [[CopyRef(1, 1)]], urgent=False)
     publisher.commit("local", REF)
+    publisher.ahead("local", Errand(PartBlob(f"sha256:{'0' * 64}", 5, "a/b"), 1, (2, 3)), "label")
 
-    text = "".join(json.dumps(_taken(client, key)) for key in (COPY, COMMIT))
+    messages = [message for key in (COPY, COMMIT) for message in _taken(client, key)]
 
-    assert "://" not in text
+    assert len(messages) == 3
+    assert "://" not in json.dumps(messages)
+    (errand,) = [one["body"][0] for one in messages if "blob" in json.dumps(one["body"])]
+    assert errand == [
+        {
+            "blob": {"digest": f"sha256:{'0' * 64}", "size": 5, "media_type": "a/b"},
+            "holder": 1,
+            "followers": [2, 3],
+            "lead": False,
+        }
+    ]
 
 
 def test_settings_of_the_queue_hold_what_was_measured() -> None:
