@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import httpx
 
 from service.bootstrap import Services
-from service.errors import InvalidConfiguration, NetworkError, Rejected, ServerError
+from service.errors import InvalidConfiguration
+from service.home import HttpHome, check_address
 from service.replication.agent import Agent
 from service.settings import Settings
 from service.telemetry import get_logger
 from workers.signatures import QueuePublisher
 
-ANSWER_SECONDS = 30.0
 LEASE = "agent"
 LEASE_SECONDS = 10.0
 
@@ -66,18 +62,6 @@ def outlying(settings: Settings, region: str) -> Settings:
     return own
 
 
-def check_address(url: str) -> None:
-    """Raise InvalidConfiguration for an address that would carry token and secrets in the clear."""
-    parsed = httpx.URL(url)
-    local = parsed.host in {"127.0.0.1", "::1", "localhost"}
-    if parsed.scheme != "https" and not (parsed.scheme == "http" and local):
-        raise InvalidConfiguration(
-            f"TRANSSHIP_URL={url!r} is not https://, and not on this machine",
-            field="TRANSSHIP_URL",
-            hint="token and secrets would cross the network in the clear",
-        )
-
-
 def _make_key(path: Path) -> None:
     """Make a key that only its owner can read; whoever comes second finds the first one's."""
     from cryptography.fernet import Fernet
@@ -92,46 +76,6 @@ def _make_key(path: Path) -> None:
         log.debug("key_is_there", path=str(path))
     finally:
         beside.unlink()
-
-
-class HttpHome:
-    """The API at home over HTTPS."""
-
-    def __init__(self, settings: Settings) -> None:
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request otherwise
-        self._path = f"/api/v1/regions/{settings.region}"
-        self._http = httpx.Client(
-            base_url=settings.url.rstrip("/"),
-            headers={"Authorization": f"Bearer {settings.token}", "User-Agent": "transship/0.1"},
-            timeout=httpx.Timeout(ANSWER_SECONDS, connect=5),
-            trust_env=False,
-        )
-
-    def lease(self, wish: dict[str, Any]) -> dict[str, Any]:
-        """Renew the lease, and return the next page of copies."""
-        return self._ask("lease", wish)
-
-    def record(self, batch: dict[str, Any]) -> None:
-        """Give account."""
-        self._ask("outcomes", batch)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._http.close()
-
-    def _ask(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
-        try:
-            response = self._http.post(f"{self._path}/{what}", json=body)
-        except httpx.HTTPError as error:
-            raise NetworkError(f"home does not answer: {type(error).__name__}: {error}") from error
-        if response.is_success:
-            answer: dict[str, Any] = response.json()
-            return answer
-        kind = ServerError if response.status_code >= 500 else Rejected
-        raise kind(
-            f"home refuses {what}: {response.status_code} {response.text[:300]}",
-            hint="look at TRANSSHIP_URL, and at the token: role agent, this region, not expired",
-        )
 
 
 class FarRegion:

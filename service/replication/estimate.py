@@ -24,7 +24,7 @@ from service.replication.compare import told
 from service.replication.engine import Reads
 from service.replication.still_open import StillOpen
 from service.replication.tree import Tree, TreeReader
-from service.store.work import copy_work
+from service.store.work_rows import copy_work
 
 MAX_PROBLEMS = 1000
 GIB = 1 << 30

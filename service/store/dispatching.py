@@ -50,7 +50,7 @@ from service.store.tables import (
     processes,
     registries,
 )
-from service.store.work import label
+from service.store.work_rows import label
 
 URGENT = 0
 """The priority whose copies have queues, slots and a window of their own."""

@@ -27,7 +27,7 @@ from service.store.tables import (
     leases,
     processes,
 )
-from service.store.work import label
+from service.store.work_rows import label
 
 CRASHES_OF_A_SUSPECT = 2
 """One crash is mostly the machine's: whole hosts are killed, and all that they held is innocent."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -25,14 +24,11 @@ from sqlalchemy import (
     update,
 )
 
-from service.model.rule import REPLICATE, Selection, SyncRule
-from service.model.states import OPEN_COPIES, BlobState, CopyState
+from service.model.states import BlobState, CopyState
 from service.model.work import (
     BlobPlaced,
     CopyRef,
     CopyWork,
-    Follower,
-    Holder,
     Outcome,
     PartBlob,
     PartWork,
@@ -41,19 +37,17 @@ from service.model.work import (
     Proof,
 )
 from service.protections import without
-from service.store import codec, routes
 from service.store import outcomes as rows
+from service.store import routes
+from service.store.ahead import AheadState
 from service.store.clock import now_epoch
 from service.store.conditions import rule_is_paused
-from service.store.creation import ASKED, ONE_SHOT, REPAIR, RETRY
 from service.store.database import Database
 from service.store.held_tags import Name, held_among, wanted_digest
-from service.store.routes import Senders
 from service.store.tables import (
     copies,
     copy_blobs,
     digest_tags,
-    executions,
     ledgers,
     presence,
     processes,
@@ -61,14 +55,14 @@ from service.store.tables import (
 )
 from service.store.tables_agents import lender
 from service.store.tallies import add_requests
+from service.store.work_rows import RuleCache, copy_work
 
-RULES_KEPT = 256
 NOTHING: Mapping[Name, str] = MappingProxyType({})
 PREFIXES_AT_ONCE = 200
 """SQLite refuses expressions that nest deeper than 1000."""
 
 
-class SqlState:
+class SqlState(AheadState):
     """The state of work in SQL. Every statement on a copy is conditional on its fence."""
 
     def __init__(
@@ -78,28 +72,7 @@ class SqlState:
         self._database = database
         self._borrowed = borrowed
         self._proof_seconds = proof_seconds
-        self._lock = threading.Lock()
-        self._rules: dict[str, tuple[SyncRule, str, Senders]] = {}
-
-    def _rule(self, connection: Connection, execution: str) -> tuple[SyncRule, str, Senders]:
-        """Return the rule as it stood when the execution was created, what triggered that, and the route.
-
-        Kept, since none ever changes: a route is saved before there are copies.
-        """
-        with self._lock:
-            known = self._rules.get(execution)
-        if known is None:
-            row = connection.execute(
-                select(executions.c.spec, executions.c.trigger, executions.c.route).where(
-                    executions.c.id == execution
-                )
-            ).one()
-            known = codec.load_rule(row.spec), row.trigger, routes.parse(row.route)
-            with self._lock:
-                if len(self._rules) >= RULES_KEPT:
-                    self._rules.clear()
-                self._rules[execution] = known
-        return known
+        self._rules = RuleCache()
 
     def work_of(self, connection: Connection, row: Row[Any]) -> CopyWork:
         """Return a row of copies as work."""
@@ -108,7 +81,7 @@ class SqlState:
     def _work(
         self, connection: Connection, row: Row[Any], held: Mapping[Name, str] = NOTHING
     ) -> CopyWork:
-        rule, trigger, senders = self._rule(connection, row.execution_id)
+        rule, trigger, senders = self._rules.of(connection, row.execution_id)
         work = copy_work(
             row,
             rule,
@@ -192,56 +165,6 @@ class SqlState:
         place = (work.destination_registry, work.destination_repository, work.destination_reference)
         with self._database.read() as connection:
             return wanted_digest(connection, place)
-
-    def followers(self, copy: int, *, beyond: str = "") -> list[Follower]:
-        """Return the copies of the same reference that are held back and are best fed from where this one ends."""
-
-        def is_fed(row: Any, near: tuple[str, ...]) -> bool:
-            if row.here not in near or row.destination_registry == beyond:
-                return False
-            return not beyond or (row.via_registry == row.here and beyond not in near)
-
-        with self._database.read() as connection:
-            found = connection.execute(routes.beside(), {"b_copy": copy}).all()
-            if not found:
-                return []
-            _, _, senders = self._rule(connection, found[0].execution_id)
-        return [
-            _follower(row)
-            for row in found
-            if is_fed(row, senders.get(row.destination_registry, routes.ALONE).near)
-        ]
-
-    def still_held(self, ids: Sequence[int]) -> list[Follower]:
-        """Return those of some copies that are held back, in their order."""
-        with self._database.read() as connection:
-            rows = connection.execute(routes.among(), {"b_ids": list(ids)}).all()
-        return sorted(map(_follower, rows), key=lambda follower: ids.index(follower.copy))
-
-    def begin_ahead(self, copy: int, holder: int) -> CopyWork | None:
-        """Return a copy that is held back, to place blobs of it that are where another copy puts things."""
-        with self._database.read() as connection:
-            row = connection.execute(routes.held(), {"b_copy": copy}).first()
-            if row is None:
-                return None
-            there = connection.execute(select(copies).where(copies.c.id == holder)).first()
-            rule, trigger, senders = self._rule(connection, row.execution_id)
-        fed_by = senders.get(row.destination_registry, routes.ALONE).names
-        same = ("execution_id", "source_repository", "source_reference")
-        if there is None or there.destination_registry not in fed_by:
-            return None
-        if any(getattr(there, name) != getattr(row, name) for name in same):
-            return None
-        place = Holder(
-            there.destination_registry, there.destination_repository, there.destination_reference
-        )
-        work = copy_work(row, rule, trigger, holders=(place,), routed=True)
-        return replace(work, holder=place, ahead=True)
-
-    def is_open(self, copy: int) -> bool:
-        """Whether a copy has not ended, and its rule is not paused."""
-        with self._database.read() as connection:
-            return connection.execute(_OPEN, {"b_id": copy}).first() is not None
 
     def holds(self, ref: CopyRef) -> bool:
         """Whether the fence is still the copy's, and its rule is not paused."""
@@ -454,7 +377,6 @@ def _holding_anyhow() -> Any:
     )
 
 
-_OPEN = _holding_anyhow().where(copies.c.state.in_(OPEN_COPIES))
 _LEASE = select(lender.c.id).where(lender.c.lease_until > now_epoch()).exists()
 _HOLDING = _holding_anyhow().where(copies.c.fence == bindparam("b_fence"))
 
@@ -517,65 +439,4 @@ def _attached(count: int) -> Select[Any]:
                 for number in range(count)
             ]
         ),
-    )
-
-
-def _follower(row: Any) -> Follower:
-    served = row.region if row.is_served else ""
-    return Follower(row.id, row.destination_registry, served, label(row))
-
-
-def label(row: Any) -> str:
-    """Return which copy a row is, in the words that Flower and logs show."""
-    return (
-        f"{row.destination_registry} <- {row.source_registry} "
-        f"{row.source_repository}:{row.source_reference}"
-    )
-
-
-def copy_work(
-    row: Row[Any],
-    rule: SyncRule,
-    trigger: str,
-    *,
-    holders: tuple[Holder, ...] = (),
-    routed: bool = False,
-) -> CopyWork:
-    """Return a row of copies as work; `trigger` is the execution's, `holders` as `routes` tells them."""
-    entry = rule.select[row.entry] if row.entry < len(rule.select) else Selection()
-    return CopyWork(
-        ref=CopyRef(row.id, row.fence, label(row)),
-        execution=row.execution_id,
-        rule=row.rule,
-        region=row.region,
-        source_registry=row.source_registry,
-        source_repository=row.source_repository,
-        source_reference=row.source_reference,
-        destination_registry=row.destination_registry,
-        destination_repository=row.destination_repository,
-        destination_reference=row.destination_reference,
-        digest=row.digest,
-        referrers=bool(row.referrers),
-        listed=bool(row.listed),
-        fresh=bool(row.fresh),
-        retried=row.attempts > 1,
-        failures=row.failures,
-        replans=row.replans,
-        throttles=row.throttles,
-        urgent=row.priority == 0,
-        late=bool(row.behind),
-        asked=trigger in ASKED,
-        asked_again=trigger in (REPAIR, RETRY),
-        repair=trigger == REPAIR,
-        on_conflict=rule.on_conflict,
-        expected=row.found if rule.mode == REPLICATE and trigger not in ONE_SHOT else "",
-        bandwidth=rule.bandwidth,
-        timezone=rule.trigger.timezone,
-        types=entry.types,
-        platforms=entry.platforms,
-        signature_key=rule.signature_key,
-        holders=holders,
-        named=rule.mode != REPLICATE
-        and any(d.registry == row.destination_registry for d in rule.destinations),
-        routed=routed,
     )
