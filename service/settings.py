@@ -41,7 +41,9 @@ class Settings:
     one_machine: bool = _setting(
         False, "one machine serves every region: all work goes to this process's"
     )
-    url: str = _setting("", "https:// address of the API at home, for a region far from its database")
+    url: str = _setting(
+        "", "https:// address of the API at home, for a region far from its database"
+    )
     token: str = _setting("", "token of role agent for that API")
     agent_dir: str = _setting(
         "",

@@ -71,7 +71,9 @@ class LinkAnswerSchema(LinkSchema):
     effective = fields.Nested(LinkSchema, required=True)
     crossed_bytes = fields.Integer(
         required=True,
-        metadata={"description": "bytes of blobs that took this way in the executions that are kept"},
+        metadata={
+            "description": "bytes of blobs that took this way in the executions that are kept"
+        },
     )
     set = fields.String(allow_none=True, required=True)
     version = fields.Integer(required=True)

@@ -337,7 +337,9 @@ def test_project_token_cannot_write_into_another_project(teams: Api) -> None:
     assert listed.get_json()["items"] == []
 
 
-MUTATING = [route for route in TABLE if route[0] != "GET" and TABLE[route].role not in (HOOK, AGENT_ROLE)]
+MUTATING = [
+    route for route in TABLE if route[0] != "GET" and TABLE[route].role not in (HOOK, AGENT_ROLE)
+]
 
 
 @pytest.mark.parametrize("route", MUTATING, ids=" ".join)
