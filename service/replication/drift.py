@@ -8,7 +8,7 @@ What was moved is kept and told of, unless the rule says `drift: repair` or some
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from service.model.reference import is_digest_tag
@@ -97,16 +97,16 @@ class DriftWatches:
         rule: SyncRule,
         destinations: Sequence[tuple[str, ...]],
         *,
-        anew: bool,
+        attempts: Callable[[], int],
     ) -> tuple[DriftWatch | None, list[tuple[str, ...]]]:
         """Return the watch of an execution, None where there is nothing to watch, and where it goes.
 
-        A fenced registry is left out: it was the primary, and does not follow yet. `anew`: nothing of the
-        execution is planned yet, so a full one brings a replica that joins with it everything.
+        A fenced registry is left out: it was the primary, and does not follow yet. `attempts` tells
+        how often planning was begun: in the first one, a full execution brings a replica that joins everything.
         """
         if rule.mode != REPLICATE or record.trigger in ONE_SHOT:
             return None, list(destinations)
-        since = record.created_at if anew and record.kind == "full" else None
+        since = record.created_at if record.kind == "full" and attempts() <= 1 else None
         names = {one for names in destinations for one in names}
         known = self._replicas.meet(rule.name, names, since)
         going = [tuple(name for name in names if not known[name].fenced) for names in destinations]

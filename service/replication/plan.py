@@ -212,7 +212,7 @@ class Planner:
             if self._registries.get(name).endpoint.host == source.endpoint.host
         }
         watch, destinations = self._watches.begin(
-            record, rule, destinations, anew=self._plans.attempts(execution) <= 1
+            record, rule, destinations, attempts=lambda: self._plans.attempts(execution)
         )
         if not any(destinations):
             self._plans.warn(execution, f"no registry follows {rule.source} by rule {rule.name}")
