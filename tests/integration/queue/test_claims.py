@@ -9,6 +9,7 @@ import redis
 
 from service.model.ports import ClaimState
 from service.store.claims import CORRUPT_SECONDS, DONE_SECONDS, RedisClaims
+from tests.support.processes import wait_until
 from tests.support.servers import RedisServer
 from tests.support.tcp_proxy import TcpProxy
 
@@ -188,3 +189,21 @@ def test_a_claim_whose_answer_was_lost_is_let_go_with_the_next_sign_of_life() ->
         cut_off.keep_alive("a", 60)
 
         assert other.claim("west", "", "sha256:1", "b/1")[0] is ClaimState.MINE
+
+
+def test_a_server_that_takes_over_from_another_has_another_epoch() -> None:
+    """It has the other's keys, and may lack what was written last (F093)."""
+    with (
+        RedisServer(tcp=True) as first,
+        RedisServer(tcp=True) as second,
+        first.client() as before,
+        second.client() as after,
+    ):
+        epoch = RedisClaims(before).new_epoch()
+        after.replicaof("127.0.0.1", str(first.port))
+        taken = RedisClaims(after)
+        wait_until(lambda: taken.epoch() != "", 20, "the replica to have the keys")
+        after.replicaof("NO", "ONE")
+
+        assert RedisClaims(before).epoch() == epoch
+        assert taken.epoch() not in ("", epoch)
