@@ -10,6 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 RUNS ?= 10
 NIGHT ?= EXAMPLES=20000 SCALE_RULES=1000 CHAOS_FRESH=500 SIMULATIONS=200000 SOAK_SECONDS=7200
 KILLS ?= 20
+PARSERS := tests/unit/api tests/unit/service tests/integration/registry/test_blob_copy.py
 .PHONY: help run check static test chaos nightly flakes bench docs pictures clean
 
 help: ## list these targets
@@ -39,6 +40,7 @@ nightly: .venv/.dev ## what is too long for CI: every fault in every variant, a 
 	$(NIGHT) $(BIN)/pytest -m 'nightly or not nightly' \
 	  tests/faults tests/integration/engine/test_simulation.py \
 	  tests/integration/store/test_backup.py tests/integration/store/test_move.py $(PYTEST_ARGS)
+	$(NIGHT) $(BIN)/pytest $(PARSERS) --timeout 7200 $(PYTEST_ARGS)
 	$(BIN)/python -m bench.recovery --default-timers --kills $(KILLS)
 
 flakes: .venv/.dev ## run the faults RUNS times and count what was red in some run only
