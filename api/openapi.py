@@ -76,6 +76,7 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
                 "copy": 4711,
                 "fence": 1,
                 "state": "copied",
+                "region": "",
                 "digest": "sha256:4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865",
                 "failure_class": "",
                 "reason": "",

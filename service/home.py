@@ -7,10 +7,11 @@ from typing import Any
 
 import httpx
 
-from service.errors import InvalidConfiguration, NetworkError, Rejected, ServerError
+from service.errors import InvalidConfiguration, InvalidInput, NetworkError, Rejected, ServerError
 from service.settings import Settings
 
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 15.0
+REFUSED_FOR_GOOD = (400, 413, 422)
 
 
 def check_address(url: str) -> None:
@@ -42,9 +43,9 @@ class HttpHome:
         """Renew the lease, and return the next page of copies."""
         return self._ask("lease", wish)
 
-    def record(self, batch: dict[str, Any]) -> None:
-        """Give account."""
-        self._ask("outcomes", batch)
+    def record(self, batch: dict[str, Any]) -> int:
+        """Give account; returns the last number that home has."""
+        return int(self._ask("outcomes", batch)["number"])
 
     def close(self) -> None:
         """Close the connection."""
@@ -58,6 +59,8 @@ class HttpHome:
         if response.is_success:
             answer: dict[str, Any] = response.json()
             return answer
+        if response.status_code in REFUSED_FOR_GOOD:
+            raise InvalidInput(f"home does not take {what}: {response.text[:300]}")
         kind = ServerError if response.status_code >= 500 else Rejected
         raise kind(
             f"home refuses {what}: {response.status_code} {response.text[:300]}",

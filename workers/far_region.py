@@ -16,7 +16,8 @@ from service.telemetry import get_logger
 from workers.signatures import QueuePublisher
 
 LEASE = "agent"
-LEASE_SECONDS = 10.0
+LEASE_SECONDS = 20.0
+"""Longer than an answer is waited for: whoever leads is asked again when it is there."""
 
 log = get_logger("far_region")
 
@@ -96,7 +97,7 @@ class FarRegion:
             examine=lambda identity: publisher.examine(region, identity),
             tags_per_task=services.settings.tags_per_task,
         )
-        drive = services.drive(publisher, plans=False)
+        drive = services.drive(publisher, plans=False, ends=False)
         self._threads = [
             threading.Thread(target=agent.run, args=(self._stop,), name="agent", daemon=True),
             threading.Thread(target=drive.run, args=(self._stop,), name="drive", daemon=True),

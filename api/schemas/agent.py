@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from marshmallow import ValidationError, fields, validate
 
 from api.schemas.answers import AnswerSchema
@@ -14,9 +16,9 @@ AGENT = {"longest": 64}
 _STATES = sorted({state for state in CopyState if state.ended} | {CopyState.PENDING})
 
 
-def _way(value: list[object]) -> None:
+def _way(value: list[Any]) -> None:
     kinds = [type(one) for one in value]
-    if kinds != [str, str, int]:
+    if kinds != [str, str, int] or not 0 <= value[2] < 2**62:
         raise ValidationError("must be from registry, to registry, bytes")
 
 
@@ -68,7 +70,14 @@ class LentOutcomeSchema(StrictSchema):
     copy = Whole(required=True, least=1, most=2**62)
     fence = Whole(required=True, least=0, most=2**31 - 1)
     state = fields.String(required=True, validate=validate.OneOf(_STATES))
-    digest = fields.String(required=True, validate=validate.Length(max=140))
+    region = fields.String(
+        required=True,
+        validate=validate.Length(max=64),
+        metadata={
+            "description": "whose workers are to do it, when it is given back; empty: the same"
+        },
+    )
+    digest = fields.String(required=True, validate=validate.Regexp(r"\A(\w+:[0-9a-f]{32,128})?\Z"))
     failure_class = fields.String(required=True, validate=validate.Length(max=16))
     reason = fields.String(required=True, validate=validate.Length(max=20_000))
     hint = fields.String(required=True, validate=validate.Length(max=20_000))
@@ -83,7 +92,7 @@ class LentOutcomeSchema(StrictSchema):
 class MovedSchema(StrictSchema):
     """What an execution has asked and moved since it was told last."""
 
-    requests = fields.Dict(keys=fields.String(), values=fields.Integer(strict=True), required=True)
+    requests = fields.Dict(keys=fields.String(), values=Whole(least=0, most=2**62), required=True)
     bytes = fields.List(
         fields.List(fields.Raw(), validate=_way),
         required=True,
@@ -128,6 +137,6 @@ class AccountSchema(StrictSchema):
 
 
 class RecordedSchema(AnswerSchema):
-    """Whether the batch was new."""
+    """The last batch of the agent that is recorded: the one that was told, unless its numbers have gone back."""
 
-    recorded = fields.Boolean(required=True)
+    number = fields.Integer(required=True)

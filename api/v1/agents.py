@@ -45,14 +45,15 @@ def lease(name: str) -> Response:
     "Record what became of copies that an agent was lent; one batch counts once",
     role=AGENT_ROLE,
     body=AccountSchema,
-    results={200: ("whether it was new", RecordedSchema)},
+    results={200: ("the last one that is recorded", RecordedSchema)},
 )
 def outcomes(name: str) -> Response:
     """Record a batch."""
     query(())
     _check_region(name)
     batch = load(AccountSchema(), read_json())
-    return answer({"recorded": services().lending.record(batch["agent"], batch["number"], batch)})
+    number = services().lending.record(name, batch["agent"], batch["number"], batch)
+    return answer({"number": number})
 
 
 def _check_region(name: str) -> None:

@@ -20,6 +20,11 @@ class CopyRef:
     label: str = field(default="", compare=False, repr=False)  # for people: what Flower shows
 
 
+def held_reason(release: str) -> str:
+    """Return why a copy does not move its tag while a release has it."""
+    return f"release {release} moves this tag, nothing else, until it is deleted"
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Where a copy's reference can be read: at its source, or where another copy has put it."""

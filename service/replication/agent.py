@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from service.errors import TransshipError
+from service.errors import InvalidInput, TransshipError
 from service.store.borrowing import BorrowingStore
 from service.telemetry import get_logger
 
@@ -25,6 +25,9 @@ ACCOUNT_SECONDS = 0.2
 PAGES_A_SLOT = 3
 MOST_AT_ONCE = 500
 MOST_HELD = 2000
+BATCHES_A_STEP = 3
+"""The lease is renewed in between, however much there is to tell."""
+
 FORGET_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 5.0
 
@@ -37,8 +40,11 @@ class Home(Protocol):
     def lease(self, wish: dict[str, Any]) -> dict[str, Any]:
         """Renew the lease, and return the next page of copies."""
 
-    def record(self, batch: dict[str, Any]) -> None:
-        """Give account; the same batch may be told twice."""
+    def record(self, batch: dict[str, Any]) -> int:
+        """Give account; the same batch may be told twice. Returns the last number that home has.
+
+        Raises InvalidInput for a batch that home will never take.
+        """
 
 
 class Agent:
@@ -94,18 +100,23 @@ class Agent:
         now = self._clock()
         if now >= self._next_look:
             self._next_look = now + FORGET_SECONDS
-            self._store.forget_registries()
-        self._give_account()
+            self._store.forget()
+        if now >= self._next_lease:
+            self._fetch(self._room())
+        for _ in range(BATCHES_A_STEP):
+            if not self._give_account():
+                break
         room = self._room()
-        if now >= self._next_lease or (room > 0 and now >= self._next_account):
+        if room > 0 and now >= self._next_account:
             self._fetch(room)
 
-    def _give_account(self) -> None:
-        while True:
-            batch = self._store.account()
-            if batch.is_empty:
-                return
-            self._home.record(
+    def _give_account(self) -> bool:
+        """Tell one batch; whether there was one, and it was taken."""
+        batch = self._store.account()
+        if batch.is_empty:
+            return False
+        try:
+            number = self._home.record(
                 {
                     "agent": self._identity,
                     "number": batch.number,
@@ -115,7 +126,17 @@ class Agent:
                     "examinations": batch.examinations,
                 }
             )
+        except InvalidInput:
+            self._store.smaller(batch)
+            return True
+        if not self._lead():
+            return False  # whoever leads now has told it as well
+        if number == batch.number:
             self._store.told(batch)
+        else:
+            log.warning("numbers_went_back", ours=batch.number, theirs=number)
+            self._store.renumber(number)
+        return True
 
     def _room(self) -> int:
         wanted = PAGES_A_SLOT * self._slots() * self._tags_per_task
@@ -134,9 +155,11 @@ class Agent:
                 "held": [list(one) for one in held],
             }
         )
+        if not self._lead():
+            return  # the next leader says that it does not have these copies
+        self._store.let_go([*page["stop"], *self._store.misplaced()])
         # From the moment of the question on: home counts from a later one.
         self._store.renew(page["lease_seconds"] - (self._clock() - asked))
-        self._store.let_go([*page["stop"], *self._store.misplaced()])
         self._store.take(page)
         for question in page["examinations"]:
             self._examine(question["id"])

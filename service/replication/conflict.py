@@ -6,7 +6,7 @@ from service.errors import InvalidInput
 from service.model.digest import Digest
 from service.model.reference import is_digest_tag
 from service.model.states import CopyState
-from service.model.work import CopyEnded, CopyWork, Counters
+from service.model.work import CopyEnded, CopyWork, Counters, held_reason
 from service.replication.engine import Engine
 
 OVERWRITE, KEEP, FAIL = "overwrite", "keep", "fail"
@@ -22,7 +22,7 @@ def standing(
     compared is kept. Costs no request where the rule overwrites, and no other copy went before this one.
     """
     if work.held_by:
-        reason = f"release {work.held_by} moves this tag, nothing else, until it is deleted"
+        reason = held_reason(work.held_by)
         return CopyEnded(work, CopyState.SKIPPED, counters, reason=reason)
     policy = OVERWRITE if is_digest_tag(work.destination_reference) else work.on_conflict
     expected = "" if work.late or is_digest_tag(work.destination_reference) else work.expected

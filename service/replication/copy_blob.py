@@ -298,7 +298,7 @@ class BlobPlacer:
             return nullcontext()
         return self._engine.turns.turn(
             (self._origin[0], self._work.destination_registry),
-            (-blob.size.bit_length(), self._work.ref.id),
+            (not self._work.urgent, -blob.size.bit_length(), self._work.ref.id),
             blob.size,
             answers=self._answers_within,
             cancelled=self._cancelled,
@@ -380,7 +380,10 @@ class BlobPlacer:
         )
 
     def _wake(self, waiters: Sequence[int]) -> None:
-        others = tuple(copy for copy in waiters if copy != self._work.ref.id)
+        own = (
+            None if self._work.ahead else self._work.ref.id
+        )  # which may have begun, and waits for this
+        others = tuple(copy for copy in waiters if copy != own)
         if others:
             self._engine.state.post([Wake(others)])
 

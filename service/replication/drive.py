@@ -76,12 +76,14 @@ class Drive:
         *,
         events: EventIntake | None = None,
         plans: bool = True,
+        ends: bool = True,
         on_end: Callable[[Ended], None] | None = None,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         """`plans`: send executions to be planned, and start those of due rules and events.
 
-        A one-shot command plans for itself and starts no others. `look_seconds`: how often the end of
+        A one-shot command plans for itself and starts no others. `ends`: end executions, and forget old ones;
+        a far region leaves that to home. `look_seconds`: how often the end of
         executions and the like is looked for.
         """
         self._look_seconds = look_seconds
@@ -98,6 +100,7 @@ class Drive:
         self._next_sweep = 0.0
         self._next_orphans = 0.0
         self._plans = plans
+        self._ends = ends
         self._on_end = on_end
         self._next_lease = 0.0
         self._next_look = 0.0
@@ -193,7 +196,7 @@ class Drive:
             freed = self._store.free_orphans(self._dispatcher.unserved())
             if freed:
                 log.warning("orphans_freed", copies=freed)
-        if now >= self._next_sweep:
+        if self._ends and now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
             self._retention.sweep(self._settings.executions_kept)
 
@@ -221,7 +224,7 @@ class Drive:
             self._keep_house()
             self._reconciler.reconcile()
         self._verifications.start_repairs()
-        for ended in self._store.end_executions():
+        for ended in self._store.end_executions() if self._ends else ():
             log.info("execution_ended", execution=ended.execution, state=ended.state.value)
             if self._on_end is not None:
                 self._on_end(ended)

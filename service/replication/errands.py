@@ -24,7 +24,7 @@ from service.telemetry import get_logger
 AHEAD_BYTES = 1 << 20
 """From here on a blob's way takes longer than the asking."""
 
-MOST_WAITING = 500
+MOST_WAITING = 64
 """Messages in a region's queues beyond which a head start comes too late to be one."""
 
 log = get_logger("errands")

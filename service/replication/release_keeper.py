@@ -42,13 +42,21 @@ class ReleaseKeeper:
         slots = self._dispatching.slots() if parts else {}
         for part in parts:
             place = self._place(part.region, slots)
+            if not slots.get(place) and self._publisher.waiting(place):
+                continue  # nobody reads that queue, and one message is enough for when somebody does
             self._publisher.release_part(place, part.release, part.region, part.fence)
         return len(parts)
 
     def _place(self, region: str, slots: dict[str, int]) -> str:
-        """Return the region whose workers do it: its own, or one of the same jurisdiction that stands in."""
+        """Return the region whose workers do it: its own, or one of the same jurisdiction that stands in.
+
+        For a far region, whose agent does no releases, any of home where no borders are drawn.
+        """
         if slots.get(region):
             return region
         alive = [other for other, count in slots.items() if count]
-        able = self._borders().substitutes(region, alive)
+        borders = self._borders()
+        able = list(borders.substitutes(region, alive))
+        if not able and not borders.are_drawn and region in self._dispatching.attended():
+            able = alive
         return max(able, key=lambda other: slots[other]) if able else region

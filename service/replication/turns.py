@@ -28,6 +28,8 @@ ANSWERS_OF_A_BLOB = 6
 MEASURED_SECONDS = 4.0
 LOOK_SECONDS = 0.25
 
+Order = tuple[int, ...]
+
 
 class Turns:
     """The ways that this process's copies take. Safe between threads."""
@@ -41,7 +43,7 @@ class Turns:
     def turn(
         self,
         way: tuple[str, str],
-        order: tuple[int, int],
+        order: Order,
         size: int,
         *,
         answers: Callable[[], float],
@@ -74,7 +76,7 @@ class _Way:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._waiting: list[tuple[tuple[int, int], int]] = []
+        self._waiting: list[tuple[Order, int]] = []
         self._numbers = count()
         self._blobs = 0
         self._bytes = 0
@@ -84,7 +86,7 @@ class _Way:
 
     def enter(
         self,
-        order: tuple[int, int],
+        order: Order,
         size: int,
         answers: Callable[[], float],
         cancelled: Callable[[], bool],
@@ -96,8 +98,12 @@ class _Way:
             try:
                 while self._waiting[0] != mine or not self._has_room(size, answers()):
                     self._changed.wait(LOOK_SECONDS)
-                    if cancelled():
-                        raise Cancelled
+                    self._changed.release()  # whether it is wanted is asked of SQL
+                    try:
+                        if cancelled():
+                            raise Cancelled
+                    finally:
+                        self._changed.acquire()
             finally:
                 self._waiting.remove(mine)
                 heapq.heapify(self._waiting)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
@@ -34,13 +34,17 @@ from service.store.tables import (
 from service.store.tables_agents import lender, lent_copies
 from service.store.tables_governance import audit
 from service.store.tables_regions import examinations, execution_links
+from service.telemetry import get_logger
 
+FENCES = 1000
 BATCH = 500
 BATCH_BYTES = 300_000
 LONGEST = 20_000
 """What home takes in one request, and in one text."""
 
 ROW = 1
+
+log = get_logger("borrowing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +102,11 @@ class BorrowingStore:
 
     def held(self) -> list[tuple[int, int]]:
         """Return the copies from home, each with its fence there."""
+        query = select(lent_copies.c.copy_id, lent_copies.c.fence).join(
+            copies, copies.c.id == lent_copies.c.copy_id
+        )
         with self._database.read() as connection:
-            return [(row.copy_id, row.fence) for row in connection.execute(select(lent_copies))]
+            return [(row.copy_id, row.fence) for row in connection.execute(query)]
 
     def waiting(self) -> int:
         """Return how many copies from home have not ended."""
@@ -158,6 +165,9 @@ class BorrowingStore:
                 self._take_listing(connection, listing)
             for row in page["copies"]:
                 values = {name: row[name] for name in COPY_FIELDS}
+                values["fence"] *= (
+                    FENCES  # ours never meet those of an earlier time that it was here
+                )
                 values["attempts"] -= 1  # which is counted again when it is begun here
                 connection.execute(delete(copies).where(copies.c.id == row["id"]))
                 connection.execute(
@@ -223,7 +233,7 @@ class BorrowingStore:
         def work(connection: Connection) -> Batch:
             row = connection.execute(select(lender)).one()
             if row.batch:
-                return Batch(**json.loads(row.batch))
+                return _load(row.batch)
             batch = Batch(
                 row.number + 1,
                 self._outcomes(connection),
@@ -249,7 +259,7 @@ class BorrowingStore:
 
     def _outcomes(self, connection: Connection) -> list[dict[str, Any]]:
         told: list[dict[str, Any]] = []
-        left = BATCH_BYTES
+        left = BATCH_BYTES  # crossings and examinations take as much at most
         for row in connection.execute(_ENDED).all():
             outcome = self._outcome(connection, row)
             left -= len(json.dumps(outcome))
@@ -272,6 +282,7 @@ class BorrowingStore:
             "copy": row.id,
             "fence": row.lent_fence,
             "state": str(CopyState.PENDING if stopped else row.state),
+            "region": row.region if stopped else "",
             "digest": row.digest,
             "failure_class": row.failure_class,
             "reason": row.reason[:LONGEST],
@@ -280,10 +291,36 @@ class BorrowingStore:
             **{name: getattr(row, name) for name in COUNTED},
         }
 
+    def smaller(self, batch: Batch) -> None:
+        """Have half of a batch told that home does not take; a single outcome is what is wrong, and is dropped."""
+        if len(batch.outcomes) < 2:
+            log.error("account_refused", outcomes=batch.outcomes, crossings=batch.crossings)
+            self.told(batch)
+            return
+        half = replace(batch, outcomes=batch.outcomes[: len(batch.outcomes) // 2])
+        self._database.write(
+            lambda connection: connection.execute(
+                update(lender)
+                .where(lender.c.batch != "", lender.c.number == batch.number - 1)
+                .values(batch=codec.dump(half))
+            )
+        )
+
+    def renumber(self, number: int) -> None:
+        """Go on from the number that home has: this database was put back to an earlier day."""
+        self._database.write(
+            lambda connection: connection.execute(
+                update(lender).where(lender.c.number < number).values(number=number, batch="")
+            )
+        )
+
     def told(self, batch: Batch) -> None:
         """Forget what home has heard; what its executions have moved since is told next."""
 
         def work(connection: Connection) -> None:
+            known = connection.execute(select(lender).with_for_update()).one()
+            if not known.batch or known.number + 1 != batch.number:
+                return  # another process has done so
             connection.execute(
                 update(lender).values(number=batch.number, audited=batch.upto, batch="")
             )
@@ -315,8 +352,23 @@ class BorrowingStore:
 
         self._database.write(work)
 
-    def forget_registries(self) -> int:
-        """Forget registries, with their secrets, that no copy needs any more; returns how many."""
+    def forget(self) -> int:
+        """Forget what no copy needs any more: registries with their secrets, executions; returns how many.
+
+        Executions do not end here: that is home's to say.
+        """
+        idle = and_(
+            ~select(copies.c.id).where(copies.c.execution_id == executions.c.id).exists(),
+            ~select(execution_requests.c.registry)
+            .where(
+                execution_requests.c.execution_id == executions.c.id,
+                execution_requests.c.requests > 0,
+            )
+            .exists(),
+            ~select(execution_links.c.to_registry)
+            .where(execution_links.c.execution_id == executions.c.id, execution_links.c.bytes > 0)
+            .exists(),
+        )
         needed = or_(
             *(
                 registries.c.name == column
@@ -331,9 +383,24 @@ class BorrowingStore:
             ~select(copies.c.id).where(needed).exists(),
             registries.c.name.not_in(select(examinations.c.registry)),
         )
-        return self._database.write(
-            lambda connection: connection.execute(delete(registries).where(unneeded)).rowcount
-        )
+        orphans = lent_copies.c.copy_id.not_in(select(copies.c.id))
+
+        def work(connection: Connection) -> int:
+            connection.execute(delete(lent_copies).where(orphans))
+            connection.execute(delete(executions).where(idle))
+            return connection.execute(delete(registries).where(unneeded)).rowcount
+
+        return self._database.write(work)
+
+
+def _load(text: str) -> Batch:
+    """Return a batch that was written down, by whichever release."""
+    known: dict[str, Any] = json.loads(text)
+    empty: dict[str, Any] = {"outcomes": [], "executions": {}, "crossings": [], "examinations": []}
+    return Batch(**{**empty, **{name: known[name] for name in _FIELDS if name in known}})
+
+
+_FIELDS = [one.name for one in fields(Batch)]
 
 
 def _moved(connection: Connection) -> dict[str, dict[str, Any]]:

@@ -6,14 +6,15 @@ An agent holds its copies as a worker process holds its own; it is counted as de
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, exists, or_, select, tuple_, update
 
-from service.model.states import ENDED_EXECUTIONS, CopyState, ExecutionState
-from service.model.work import CopyEnded, Counters, Holder
+from service.errors import Conflict, StoreUnavailable, TransshipError
+from service.model.states import ENDED_EXECUTIONS, BlobState, CopyState, ExecutionState
+from service.model.work import CopyEnded, CopyWork, Counters, Holder, held_reason
 from service.store import outcomes
 from service.store.audit import Change, append
 from service.store.clock import now_epoch
@@ -24,7 +25,15 @@ from service.store.examinations import ExaminationStore, take_answers
 from service.store.processes import AGENT
 from service.store.recovery import again
 from service.store.registries import RegistryStore
-from service.store.tables import copies, digest_tags, executions, processes, registries, selections
+from service.store.tables import (
+    copies,
+    copy_blobs,
+    digest_tags,
+    executions,
+    processes,
+    registries,
+    selections,
+)
 from service.store.tables_agents import agent_batches
 from service.store.tables_regions import links, regions
 from service.store.tallies import add_crossed, add_requests
@@ -32,6 +41,9 @@ from service.store.work import SqlState
 
 LEASE_SHARE = 5 / 6
 """An agent may move tags for so much of the time after which it counts as dead."""
+
+SENT_SECONDS = 30.0
+"""Messages to a region's own workers that nobody has taken for so long are not waited for."""
 
 MOST_DIGEST_TAGS = 5000
 """Referrer and cosign tags of a page's repositories that are told; where there are more, they are asked for."""
@@ -44,7 +56,6 @@ COPY_FIELDS = (
     *("listed", "referrers", "behind", "crashes", "suspect"),
 )
 EXECUTION_FIELDS = ("rule", "project", "trigger", "route", "spec", "priority", "created_at")
-LISTS = ("copies", "registries", "digest_tags", "examinations", "regions", "links")
 COUNTED = ("blobs_copied", "blobs_mounted", "blobs_present", "bytes_copied", "bytes_saved")
 
 
@@ -94,14 +105,23 @@ class LendingStore:
             if room > len(chosen):
                 chosen += self._dispatching.eligible(region, room - len(chosen), urgent=urgent)
         works = self._state.begin(self._dispatching.dispatch(chosen), agent) if chosen else []
-        kept = [work for work in works if not work.held_by]  # what a release holds is done at home
-        refused = [work.ref.id for work in works if work.held_by]
-        if refused:
-            self._database.write(lambda connection: _give_back(connection, refused, pause=30.0))
+        asked = self._examinations.lend(region, agent)
+        places, refused = self._places(
+            [
+                *(name for work in works for name in _named(work)),
+                *(one["registry"] for one in asked),
+            ]
+        )
+        ends = [end for work in works if (end := _end_at_once(work, refused)) is not None]
+        if ends:
+            self._state.post(ends)
+        done = {end.work.ref.id for end in ends}
         return {
             "lease_seconds": self._lease_seconds,
             "stop": stop,
-            **self._page([work.ref.id for work in kept], self._examinations.lend(region, agent)),
+            **self._page([work.ref.id for work in works if work.ref.id not in done]),
+            "examinations": [one for one in asked if one["registry"] not in refused],
+            "registries": places,
         }
 
     def _renew(
@@ -117,12 +137,21 @@ class LendingStore:
         statement = upsert(connection, processes).values(
             boot=agent, started_at=now_epoch(), seen_at=now_epoch(), **values
         )
-        connection.execute(
+        renewed = connection.execute(
             statement.on_conflict_do_update(
-                index_elements=["boot"], set_={**values, "seen_at": now_epoch()}
+                index_elements=["boot"],
+                set_={**values, "seen_at": now_epoch()},
+                where=and_(processes.c.kind == AGENT, processes.c.region == region),
             )
         )
-        mine = and_(copies.c.owner == agent, copies.c.state == CopyState.RUNNING)
+        if renewed.rowcount != 1:
+            raise Conflict(f"{agent} is another process, and no agent of region {region}")
+        _take_over(connection, region)
+        mine = and_(
+            copies.c.owner == agent,
+            copies.c.state == CopyState.RUNNING,
+            copies.c.region == region,
+        )
         lent = {
             (row.id, row.fence)
             for row in connection.execute(select(copies.c.id, copies.c.fence).where(mine))
@@ -150,9 +179,9 @@ class LendingStore:
         stopped = {copy for copy, _ in wanted - lent} | set(connection.execute(unwanted).scalars())
         return sorted(stopped)
 
-    def _page(self, ids: Sequence[int], asked: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        if not ids and not asked:
-            return {name: [] for name in LISTS} | {"executions": {}}
+    def _page(self, ids: Sequence[int]) -> dict[str, Any]:
+        if not ids:
+            return {"executions": {}, "copies": [], "digest_tags": [], "regions": [], "links": []}
         with self._database.read() as connection:
             rows = connection.execute(select(copies).where(copies.c.id.in_(ids))).all()
             needed = {row.execution_id for row in rows}
@@ -169,22 +198,28 @@ class LendingStore:
                 "regions": list(map(json.loads, places)),
                 "links": list(map(json.loads, ways)),
             }
-        names = {
-            name
-            for row in rows
-            for name in (row.source_registry, row.destination_registry, row.via_registry)
-            if name
-        } | {question["registry"] for question in asked}
         return {
             "copies": [
                 {"id": row.id, **{name: getattr(row, name) for name in COPY_FIELDS}} for row in rows
             ],
             "executions": runs,
-            "registries": [self._registry(name) for name in sorted(names)],
             "digest_tags": tags,
-            "examinations": list(asked),
             **around,
         }
+
+    def _places(
+        self, names: Iterable[str]
+    ) -> tuple[list[dict[str, Any]], dict[str, TransshipError]]:
+        """Return registries as the region needs them, and what is wrong with those that cannot be told."""
+        found, wrong = [], {}
+        for name in dict.fromkeys(names):
+            try:
+                found.append(self._registry(name))
+            except StoreUnavailable:
+                raise
+            except TransshipError as error:
+                wrong[name] = error
+        return found, wrong
 
     def _registry(self, name: str) -> dict[str, Any]:
         """Return a registry with the secret that is stored for it; what is named in files, the region has itself."""
@@ -227,59 +262,71 @@ class LendingStore:
             found.append({"execution": execution, "repository": repository, "tags": tags})
         return found
 
-    def record(self, agent: str, number: int, batch: Mapping[str, Any]) -> bool:
-        """Record a batch of outcomes once; returns whether it was new."""
+    def record(self, region: str, agent: str, number: int, batch: Mapping[str, Any]) -> int:
+        """Record a batch of outcomes once; returns the number of the last one that was recorded.
 
-        def work(connection: Connection) -> bool:
-            known = connection.execute(
-                select(agent_batches.c.number)
-                .where(agent_batches.c.agent == agent)
-                .with_for_update()
-            ).scalar_one_or_none()
-            if known is not None and known >= number:
-                return False
+        That is another one than was told when the region's database was put back to an earlier day.
+        """
+
+        def work(connection: Connection) -> int:
             statement = upsert(connection, agent_batches).values(
                 agent=agent, number=number, recorded_at=now_epoch()
             )
-            connection.execute(
+            new = connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=["agent"],
                     set_={"number": number, "recorded_at": now_epoch()},
+                    where=agent_batches.c.number < number,
                 )
             )
+            if new.rowcount != 1:
+                query = select(agent_batches.c.number).where(agent_batches.c.agent == agent)
+                return int(connection.execute(query).scalar_one())
             for outcome in batch["outcomes"]:
-                self._record(connection, agent, outcome)
-            known_runs = set(
-                connection.execute(
-                    select(executions.c.id).where(executions.c.id.in_(list(batch["executions"])))
-                ).scalars()
-            )
+                self._record(connection, region, agent, outcome)
+            rules = _runs_of(connection, region, batch)
             for execution, moved in batch["executions"].items():
-                if execution not in known_runs:
+                if execution not in rules:
                     continue  # forgotten meanwhile
                 add_requests(connection, execution, moved["requests"])
                 for sender, receiver, count in moved["bytes"]:
                     add_crossed(connection, execution, receiver, {sender: count})
             take_answers(connection, agent, batch["examinations"])
             for crossing in batch["crossings"]:
-                append(connection, Change(**crossing, kind="copy", action="cross"))
-            return True
+                rule, project = rules.get(str(crossing["after"].get("execution")), ("", ""))
+                if rule:
+                    append(
+                        connection,
+                        Change(
+                            f"rule {rule}",
+                            "cross",
+                            "copy",
+                            crossing["name"],
+                            project,
+                            after=crossing["after"],
+                        ),
+                    )
+            return number
 
         return self._database.write(work)
 
-    def _record(self, connection: Connection, agent: str, outcome: Mapping[str, Any]) -> None:
+    def _record(
+        self, connection: Connection, region: str, agent: str, outcome: Mapping[str, Any]
+    ) -> None:
         row = connection.execute(
             select(copies).where(
                 copies.c.id == outcome["copy"],
                 copies.c.fence == outcome["fence"],
                 copies.c.owner == agent,
+                copies.c.region == region,
                 copies.c.state == CopyState.RUNNING,
             )
         ).first()
         if row is None:
             return  # taken back: somebody else does it, or has
         if outcome["state"] == CopyState.PENDING:
-            _give_back(connection, [row.id], pause=0.0)
+            elsewhere = outcome["region"] not in ("", region)
+            _give_back(connection, row.id, outcome["region"] if elsewhere else region)
             return
         work = self._state.work_of(connection, row)
         if row.via_registry:
@@ -301,9 +348,73 @@ class LendingStore:
         )
 
 
-def _give_back(connection: Connection, ids: Sequence[int], *, pause: float) -> None:
+def _named(work: CopyWork) -> set[str]:
+    """Return the registries that a copy names."""
+    return {
+        work.source_registry,
+        work.destination_registry,
+        *(holder.registry for holder in work.holders),
+    }
+
+
+def _end_at_once(work: CopyWork, refused: Mapping[str, TransshipError]) -> CopyEnded | None:
+    """Return the end of a copy that nobody has to carry out; None for one that is lent."""
+    if work.held_by:
+        reason = held_reason(work.held_by)
+        return CopyEnded(work, CopyState.SKIPPED, Counters(), reason=reason)
+    error = next((refused[name] for name in sorted(_named(work)) if name in refused), None)
+    if error is None:
+        return None
+    return CopyEnded(
+        work,
+        CopyState.FAILED,
+        Counters(),
+        failure_class=error.failure_class,
+        reason=error.message,
+        hint=error.hint,
+    )
+
+
+def _take_over(connection: Connection, region: str) -> None:
+    """Have what was sent to the region's own workers, before it had an agent, be eligible again."""
+    late = copies.c.updated_at < now_epoch() - SENT_SECONDS
+    under_way = exists().where(
+        copy_blobs.c.copy_id == copies.c.id,
+        copy_blobs.c.fence == copies.c.fence,
+        copy_blobs.c.owner != "",
+        copy_blobs.c.state == BlobState.PENDING,
+    )
     connection.execute(
         update(copies)
-        .where(copies.c.id.in_(ids), copies.c.state == CopyState.RUNNING)
-        .values(**again(), not_before=now_epoch() + pause)
+        .where(
+            copies.c.region == region,
+            late,
+            or_(
+                copies.c.state == CopyState.DISPATCHED,
+                and_(copies.c.state == CopyState.COPYING, ~under_way),
+            ),
+        )
+        .values(**again())
+    )
+
+
+def _runs_of(
+    connection: Connection, region: str, batch: Mapping[str, Any]
+) -> dict[str, tuple[str, str]]:
+    """Return rule and project of those executions in a batch that have copies in the region."""
+    told = {*batch["executions"], *(str(c["after"].get("execution")) for c in batch["crossings"])}
+    rows = connection.execute(
+        select(executions.c.id, executions.c.rule, executions.c.project).where(
+            executions.c.id.in_(told),
+            exists().where(copies.c.execution_id == executions.c.id, copies.c.region == region),
+        )
+    )
+    return {row.id: (row.rule, row.project) for row in rows}
+
+
+def _give_back(connection: Connection, copy: int, region: str) -> None:
+    connection.execute(
+        update(copies)
+        .where(copies.c.id == copy, copies.c.state == CopyState.RUNNING)
+        .values(**again(), region=region)
     )

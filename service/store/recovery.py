@@ -95,7 +95,7 @@ class RecoveryStore:
                 ).scalars()
             )
         for agent in sorted(agents):
-            self._database.write(partial(_take_back_lent, agent))
+            self._database.write(partial(_take_back_lent, agent, ~self._alive()))
         names |= (owners | planners) - known
         if not names:
             return {}
@@ -273,11 +273,12 @@ def again() -> dict[Any, Any]:
     }
 
 
-def _take_back_lent(agent: str, connection: Connection) -> None:
+def _take_back_lent(agent: str, is_dead: Any, connection: Connection) -> None:
     """Plan again what an agent holds that is not heard of: a region that is cut off has not crashed."""
-    held = (copies.c.owner == agent, copies.c.state == CopyState.RUNNING)
-    connection.execute(update(copies).where(*held).values(**again()))
-    connection.execute(delete(processes).where(processes.c.boot == agent))
+    gone = connection.execute(delete(processes).where(processes.c.boot == agent, is_dead))
+    if gone.rowcount == 1:  # it may have been heard of since
+        held = (copies.c.owner == agent, copies.c.state == CopyState.RUNNING)
+        connection.execute(update(copies).where(*held).values(**again()))
 
 
 def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> dict[str, int]:

@@ -304,7 +304,7 @@ def _take_from_syncs(connection: Connection, tags: Sequence[ReleaseTag]) -> None
         connection.execute(
             update(copies)
             .where(
-                copies.c.state == CopyState.RUNNING,
+                copies.c.state.in_([CopyState.DISPATCHED, CopyState.RUNNING]),
                 place.in_(names[start : start + NAMES_AT_ONCE]),
             )
             .values(again())

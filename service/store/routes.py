@@ -15,6 +15,7 @@ from service.model.work import Holder
 from service.store.clock import now_epoch
 from service.store.conditions import rule_is_paused
 from service.store.database import Database
+from service.store.processes import AGENT
 from service.store.tables import HELD, copies, executions, processes, registries
 
 PLACED = (CopyState.COPIED, CopyState.UNCHANGED)
@@ -110,8 +111,15 @@ class RouteStore:
 
 def parse(text: str) -> Senders:
     """Return the route that `keep` saved."""
-    found: dict[str, list[list[str]]] = json.loads(text) or {}
-    return {name: Feeders(tuple(near), tuple(dearer)) for name, (near, dearer) in found.items()}
+    found: dict[str, Any] = json.loads(text) or {}
+    return {name: _feeders(value) for name, value in found.items()}
+
+
+def _feeders(value: list[Any]) -> Feeders:
+    if value and isinstance(value[0], str):  # of a release that knew one list
+        return Feeders((value[0],), tuple(value[1:]))
+    near, dearer = value
+    return Feeders(tuple(near), tuple(dearer))
 
 
 def let_go_on(connection: Connection, copy: int) -> None:
@@ -198,14 +206,21 @@ _BESIDE = select(
 
 def _is_served() -> Any:
     """Return the condition that workers live in a copy's region, or lived there a moment ago."""
-    return exists().where(processes.c.region == copies.c.region, processes.c.slots > 0)
+    return exists().where(
+        processes.c.region == copies.c.region, processes.c.slots > 0, processes.c.kind == "worker"
+    )
+
+
+def _is_attended() -> Any:
+    """Return the condition that a copy's region fetches its copies itself, and gets nothing ahead."""
+    return exists().where(processes.c.region == copies.c.region, processes.c.kind == AGENT)
 
 
 @cache
 def among() -> Any:
     """Return the query for those of the copies :b_ids that are held back, and if workers serve their region."""
     return select(copies, _is_served().label("is_served")).where(
-        copies.c.id.in_(bindparam("b_ids", expanding=True)), _IS_HELD
+        copies.c.id.in_(bindparam("b_ids", expanding=True)), _IS_HELD, ~_is_attended()
     )
 
 
@@ -217,7 +232,9 @@ def beside() -> Any:
     return (
         select(copies, _is_served().label("is_served"), mine.c.destination_registry.label("here"))
         .join(mine, and_(*(copies.c[name] == mine.c[name] for name in same)))
-        .where(mine.c.id == bindparam("b_copy"), copies.c.id != mine.c.id, _IS_HELD)
+        .where(
+            mine.c.id == bindparam("b_copy"), copies.c.id != mine.c.id, _IS_HELD, ~_is_attended()
+        )
     )
 
 

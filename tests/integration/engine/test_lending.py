@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from service.bootstrap import Services
-from service.errors import NetworkError
+from service.errors import Conflict, InvalidInput, NetworkError
 from service.model.endpoint import RegistryEndpoint
 from service.model.region import Region
 from service.model.states import CopyState
@@ -22,8 +22,15 @@ from service.store.examinations import Question
 from service.store.keyring import write_new_key
 from service.store.processes import AGENT
 from service.store.schema import create_or_upgrade
-from service.store.tables import copies, execution_requests, processes, registries, rules
-from service.store.tables_agents import lent_copies
+from service.store.tables import (
+    copies,
+    execution_requests,
+    executions,
+    processes,
+    registries,
+    rules,
+)
+from service.store.tables_agents import lender, lent_copies
 from service.store.tables_governance import audit
 from service.store.tables_regions import execution_links
 from service.store.tables_releases import release_tags
@@ -40,8 +47,8 @@ class Line:
     """The line to home: both ways may lose what goes over it."""
 
     home: Services
-    lose_questions: bool = False
-    lose_answers: bool = False
+    lose_answers: str = ""  # to questions of this kind
+    most_outcomes: int = 1000
     asked: list[str] = field(default_factory=list)
     batches: list[dict[str, Any]] = field(default_factory=list)
 
@@ -53,18 +60,20 @@ class Line:
         )
         return found
 
-    def record(self, batch: dict[str, Any]) -> None:
+    def record(self, batch: dict[str, Any]) -> int:
         self.batches.append(copy.deepcopy(batch))
-        self._over(
-            "outcomes", lambda: self.home.lending.record(batch["agent"], batch["number"], batch)
+        if len(batch["outcomes"]) > self.most_outcomes:
+            raise InvalidInput("too much")
+        number: int = self._over(
+            "outcomes",
+            lambda: self.home.lending.record(REGION, batch["agent"], batch["number"], batch),
         )
+        return number
 
     def _over(self, what: str, ask: Any) -> Any:
         self.asked.append(what)
-        if self.lose_questions:
-            raise NetworkError("the question was lost")
         answer = ask()
-        if self.lose_answers:
+        if self.lose_answers == what:
             raise NetworkError("the answer was lost")
         return answer
 
@@ -91,6 +100,7 @@ class FarRegion:
         self.line = Line(world.services)
         self.slots = 4
         self.now = 0.0
+        self.leads = True
         self.examined: list[str] = []
         self.agent = self.restarted()
 
@@ -100,7 +110,7 @@ class FarRegion:
             self.services.borrowing,
             self.line,
             lambda: self.slots,
-            lambda: True,
+            lambda: self.leads,
             examine=self.examined.append,
             tags_per_task=2,
             clock=lambda: self.now,
@@ -195,14 +205,14 @@ def test_a_batch_whose_answer_is_lost_counts_once(world: World, far: FarRegion) 
     execution = fleet(world, 2)
     far.step()
     assert far.work() == 2
-    far.line.lose_answers = True
+    far.line.lose_answers = "outcomes"
     with pytest.raises(NetworkError):
         far.step()
     once = sums(world, execution)
     assert once[1] > 4000
     assert world.states(execution) == [CopyState.COPIED] * 2
 
-    far.line.lose_answers = False
+    far.line.lose_answers = ""
     far.agent = far.restarted()
     far.step()
 
@@ -217,11 +227,11 @@ def test_what_ends_meanwhile_is_in_the_next_batch(world: World, far: FarRegion) 
     store = far.services.dispatching
     first, second = store.dispatch(store.eligible(REGION, 10))
     far.party.replicate(first)
-    far.line.lose_answers = True
+    far.line.lose_answers = "outcomes"
     with pytest.raises(NetworkError):
         far.step()
     far.party.replicate(second)
-    far.line.lose_answers = False
+    far.line.lose_answers = ""
 
     far.step()
 
@@ -231,11 +241,11 @@ def test_what_ends_meanwhile_is_in_the_next_batch(world: World, far: FarRegion) 
 
 def test_what_was_lent_in_a_lost_answer_is_lent_again(world: World, far: FarRegion) -> None:
     execution = fleet(world, 3)
-    far.line.lose_answers = True
+    far.line.lose_answers = "lease"
     with pytest.raises(NetworkError):
         far.step()
     assert world.states(execution) == [CopyState.RUNNING] * 3
-    far.line.lose_answers = False
+    far.line.lose_answers = ""
 
     far.step()
 
@@ -366,7 +376,123 @@ def test_what_a_release_holds_is_not_lent(world: World, far: FarRegion) -> None:
     assert len(far.services.borrowing.held()) == 1
     far.work()
     far.step()
-    assert sorted(world.states(execution)) == [CopyState.COPIED, CopyState.PENDING]
+    assert sorted(world.states(execution)) == [CopyState.COPIED, CopyState.SKIPPED]
+    reasons = {one.reason for one in world.copies(execution)}
+    assert "release held moves this tag, nothing else, until it is deleted" in reasons
+
+
+def test_a_registry_that_cannot_be_told_fails_its_copies_alone(
+    world: World, far: FarRegion
+) -> None:
+    services = world.services
+    bad = services.registries.get("west").endpoint
+    spec = replace(bad.credentials, secret="gone")
+    services.registries.put(replace(bad, name="bad", credentials=spec), document={})
+    execution = fleet(world, 2)
+    services.database.write(
+        lambda c: c.execute(
+            update(copies)
+            .where(copies.c.destination_reference == "v0")
+            .values(destination_registry="bad")
+        )
+    )
+
+    far.run_to_end(execution)
+
+    ended = {one.destination_registry: one for one in world.copies(execution)}
+    assert (ended["west"].state, ended["bad"].state) == (CopyState.COPIED, CopyState.FAILED)
+    assert "gone" in ended["bad"].reason
+
+
+def test_an_agent_takes_no_other_process_for_itself(world: World, far: FarRegion) -> None:
+    execution = fleet(world, 1)
+    worker = world.party()
+    (ref,) = world.services.dispatching.dispatch(world.services.dispatching.eligible(REGION, 9))
+    worker.services.state.begin([ref], worker.services.boot)
+    lending = world.services.lending
+    wish: dict[str, Any] = {"slots": 1, "host": "h", "room": 0, "held": []}
+
+    with pytest.raises(Conflict, match="is another process"):
+        lending.lease(REGION, worker.services.boot, **wish)
+    far.step()
+    with pytest.raises(Conflict, match="is another process"):
+        lending.lease("elsewhere", far.services.borrowing.identity(), **wish)
+
+    assert owners(world, execution) == {worker.services.boot}
+
+
+def test_a_batch_that_home_does_not_take_is_told_in_pieces(world: World, far: FarRegion) -> None:
+    execution = fleet(world, 4)
+    far.step()
+    assert far.work() == 4
+    far.line.most_outcomes = 1
+
+    for _ in range(6):
+        far.step()
+
+    assert world.states(execution) == [CopyState.COPIED] * 4
+    assert far.services.borrowing.held() == []
+
+
+def test_who_does_not_lead_any_more_forgets_nothing(world: World, far: FarRegion) -> None:
+    fleet(world, 1)
+    far.step()
+    far.work()
+    far.leads = False
+
+    far.step()
+
+    assert not far.services.borrowing.account().is_empty
+    assert len(far.services.borrowing.held()) == 1
+    far.leads = True
+    far.step()
+    assert far.services.borrowing.account().is_empty
+
+
+def test_a_folder_of_an_earlier_day_goes_on_from_homes_number(world: World, far: FarRegion) -> None:
+    execution = fleet(world, 1)
+    far.run_to_end(execution)
+    far.services.database.write(lambda c: c.execute(update(lender).values(number=0, batch="")))
+
+    world.push("team/new", "v1", [some_bytes("new", 10)])
+    other = world.plan("team/new", rule="new")
+    far.run_to_end(other)
+    far.step()
+
+    assert world.states(other) == [CopyState.COPIED]
+    assert far.services.borrowing.account().is_empty
+
+
+def test_what_was_sent_before_the_region_had_an_agent_is_lent(world: World, far: FarRegion) -> None:
+    execution = fleet(world, 2)
+    store = world.services.dispatching
+    store.dispatch(store.eligible(REGION, 9))
+    far.step()
+    assert far.services.borrowing.held() == [], "their messages may be on their way yet"
+    world.services.database.write(lambda c: c.execute(update(copies).values(updated_at=1.0)))
+
+    far.run_to_end(execution)
+
+    assert world.states(execution) == [CopyState.COPIED] * 2
+
+
+def test_executions_end_at_home_alone(world: World, far: FarRegion) -> None:
+    execution = fleet(world, 2)
+    far.step()
+    drive = far.services.drive(far.party.publisher, plans=False, ends=False)
+    far.work()
+
+    for _ in range(3):
+        drive._next_look = 0.0
+        drive.step()
+    with far.services.database.read() as connection:
+        assert connection.execute(select(executions.c.state)).scalars().all() == ["running"]
+
+    far.step()
+    far.step()
+    assert world.states(execution) == [CopyState.COPIED] * 2
+    with far.services.database.read() as connection:
+        assert connection.execute(select(executions.c.state)).first() is None
 
 
 def test_crossings_are_in_the_log_at_home_once(world: World, far: FarRegion) -> None:
@@ -376,10 +502,10 @@ def test_crossings_are_in_the_log_at_home_once(world: World, far: FarRegion) -> 
     execution = fleet(world, 2)
     far.step()
     far.work()
-    far.line.lose_answers = True
+    far.line.lose_answers = "outcomes"
     with pytest.raises(NetworkError):
         far.step()
-    far.line.lose_answers = False
+    far.line.lose_answers = ""
 
     far.run_to_end(execution)
 
@@ -450,10 +576,10 @@ def test_an_examination_is_carried_out_in_the_region(world: World, far: FarRegio
     services = far.services
 
     assert carry_out(services.examinations, services.clients, asked.id, services.boot)
-    far.line.lose_answers = True
+    far.line.lose_answers = "outcomes"
     with pytest.raises(NetworkError):
         far.step()
-    far.line.lose_answers = False
+    far.line.lose_answers = ""
     far.step()
 
     answer = store.get(asked.id)
