@@ -5,7 +5,8 @@
 Each direction of each connection delays every byte by `delay` seconds and passes at most
 `bytes_per_second`; a new connection costs one round trip more before its first byte, as a handshake
 would. `shared_bytes_per_second` is a cap over all connections of a link, one for each direction: an
-uplink. No loss, no slow start; a window of `window` bytes is in flight at most.
+uplink, before which at most QUEUE_SECONDS of bytes stand in line: who has more to send is not read from
+meanwhile. No loss, no slow start; a window of WINDOW bytes is in flight at most.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import time
 
 WINDOW = 4 << 20
 PIECE = 64 << 10
+QUEUE_SECONDS = 0.1
+"""What a router's buffer holds. Without a bound every small answer would stand behind windows of all transfers."""
 
 
 class Bucket:
@@ -37,6 +40,10 @@ class Bucket:
         self.free_at = max(self.free_at, now) + count / self.rate
         return self.free_at
 
+    def opens_at(self):
+        """The time from which on there is room in the line."""
+        return self.free_at - QUEUE_SECONDS if self.rate else 0.0
+
 
 class Way:
     """One direction of one connection."""
@@ -52,6 +59,7 @@ class Way:
         self.writing = False
         self.blocked = b""
         self.ended = False
+        self.called = False  # a timer will look whether there is room
 
     def read(self):
         try:
@@ -73,7 +81,20 @@ class Way:
         self.loop.watch(self.source)
 
     def wants_to_read(self):
-        return not self.ended and self.waiting < WINDOW
+        if self.ended or self.waiting >= WINDOW:
+            return False
+        opens = max(self.own.opens_at(), self.shared.opens_at())
+        if opens <= time.monotonic():
+            return True
+        if not self.called:
+            self.called = True
+            self.loop.call(opens, self)
+        return False
+
+    def look(self):
+        """There may be room."""
+        self.called = False
+        self.loop.watch(self.source)
 
     def flush(self):
         """Write what is due."""
@@ -131,7 +152,12 @@ class Loop:
 
     def at(self, due, way):
         self.count += 1
-        heapq.heappush(self.timers, (due, self.count, way))
+        heapq.heappush(self.timers, (due, self.count, way, False))
+
+    def call(self, due, way):
+        """Have a way look whether there is room, then."""
+        self.count += 1
+        heapq.heappush(self.timers, (due, self.count, way, True))
 
     def watch(self, sock):
         """Ask the selector for what the two ways of a socket want."""
@@ -199,8 +225,10 @@ class Loop:
                     self.out[key.fileobj].read()
             now = time.monotonic()
             while self.timers and self.timers[0][0] <= now:
-                way = heapq.heappop(self.timers)[2]
-                if way.sink in self.into and not way.writing:
+                _, _, way, looks = heapq.heappop(self.timers)
+                if looks:
+                    way.look()
+                elif way.sink in self.into and not way.writing:
                     way.flush()
 
 
