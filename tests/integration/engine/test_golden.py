@@ -135,11 +135,10 @@ def test_what_a_release_left_is_carried_on(revision: str, place: str, tmp_path: 
         count = golden.load_messages(revision, redis)
         assert count >= 6
         with world.worker():
+            for name in ("team/page", "team/fanned", "team/placed"):
+                wait_until(lambda name=name: _states(world)[name] == {CopyState.COPIED}, 30, name)
             wait_until(lambda: _idle(redis), 30, "the queues to be empty")
-
             states = _states(world)
-            assert states["team/page"] == {CopyState.COPIED}, states
-            assert states["team/fanned"] == states["team/placed"] == {CopyState.COPIED}, states
             assert states["team/fresh"] != set(), "the message to plan was not taken"
             with _driven(world):
                 wait_until(
