@@ -42,9 +42,10 @@ class Settings:
         False, "one machine serves every region: all work goes to this process's"
     )
     url: str = _setting(
-        "", "https:// address of the API at home, for a region far from its database"
+        "",
+        "https:// address of the API that commands ask, and workers of a far region (TRANSSHIP_AGENT_DIR)",
     )
-    token: str = _setting("", "token of role agent for that API")
+    token: str = _setting("", "token for that API; a far region's is of role agent")
     agent_dir: str = _setting(
         "",
         "folder of a region far from the database at home: its workers take their work from TRANSSHIP_URL "

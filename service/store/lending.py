@@ -362,7 +362,8 @@ def _end_at_once(work: CopyWork, refused: Mapping[str, TransshipError]) -> CopyE
     if work.held_by:
         reason = held_reason(work.held_by)
         return CopyEnded(work, CopyState.SKIPPED, Counters(), reason=reason)
-    error = next((refused[name] for name in sorted(_named(work)) if name in refused), None)
+    ends = (work.source_registry, work.destination_registry)  # another holder is passed over
+    error = next((refused[name] for name in ends if name in refused), None)
     if error is None:
         return None
     return CopyEnded(

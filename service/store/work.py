@@ -128,7 +128,6 @@ class SqlState(AheadState):
                     copy_blobs.c.part == part,
                     copy_blobs.c.state == BlobState.PENDING,
                     copy_blobs.c.owner == "",
-                    copy_blobs.c.owner == "",
                 )
                 .values(owner=boot, updated_at=now_epoch())
                 .returning(copy_blobs.c.digest, copy_blobs.c.size, copy_blobs.c.media_type)

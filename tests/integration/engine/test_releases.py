@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import select, update
@@ -301,7 +301,7 @@ def test_a_flip_that_stood_still_is_undone_by_itself(stage: Stage) -> None:
     engine = replace(frozen.engine, settings=replace(stage.world.settings, dead_after_seconds=600))
     late = Releaser(
         engine,
-        _Freezes(frozen.services.release_work, "holds", meanwhile),  # type: ignore[arg-type]
+        cast("Any", _Freezes(frozen.services.release_work, "holds", meanwhile)),
         frozen.services.registries,
         frozen.services.projects,
     )
