@@ -76,4 +76,5 @@ def run(options: Options) -> Result:
             names = [one.name for one in present]
             result.aims.append(wall_aim(runs, OURS.name, names, 0.25, f"{title}: wall"))
             result.runs += [*swept, *(one for found in runs.values() for one in found)]
+            result.write()  # the tables to come take half an hour
     return result

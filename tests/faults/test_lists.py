@@ -90,6 +90,13 @@ class Mirror:
     def list_fault(self, **fault: Any) -> FaultRule:
         return self.east.fault(f"/v2/{self.repository}/tags/list", method="GET", **fault)
 
+    def hold_the_next_listing(self) -> threading.Event:
+        """Have whoever begins to list after the next one wait until the event is set."""
+        first = rf"^/v2/{self.repository}/tags/list\?n=1000$"
+        gate = threading.Event()
+        self.east.fault(first, method="GET", nth=2, times=FOREVER, hold=gate)
+        return gate
+
     def lists(self) -> list[str]:
         """The paths of the requests for the list so far."""
         start = f"/v2/{self.repository}/tags/list"
@@ -149,11 +156,13 @@ def test_f031_a_list_that_breaks_off_once_on_page_57_goes_on_there(mirror: Mirro
     mirror.remove("v003", "v110")
     before = len(mirror.lists())
     rule = mirror.list_fault(nth=57, wire=WireFault(reset_at=10))
+    counted = mirror.hold_the_next_listing()  # the deleter's own, as soon as the run has ended
 
     assert mirror.run()["state"] == "succeeded"
 
     assert rule.fired
     assert len(mirror.lists()) - before <= PAGES + 3
+    counted.set()
     mirror.goes("v003", "v110")
 
 

@@ -136,6 +136,8 @@ class Machine(RuleBasedStateMachine):
     """Whether the product was broken before: then a run that fails has to fail again by itself."""
     counts: ClassVar[Counter[str]]
     """Over all runs: runs, messages carried out, deaths and freezes in mid task, how copies ended."""
+    found: ClassVar[list[str]]
+    """What did not hold, as it was found: hypothesis forgets it where a repetition goes another way."""
 
     images = Bundle("images")
 
@@ -289,7 +291,7 @@ class Machine(RuleBasedStateMachine):
             assert which >= before, f"{name}:{tag} went back from its digest {before} to {which}"
             moved = (repository, tag) not in self.mirrored or which > before
             newest = len(self.was[repository, tag]) - 1
-            assert late or not moved or which == newest, (
+            assert late or not moved or which == newest, self._note(
                 f"{name}:{tag} was given {which}, and {newest} is newer"
             )
             self.mirrored[repository, tag] = which
@@ -350,7 +352,11 @@ class Machine(RuleBasedStateMachine):
             if not any(state in OPEN_COPIES for state in self._states(execution).values()):
                 return
         told = [(c.source_reference, c.state, c.reason) for c in self.world.copies(execution)]
-        raise AssertionError(f"sixty rounds in peace were not enough: {told}")
+        raise AssertionError(self._note(f"sixty rounds in peace were not enough: {told}"))
+
+    def _note(self, what: str) -> str:
+        self.found.append(what)
+        return what
 
     def _round(self, who: Callable[[int], int]) -> None:
         """Look for what nobody holds, send what is eligible, and deliver all of it in order."""
@@ -495,10 +501,15 @@ def _interruptions() -> Iterator[Interruption]:
 
 
 def simulate(
-    folder: Path, runs: int, *, plant: Callable[[World], None] | None = None
+    folder: Path,
+    runs: int,
+    *,
+    plant: Callable[[World], None] | None = None,
+    found: list[str] | None = None,
 ) -> Counter[str]:
     """Simulate so many runs and return what they came to; `plant` breaks the product before.
 
+    To `found` is added what did not hold, which hypothesis does not tell where its repetition goes another way.
     `folder` is best in memory: a run commits a hundred times. Raises AssertionError, with what was drawn,
     for a run that did not end well.
     """
@@ -515,6 +526,7 @@ def simulate(
             "interruption": interruption,
             "counts": counts,
             "planted": plant is not None,
+            "found": [] if found is None else found,
         }
         run_state_machine_as_test(
             type("Simulated", (Machine,), had),
