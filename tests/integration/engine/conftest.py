@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.engine.lent import FarRegion, far_region_of
 from tests.support.servers import PostgresServer
 from tests.support.world import World, open_world
 
@@ -25,3 +26,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         url = server.fresh_database()
     with open_world(tmp_path, url) as opened:
         yield opened
+
+
+@pytest.fixture
+def far(world: World) -> FarRegion:
+    return far_region_of(world)
