@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.tally import Plugin
+
 SKIPS = Path(__file__).with_name("skips.txt")
 
 os.environ.setdefault("TEST_RUN_SEED", str(random.SystemRandom().randrange(1 << 31)))
@@ -28,6 +30,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail every skipped test that tests/skips.txt does not list with its reason",
     )
+    parser.addoption(
+        "--strict-counts",
+        action="store_true",
+        help="fail a run whose counts are below those that were asked of a whole one",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Plugin(strict=config.getoption("strict_counts")), "tally")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,6 +18,7 @@ from tests.faults.lab import Lab, Scene
 from tests.oracle.closure import check
 from tests.support.processes import wait_until
 from tests.support.receiver import Receiver
+from tests.support.tally import killed
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -108,6 +109,7 @@ def dead(lab: Lab, role: str, point: str) -> None:
     wait_until(lambda: not process.alive, 20, f"the death of {role} at {point}")
     assert process.returncode == -9
     assert f'"point": "{point}"' in process.output(100_000)
+    killed(point)
 
 
 @pytest.mark.parametrize("point", WAYS)
@@ -162,6 +164,9 @@ def test_f001_f002_a_request_that_died_with_the_api_is_asked_again_and_made_once
     path = f"/rules/{scene.name}/executions"
     with pytest.raises(httpx.TransportError):
         lab.client.post(path, headers=headers)
+    api = lab.processes["api"]  # one of its children died
+    wait_until(lambda: f'"point": "{point}"' in api.output(100_000), 20, f"a death at {point}")
+    killed(point)
     lab.rearm("api", {})
 
     made = [

@@ -10,6 +10,7 @@ import pytest
 from api.samples.faults import FOREVER
 from tests.faults.lab import Lab, Scene
 from tests.support.processes import wait_until
+from tests.support.tally import killed
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -71,6 +72,7 @@ def test_a_worker_killed_in_a_flip_leaves_it_to_the_next(lab: Lab, point: str, n
     process = lab.processes["worker"]
     wait_until(lambda: not process.alive, 20, f"the death of the worker at {point}")
     assert f'"point": "{point}"' in process.output(100_000)
+    killed(point)
     lab.rearm("worker", {})
 
     found = rest(lab, f"{name}-2")
@@ -96,6 +98,7 @@ def test_a_worker_killed_when_it_has_set_back_leaves_tags_as_they_were(lab: Lab)
     process = lab.processes["worker"]
     wait_until(lambda: not process.alive, 20, "the death of the worker")
     assert fault.fired == 1
+    killed("release.set_back")
     lab.rearm("worker", {})
 
     found = rest(lab, "release-set-back-2")

@@ -70,7 +70,16 @@ def test_a_thousand_rules_of_one_minute_start_once_within_ten_seconds(tmp_path: 
 
 
 @pytest.mark.timeout(300 + RULES)
-def test_hundreds_of_executions_at_once_all_end_and_copy_ten_images_each(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "forgets",
+    [
+        pytest.param(False, id="all is well"),
+        pytest.param(True, id="Redis forgets all half way", marks=pytest.mark.nightly),
+    ],
+)
+def test_hundreds_of_executions_at_once_all_end_and_copy_ten_images_each(
+    tmp_path: Path, forgets: bool
+) -> None:
     with Lab(tmp_path) as lab:
         lab.start("api")
         scene = lab.scene("scale")
@@ -103,6 +112,11 @@ def test_hundreds_of_executions_at_once_all_end_and_copy_ten_images_each(tmp_pat
             with lab.database.read() as connection:
                 return int(connection.execute(query).scalar_one())
 
+        if forgets:
+            wait_until(lambda: ended() >= RULES // 2, 200 + RULES, "half of the ends")
+            lab.redis.kill()
+            lab.redis.start()
+            assert ended() < RULES, "all had ended before Redis was lost"
         wait_until(lambda: ended() >= RULES, 200 + RULES, "the end of every execution")
         took = time.monotonic() - began
         print(f"{RULES} executions of {TAGS} copies each ended after {took:.1f} s")
@@ -113,7 +127,7 @@ def test_hundreds_of_executions_at_once_all_end_and_copy_ten_images_each(tmp_pat
             states = Counter(connection.execute(select(copies.c.state)).scalars())
         assert ends == {ExecutionState.SUCCEEDED: RULES}
         assert states == {CopyState.COPIED: RULES * TAGS}
-        for some in expected:
+        for some in expected:  # in turns: an oracle asks for the lists of its repositories at once
             report = check(lab.source.url, lab.destination.url, some, extra=False)
             assert report.faults == [], str(report)
             assert report.tags == len(some)

@@ -21,6 +21,7 @@ from tests.faults.lab import ROLES, Lab
 from tests.faults.teeth import Stage, Tooth
 from tests.support.processes import wait_until
 from tests.support.servers import PostgresServer
+from tests.support.tally import bitten
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -108,3 +109,4 @@ def test_without_it_the_oracle_finds_what_is_wrong(lab: Lab, tooth: Tooth) -> No
     print(*faults, sep="\n")
     assert faults, f"{tooth.protection} is off, and the oracle finds nothing"
     assert any(re.search(tooth.fault, fault) for fault in faults), faults
+    bitten(tooth.protection)

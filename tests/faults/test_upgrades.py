@@ -38,7 +38,7 @@ from service.store.tables import executions, processes, tokens
 from tests.faults.lab import MODULES, ROOT, Lab, open_lab
 from tests.faults.test_processes import held_at, whole
 from tests.oracle.closure import check as judge
-from tests.support import golden
+from tests.support import golden, tally
 from tests.support.processes import ManagedProcess, wait_until
 from tests.support.rows import fill
 from tests.support.servers import PostgresServer
@@ -131,6 +131,7 @@ def test_f107_an_upgrade_that_was_killed_is_carried_out_by_the_next(
     killed = db("upgrade", url=place, **crash("db.migrated", "kill9", step))
 
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    tally.killed("db.migrated")
     assert killed.stderr.count("revision ") == step
     assert revision_of(place) == first
     assert sums(place) == before
@@ -480,6 +481,7 @@ def test_a_restore_that_was_killed_has_done_nothing(place: str, tmp_path: Path) 
     )
 
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    tally.killed("db.table_carried")
     assert sums(place) == before
     done = db("restore", str(file), "--force", "--json", url=place, **late)
     assert done.returncode == 0, done.stderr

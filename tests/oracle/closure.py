@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from tests.oracle.counts import COUNTS
+
 Place = tuple[str, str]  # repository, tag
 
 _ACCEPT = ", ".join(
@@ -206,7 +208,10 @@ def check(
         with ThreadPoolExecutor(threads) as pool:
             checker = _Checker(source, destination, pool, referrers=referrers)
             checker.run(expected, extra=extra)
-        return checker.report
+        report = checker.report
+        for name in ("tags", "manifests", "blobs", "bytes"):
+            COUNTS[name] += getattr(report, name)
+        return report
     finally:
         source.close()
         destination.close()

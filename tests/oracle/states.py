@@ -9,10 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tests.oracle.counts import COUNTS
+
 ENDED = frozenset({"succeeded", "partial", "failed", "stopped"})
 ENDED_COPIES = frozenset({"copied", "unchanged", "skipped", "superseded", "failed", "stopped"})
 TOLD = {"copied": ("copied",), "failed": ("failed", "superseded")}
 """What an execution counts, and the states of the copies that are in it."""
+
+FALSE_SUCCESS = "FALSE SUCCESS"
 
 Document = Mapping[str, Any]
 
@@ -40,6 +44,8 @@ def judge_executions(
             found.append(f"execution {name} is {state}: it has not ended")
         found += _copies(name, state, copies.get(name, ()), wrong)
         found += _counts(execution, copies.get(name, ()))
+        COUNTS["copies judged"] += len(copies.get(name, ()))
+    COUNTS["false successes"] += sum(FALSE_SUCCESS in fault for fault in found)
     return found
 
 
@@ -50,16 +56,16 @@ def _copies(name: str, state: str, copies: Sequence[Document], wrong: set[str]) 
         if copy["state"] not in ENDED_COPIES:
             found.append(f"execution {name}: the copy to {place} is {copy['state']}")
         if copy["state"] == "copied" and place in wrong:
-            found.append(f"FALSE SUCCESS: execution {name} says copied of {place}")
+            found.append(f"{FALSE_SUCCESS}: execution {name} says copied of {place}")
         if copy["state"] == "failed":
             if not copy.get("class"):
                 found.append(f"execution {name}: {place} failed without a class")
             if not copy.get("reason"):
                 found.append(f"execution {name}: {place} failed without a reason")
             if state == "succeeded":
-                found.append(f"FALSE SUCCESS: execution {name} succeeded, and {place} failed")
+                found.append(f"{FALSE_SUCCESS}: execution {name} succeeded, and {place} failed")
         if copy["state"] == "stopped" and state == "succeeded":
-            found.append(f"FALSE SUCCESS: execution {name} succeeded, and {place} was stopped")
+            found.append(f"{FALSE_SUCCESS}: execution {name} succeeded, and {place} was stopped")
     return found
 
 

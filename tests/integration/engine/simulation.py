@@ -45,6 +45,7 @@ from service.store.database import Database
 from service.store.schema import WHOLE
 from service.store.tables import copies, processes, registries
 from tests.oracle.closure import check
+from tests.oracle.counts import COUNTS
 from tests.support.world import Image, Party, RecordingPublisher, World, open_world, some_bytes
 
 T = TypeVar("T")
@@ -306,6 +307,7 @@ class Machine(RuleBasedStateMachine):
             clean = self.planted or self.counts["runs"] % RUNS_BETWEEN_CLEANINGS == 0
         finally:
             self.counts["runs"] += 1
+            COUNTS["simulated runs"] += not self.planted
             if clean:
                 _forget_runs(self.world)
 
