@@ -43,9 +43,9 @@ class HttpHome:
         """Renew the lease, and return the next page of copies."""
         return self._ask("lease", wish)
 
-    def record(self, batch: dict[str, Any]) -> int:
-        """Give account; returns the last number that home has."""
-        return int(self._ask("outcomes", batch)["number"])
+    def record(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Give account; returns the last number that home has, and what has changed there."""
+        return self._ask("outcomes", batch)
 
     def close(self) -> None:
         """Close the connection."""

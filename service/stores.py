@@ -13,6 +13,8 @@ from service.errors import InvalidConfiguration
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.store.audit import AuditStore
     from service.store.borrowing import BorrowingStore
     from service.store.database import Database
@@ -228,6 +230,13 @@ class Stores:
         )
 
     @cached_property
+    def clock(self) -> Callable[[], float]:
+        """What a far region's lease is measured by."""
+        from service.store.clock import steady
+
+        return steady
+
+    @cached_property
     def state(self) -> SqlState:
         """The StatePort of the home region."""
         from service.store.work import SqlState
@@ -236,6 +245,7 @@ class Stores:
             self.database,
             proof_seconds=self.settings.proof_seconds,
             borrowed=bool(self.settings.agent_dir),
+            clock=self.clock,
         )
 
     @cached_property
@@ -264,6 +274,7 @@ class Stores:
             self.links,
             self.examinations,
             self.settings.region,
+            clock=self.clock,
         )
 
     @cached_property

@@ -6,6 +6,7 @@ import os
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.bootstrap import Services
 from service.errors import InvalidConfiguration
@@ -15,9 +16,13 @@ from service.settings import Settings
 from service.telemetry import get_logger
 from workers.signatures import QueuePublisher
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LEASE = "agent"
 LEASE_SECONDS = 20.0
 """Longer than an answer is waited for: whoever leads is asked again when it is there."""
+
+if TYPE_CHECKING:
+    from service.store.database import Database
 
 log = get_logger("far_region")
 
@@ -59,8 +64,20 @@ def outlying(settings: Settings, region: str) -> Settings:
 
     database = Database(own.database_url)
     create_or_upgrade(database)
+    _forget_lease_of_another_boot(folder, database)
     database.close()
     return own
+
+
+def _forget_lease_of_another_boot(folder: Path, database: Database) -> None:
+    """End a lease that was measured before the machine was booted, or on another one: its clock began anew."""
+    from service.store.borrowing import end_lease
+
+    boot = BOOT_ID.read_text().strip()
+    note = folder / "boot"
+    if not note.is_file() or note.read_text() != boot:
+        end_lease(database)
+        note.write_text(boot)
 
 
 def _make_key(path: Path) -> None:

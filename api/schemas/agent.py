@@ -22,6 +22,25 @@ def _way(value: list[Any]) -> None:
         raise ValidationError("must be from registry, to registry, bytes")
 
 
+def _held(**options: Any) -> fields.List[Any]:
+    return fields.List(
+        fields.List(fields.Integer(strict=True), validate=validate.Length(equal=2)),
+        validate=validate.Length(max=5000),
+        metadata={"description": "copies from here, each with the fence that it was lent with"},
+        **options,
+    )
+
+
+def _known() -> fields.Dict:
+    return fields.Dict(
+        keys=fields.String(validate=validate.Length(max=255)),
+        values=fields.String(validate=validate.Length(max=255)),
+        validate=validate.Length(max=5000),
+        load_default=None,
+        metadata={"description": "registries that it was told of, each with the version told"},
+    )
+
+
 class LeaseWishSchema(StrictSchema):
     """Who asks, what it can do, and what it has."""
 
@@ -29,12 +48,8 @@ class LeaseWishSchema(StrictSchema):
     host = Text(required=True, longest=255)
     slots = Whole(required=True, least=0, most=100_000)
     room = Whole(required=True, least=0, most=500)
-    held = fields.List(
-        fields.List(fields.Integer(strict=True), validate=validate.Length(equal=2)),
-        required=True,
-        validate=validate.Length(max=5000),
-        metadata={"description": "copies from here, each with the fence that it was lent with"},
-    )
+    held = _held(required=True)
+    registries = _known()
 
 
 class LentCopySchema(AnswerSchema):
@@ -44,20 +59,28 @@ class LentCopySchema(AnswerSchema):
     fence = fields.Integer(required=True)
 
 
+def _stop() -> fields.List[Any]:
+    return fields.List(
+        fields.Integer(), required=True, metadata={"description": "copies to let go of"}
+    )
+
+
+def _registries() -> fields.List[Any]:
+    description = "those that the copies name, or that have changed, with their stored secrets"
+    return fields.List(fields.Dict(), required=True, metadata={"description": description})
+
+
 class LeaseSchema(AnswerSchema):
     """A page of copies, and all that is needed for them."""
 
     lease_seconds = fields.Float(required=True)
-    stop = fields.List(
-        fields.Integer(), required=True, metadata={"description": "copies to let go of"}
+    watch_seconds = fields.Float(
+        required=True, metadata={"description": "how often to ask while copies are in hand"}
     )
+    stop = _stop()
     copies = fields.List(fields.Nested(LentCopySchema), required=True)
     executions = fields.Dict(required=True)
-    registries = fields.List(
-        fields.Dict(),
-        required=True,
-        metadata={"description": "those that the copies name, with their stored secrets"},
-    )
+    registries = _registries()
     digest_tags = fields.List(fields.Dict(), required=True)
     examinations = fields.List(fields.Dict(), required=True)
     regions = fields.List(fields.Dict(), required=True)
@@ -134,9 +157,13 @@ class AccountSchema(StrictSchema):
     examinations = fields.List(
         fields.Nested(ExaminedSchema), required=True, validate=validate.Length(max=100)
     )
+    held = _held(load_default=None)
+    registries = _known()
 
 
 class RecordedSchema(AnswerSchema):
     """The last batch of the agent that is recorded: the one that was told, unless its numbers have gone back."""
 
     number = fields.Integer(required=True)
+    stop = _stop()
+    registries = _registries()

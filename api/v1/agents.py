@@ -36,6 +36,7 @@ def lease(name: str) -> Response:
             host=wish["host"],
             room=wish["room"],
             held=[(copy, fence) for copy, fence in wish["held"]],
+            known=wish["registries"],
         )
     )
 
@@ -52,8 +53,7 @@ def outcomes(name: str) -> Response:
     query(())
     _check_region(name)
     batch = load(AccountSchema(), read_json())
-    number = services().lending.record(name, batch["agent"], batch["number"], batch)
-    return answer({"number": number})
+    return answer(services().lending.record(name, batch["agent"], batch["number"], batch))
 
 
 def _check_region(name: str) -> None:

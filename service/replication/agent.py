@@ -18,6 +18,9 @@ from service.telemetry import get_logger
 RENEWALS = 7
 """How often a lease is renewed in the time that it lasts."""
 
+SAY_HELD_SECONDS = 0.5
+"""An account says at most so often what else is in hand: it is told many times a second where much ends."""
+
 IDLE_SECONDS = 0.5
 """How often home is asked for copies while there is room for them."""
 
@@ -40,8 +43,8 @@ class Home(Protocol):
     def lease(self, wish: dict[str, Any]) -> dict[str, Any]:
         """Renew the lease, and return the next page of copies."""
 
-    def record(self, batch: dict[str, Any]) -> int:
-        """Give account; the same batch may be told twice. Returns the last number that home has.
+    def record(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Give account; the same batch may be told twice. Returns the last number that home has, and the news.
 
         Raises InvalidInput for a batch that home will never take.
         """
@@ -76,6 +79,9 @@ class Agent:
         self._next_lease = 0.0
         self._next_account = 0.0
         self._next_look = 0.0
+        self._next_watch = 0.0
+        self._watch_seconds: float | None = None  # home says; an earlier release does not
+        self._next_saying = 0.0
         self._pause = IDLE_SECONDS
 
     def run(self, stop: threading.Event) -> None:
@@ -101,7 +107,7 @@ class Agent:
         if now >= self._next_look:
             self._next_look = now + FORGET_SECONDS
             self._store.forget()
-        if now >= self._next_lease:
+        if now >= self._next_lease or (now >= self._next_watch and self._store.waiting()):
             self._fetch(self._room())
         for _ in range(BATCHES_A_STEP):
             if not self._give_account():
@@ -115,28 +121,42 @@ class Agent:
         batch = self._store.account()
         if batch.is_empty:
             return False
+        told = {
+            "agent": self._identity,
+            "number": batch.number,
+            "outcomes": batch.outcomes,
+            "executions": batch.executions,
+            "crossings": batch.crossings,
+            "examinations": batch.examinations,
+        }
+        asked = self._clock()
+        watches = self._watch_seconds is not None and asked >= self._next_saying
+        if watches:
+            ended = {one["copy"] for one in batch.outcomes}
+            told["held"] = [list(one) for one in self._store.held() if one[0] not in ended]
+            told["registries"] = self._store.known_registries()
         try:
-            number = self._home.record(
-                {
-                    "agent": self._identity,
-                    "number": batch.number,
-                    "outcomes": batch.outcomes,
-                    "executions": batch.executions,
-                    "crossings": batch.crossings,
-                    "examinations": batch.examinations,
-                }
-            )
+            answer = self._home.record(told)
         except InvalidInput:
             self._store.smaller(batch)
             return True
         if not self._lead():
             return False  # whoever leads now has told it as well
-        if number == batch.number:
+        if watches:
+            self._store.let_go(answer["stop"])
+            self._store.learn(answer["registries"])
+            self._heard(asked)
+        if answer["number"] == batch.number:
             self._store.told(batch)
         else:
-            log.warning("numbers_went_back", ours=batch.number, theirs=number)
-            self._store.renumber(number)
+            log.warning("numbers_went_back", ours=batch.number, theirs=answer["number"])
+            self._store.renumber(answer["number"])
         return True
+
+    def _heard(self, asked: float) -> None:
+        """Note that home has said all that it takes back, to a question of `asked`."""
+        self._next_saying = asked + SAY_HELD_SECONDS
+        self._next_watch = asked + (self._watch_seconds or 0.0)
 
     def _room(self) -> int:
         wanted = PAGES_A_SLOT * self._slots() * self._tags_per_task
@@ -146,15 +166,16 @@ class Agent:
     def _fetch(self, room: int) -> None:
         asked = self._clock()
         held = self._store.held()
-        page = self._home.lease(
-            {
-                "agent": self._identity,
-                "host": socket.gethostname(),
-                "slots": self._slots(),
-                "room": room,
-                "held": [list(one) for one in held],
-            }
-        )
+        wish = {
+            "agent": self._identity,
+            "host": socket.gethostname(),
+            "slots": self._slots(),
+            "room": room,
+            "held": [list(one) for one in held],
+        }
+        if self._watch_seconds is not None:
+            wish["registries"] = self._store.known_registries()
+        page = self._home.lease(wish)
         if not self._lead():
             return  # the next leader says that it does not have these copies
         self._store.let_go([*page["stop"], *self._store.misplaced()])
@@ -164,6 +185,11 @@ class Agent:
         for question in page["examinations"]:
             self._examine(question["id"])
         self._next_lease = asked + page["lease_seconds"] / RENEWALS
+        self._watch_seconds = page.get("watch_seconds")
+        if self._watch_seconds is None:
+            self._next_watch = self._next_lease
+        else:
+            self._heard(asked)
         full = len(page["copies"]) >= room > 0
         self._next_account = asked + (0.0 if full else IDLE_SECONDS)
         if page["copies"]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -16,7 +16,8 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select, upda
 from service.model.region import Link, Region
 from service.model.states import OPEN_COPIES, CopyState, ExecutionState
 from service.store import codec
-from service.store.clock import now_epoch
+from service.store.clock import now_epoch, steady
+from service.store.conditions import lease_holds
 from service.store.database import Database, upsert
 from service.store.examinations import ExaminationStore, answered, forget
 from service.store.lending import COPY_FIELDS, COUNTED, EXECUTION_FIELDS
@@ -78,8 +79,12 @@ class BorrowingStore:
         link_store: LinkStore,
         examination_store: ExaminationStore,
         region: str,
+        *,
+        clock: Callable[[], float] = steady,
     ) -> None:
+        """`clock` is the machine's that all of the region's processes measure the lease by."""
         self._database = database
+        self._clock = clock
         self._registries = registry_store
         self._regions = region_store
         self._links = link_store
@@ -115,25 +120,21 @@ class BorrowingStore:
             return int(connection.execute(query).scalar_one())
 
     def renew(self, seconds: float) -> None:
-        """Have the lease hold for so long from now on."""
+        """Have the lease hold for so long from now on, whatever anybody's calendar says."""
+        until = self._clock() + seconds
         self._database.write(
-            lambda connection: connection.execute(
-                update(lender).values(lease_until=now_epoch() + seconds)
-            )
+            lambda connection: connection.execute(update(lender).values(lease_until=until))
         )
 
     def is_leased(self) -> bool:
         """Whether the lease holds."""
-        query = select(lender.c.id).where(lender.c.lease_until > now_epoch())
+        query = select(lender.c.id).where(lease_holds(self._clock()))
         with self._database.read() as connection:
             return connection.execute(query).first() is not None
 
     def take(self, page: Mapping[str, Any]) -> None:
         """Take a page in: what it names first, then its copies, in one transaction."""
-        for one in page["registries"]:
-            self._registries.put(
-                codec.load_endpoint(json.dumps(one["endpoint"])), document={}, secret=one["secret"]
-            )
+        self.learn(page["registries"])
         for place in page["regions"]:
             self._regions.put(codec.load(Region, place), document=place)
         for way in page["links"]:
@@ -142,6 +143,26 @@ class BorrowingStore:
             self._examinations.borrow(question, self._region)
         if page["copies"]:
             self._take_copies(page)
+
+    def learn(self, places: Sequence[Mapping[str, Any]]) -> None:
+        """Know registries as home tells them; one whose version is the same stays as it is, its client too."""
+        known = self.known_registries()
+        for one in places:
+            version = one.get("version", "")
+            if version and known.get(one["endpoint"]["name"]) == version:
+                continue
+            self._registries.put(
+                codec.load_endpoint(json.dumps(one["endpoint"])),
+                document={"version": version},
+                secret=one["secret"],
+            )
+
+    def known_registries(self) -> dict[str, str]:
+        """Return the registries that home has told of, each with its version there."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(registries.c.name, registries.c.document)).all()
+        versions = {row.name: str(json.loads(row.document).get("version", "")) for row in rows}
+        return {name: version for name, version in versions.items() if version}
 
     def _take_copies(self, page: Mapping[str, Any]) -> None:
 
@@ -391,6 +412,11 @@ class BorrowingStore:
             return connection.execute(delete(registries).where(unneeded)).rowcount
 
         return self._database.write(work)
+
+
+def end_lease(database: Database) -> None:
+    """Have the lease be over: whoever renews it next measures by a clock that began anew."""
+    database.write(lambda connection: connection.execute(update(lender).values(lease_until=0.0)))
 
 
 def _load(text: str) -> Batch:

@@ -1,7 +1,8 @@
-"""The database's clock as a SQL expression: leases and ages are judged by one clock only."""
+"""The database's clock as a SQL expression: leases and ages are judged by one clock only; and the machine's."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from sqlalchemy import Connection, Double, select
@@ -30,3 +31,11 @@ def _postgresql(_element: Any, _compiler: Any, **_options: Any) -> str:
 def database_now(connection: Connection) -> float:
     """Return the database's clock, in seconds since 1970."""
     return float(connection.execute(select(now_epoch())).scalar_one())
+
+
+def steady() -> float:
+    """Return seconds by a clock that nobody sets: the same in all processes of a machine, until it is booted anew.
+
+    It goes on while the machine sleeps.
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

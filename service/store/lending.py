@@ -6,23 +6,24 @@ An agent holds its copies as a worker process holds its own; it is counted as de
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, exists, or_, select, tuple_, update
 
-from service.errors import Conflict, StoreUnavailable, TransshipError
-from service.model.states import ENDED_EXECUTIONS, BlobState, CopyState, ExecutionState
+from service.errors import Conflict, TransshipError
+from service.model.states import BlobState, CopyState
 from service.model.work import CopyEnded, CopyWork, Counters, Holder, held_reason
 from service.store import outcomes
 from service.store.audit import Change, append
 from service.store.clock import now_epoch
-from service.store.conditions import rule_is_paused
 from service.store.database import Database, upsert
 from service.store.dispatching import DispatchStore, Eligible
 from service.store.examinations import ExaminationStore, take_answers
+from service.store.lent_registries import LentRegistries
 from service.store.processes import AGENT
+from service.store.recalls import WATCH_SECONDS, lent_to, lent_to_or_from, recalled
 from service.store.recovery import again
 from service.store.registries import RegistryStore
 from service.store.tables import (
@@ -31,7 +32,6 @@ from service.store.tables import (
     digest_tags,
     executions,
     processes,
-    registries,
     selections,
 )
 from service.store.tables_agents import agent_batches
@@ -75,7 +75,7 @@ class LendingStore:
         self._database = database
         self._dispatching = dispatching
         self._state = state
-        self._registries = registries
+        self._told = LentRegistries(database, registries)
         self._examinations = examinations
         self._lease_seconds = lease_seconds
 
@@ -88,16 +88,19 @@ class LendingStore:
         host: str,
         room: int,
         held: Collection[tuple[int, int]],
+        known: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Renew an agent's lease and lend it up to `room` copies of its region more.
 
         `held`: the copies that it has, each with the fence that it was lent with. What it was lent and does
-        not have (an answer was lost) is eligible again. The answer's `stop` names those that it is to
-        let go of, since they are not its any more or their rule or registries are paused.
+        not have (an answer was lost) is eligible again. `known`: the registries that it has, with their versions.
+        The answer's `stop` names the copies that it is to let go of, `registries` those that it has to know
+        anew; while it has copies in hand, it is to ask every `watch_seconds`.
         """
-        stop = self._database.write(
+        self._database.write(
             lambda connection: self._renew(connection, region, agent, slots, host, held)
         )
+        news = self._news(region, agent, held, known or {})
         chosen: list[Eligible] = []
         if room and not self._dispatching.suspects_out():
             chosen += self._dispatching.eligible(region, 1, suspect=True)
@@ -106,7 +109,7 @@ class LendingStore:
                 chosen += self._dispatching.eligible(region, room - len(chosen), urgent=urgent)
         works = self._state.begin(self._dispatching.dispatch(chosen), agent) if chosen else []
         asked = self._examinations.lend(region, agent)
-        places, refused = self._places(
+        places, refused = self._told.places(
             [
                 *(name for work in works for name in _named(work)),
                 *(one["registry"] for one in asked),
@@ -118,11 +121,26 @@ class LendingStore:
         done = {end.work.ref.id for end in ends}
         return {
             "lease_seconds": self._lease_seconds,
-            "stop": stop,
+            "watch_seconds": WATCH_SECONDS,
+            "stop": news["stop"],
             **self._page([work.ref.id for work in works if work.ref.id not in done]),
             "examinations": [one for one in asked if one["registry"] not in refused],
-            "registries": places,
+            "registries": [*places, *news["registries"]],
         }
+
+    def _news(
+        self,
+        region: str,
+        agent: str,
+        held: Collection[tuple[int, int]],
+        known: Mapping[str, str],
+    ) -> dict[str, Any]:
+        """Return what an agent has to hear in any answer: what is taken back, and what its registries are now."""
+        places, refused = self._told.changed(agent, region, known)
+        with self._database.read() as connection:
+            stop = recalled(connection, agent, region, held)
+            stop += lent_to_or_from(connection, agent, region, refused)  # and lent again, it fails
+        return {"stop": sorted(set(stop)), "registries": places}
 
     def _renew(
         self,
@@ -132,7 +150,7 @@ class LendingStore:
         slots: int,
         host: str,
         held: Collection[tuple[int, int]],
-    ) -> list[int]:
+    ) -> None:
         values = {"kind": AGENT, "region": region, "slots": slots, "host": host[:255], "pid": 0}
         statement = upsert(connection, processes).values(
             boot=agent, started_at=now_epoch(), seen_at=now_epoch(), **values
@@ -147,37 +165,15 @@ class LendingStore:
         if renewed.rowcount != 1:
             raise Conflict(f"{agent} is another process, and no agent of region {region}")
         _take_over(connection, region)
-        mine = and_(
-            copies.c.owner == agent,
-            copies.c.state == CopyState.RUNNING,
-            copies.c.region == region,
-        )
-        lent = {
-            (row.id, row.fence)
-            for row in connection.execute(select(copies.c.id, copies.c.fence).where(mine))
-        }
+        lent = connection.execute(select(copies.c.id, copies.c.fence).where(lent_to(agent, region)))
         wanted = set(held)
-        unknown = [copy for copy, _ in lent - wanted]
+        unknown = [row.id for row in lent if (row.id, row.fence) not in wanted]
         if unknown:
             connection.execute(
-                update(copies).where(mine, copies.c.id.in_(unknown)).values(**again())
+                update(copies)
+                .where(lent_to(agent, region), copies.c.id.in_(unknown))
+                .values(**again())
             )
-        resting = select(registries.c.name).where(registries.c.paused_at.is_not(None))
-        unwanted = (
-            select(copies.c.id)
-            .join(executions, executions.c.id == copies.c.execution_id)
-            .where(
-                mine,
-                or_(
-                    rule_is_paused(copies.c.rule),
-                    executions.c.state.in_([ExecutionState.STOPPING, *ENDED_EXECUTIONS]),
-                    copies.c.source_registry.in_(resting),
-                    copies.c.destination_registry.in_(resting),
-                ),
-            )
-        )
-        stopped = {copy for copy, _ in wanted - lent} | set(connection.execute(unwanted).scalars())
-        return sorted(stopped)
 
     def _page(self, ids: Sequence[int]) -> dict[str, Any]:
         if not ids:
@@ -206,31 +202,6 @@ class LendingStore:
             "digest_tags": tags,
             **around,
         }
-
-    def _places(
-        self, names: Iterable[str]
-    ) -> tuple[list[dict[str, Any]], dict[str, TransshipError]]:
-        """Return registries as the region needs them, and what is wrong with those that cannot be told."""
-        found, wrong = [], {}
-        for name in dict.fromkeys(names):
-            try:
-                found.append(self._registry(name))
-            except StoreUnavailable:
-                raise
-            except TransshipError as error:
-                wrong[name] = error
-        return found, wrong
-
-    def _registry(self, name: str) -> dict[str, Any]:
-        """Return a registry with the secret that is stored for it; what is named in files, the region has itself."""
-        from dataclasses import asdict
-
-        endpoint = self._registries.get(name).endpoint
-        spec = endpoint.credentials
-        secret = self._registries.secret(name) if spec.stored or spec.secret else None
-        if secret is not None:
-            spec = replace(spec, stored=True, secret=None)
-        return {"endpoint": asdict(replace(endpoint, credentials=spec)), "secret": secret}
 
     @staticmethod
     def _digest_tags(
@@ -262,10 +233,13 @@ class LendingStore:
             found.append({"execution": execution, "repository": repository, "tags": tags})
         return found
 
-    def record(self, region: str, agent: str, number: int, batch: Mapping[str, Any]) -> int:
-        """Record a batch of outcomes once; returns the number of the last one that was recorded.
+    def record(
+        self, region: str, agent: str, number: int, batch: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Record a batch of outcomes once, and answer what `lease` does of what has changed.
 
-        That is another one than was told when the region's database was put back to an earlier day.
+        The answer's `number` is that of the last batch that was recorded: another one than was told when the
+        region's database was put back to an earlier day. `held`, in a batch: what the agent still has besides.
         """
 
         def work(connection: Connection) -> int:
@@ -308,7 +282,11 @@ class LendingStore:
                     )
             return number
 
-        return self._database.write(work)
+        recorded = self._database.write(work)
+        if batch.get("held") is None:  # an agent of an earlier release hears it with its next lease
+            return {"number": recorded, "stop": [], "registries": []}
+        held = [(copy, fence) for copy, fence in batch["held"]]
+        return {"number": recorded, **self._news(region, agent, held, batch["registries"] or {})}
 
     def _record(
         self, connection: Connection, region: str, agent: str, outcome: Mapping[str, Any]

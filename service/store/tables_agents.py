@@ -27,7 +27,7 @@ lender = Table(  # in a far region: one row: who it is at home, and how far its 
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("agent", String(64), nullable=False),
     Column("number", BigInteger, nullable=False),  # of the batch that is sent, or was last
-    Column("lease_until", Double, nullable=False),  # by this database's clock
+    Column("lease_until", Double, nullable=False),  # by the machine's steady clock (clock.py)
     Column("audited", BigInteger, nullable=False),  # the last row of its audit log that home has
     Column("batch", Text, nullable=False),  # that home may have; "": none
 )

@@ -40,8 +40,8 @@ from service.protections import without
 from service.store import outcomes as rows
 from service.store import routes
 from service.store.ahead import AheadState
-from service.store.clock import now_epoch
-from service.store.conditions import rule_is_paused
+from service.store.clock import now_epoch, steady
+from service.store.conditions import lease_holds, rule_is_paused
 from service.store.database import Database
 from service.store.held_tags import Name, held_among, wanted_digest
 from service.store.tables import (
@@ -66,9 +66,15 @@ class SqlState(AheadState):
     """The state of work in SQL. Every statement on a copy is conditional on its fence."""
 
     def __init__(
-        self, database: Database, *, proof_seconds: float = 3600.0, borrowed: bool = False
+        self,
+        database: Database,
+        *,
+        proof_seconds: float = 3600.0,
+        borrowed: bool = False,
+        clock: Callable[[], float] = steady,
     ) -> None:
-        """`borrowed`: copies are lent by home, and held only while the lease lasts (docs/adr/0017)."""
+        """`borrowed`: copies are lent by home, and held only while the lease lasts, by `clock` (docs/adr/0017)."""
+        self._clock = clock
         self._database = database
         self._borrowed = borrowed
         self._proof_seconds = proof_seconds
@@ -169,9 +175,11 @@ class SqlState(AheadState):
         """Whether the fence is still the copy's, and its rule is not paused."""
         with self._database.read() as connection:
             holding = _holding_anyhow() if without("fence") else _HOLDING
+            values: dict[str, Any] = {"b_id": ref.id, "b_fence": ref.fence}
             if self._borrowed:
                 holding = holding.where(_LEASE)
-            found = connection.execute(holding, {"b_id": ref.id, "b_fence": ref.fence})
+                values["b_now"] = self._clock()
+            found = connection.execute(holding, values)
             return found.first() is not None
 
     def presence(
@@ -376,7 +384,7 @@ def _holding_anyhow() -> Any:
     )
 
 
-_LEASE = select(lender.c.id).where(lender.c.lease_until > now_epoch()).exists()
+_LEASE = select(lender.c.id).where(lease_holds(bindparam("b_now", type_=Double))).exists()
 _HOLDING = _holding_anyhow().where(copies.c.fence == bindparam("b_fence"))
 
 

@@ -3,6 +3,8 @@
 home: api, scheduler, worker, Redis          far: Redis, a worker with its agent
 source <- east     west <- (home plans)      source <- east     near -> destination
                                  api <- a TcpProxy <- the agent
+
+The region's calendar is ten minutes behind home's all the time.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults.far import REGION, Far
+from tests.faults.far import REGION, Far, another_calendar
 from tests.faults.lab import Lab, Scene
 from tests.support.processes import wait_until
 
@@ -38,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def far(home: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
     with contextlib.ExitStack() as stack:
-        found = Far(home, tmp_path_factory.mktemp("far"), stack)
+        found = Far(home, tmp_path_factory.mktemp("far"), stack, **another_calendar())
         found.start()
         yield found
 

@@ -43,20 +43,24 @@ class Line:
     def lease(self, wish: dict[str, Any]) -> dict[str, Any]:
         held = [(one, fence) for one, fence in wish["held"]]
         others = {name: wish[name] for name in ("slots", "host", "room")}
+        known = wish.get("registries")
         found: dict[str, Any] = self._over(
-            "lease", lambda: self.home.lending.lease(REGION, wish["agent"], held=held, **others)
+            "lease",
+            lambda: self.home.lending.lease(
+                REGION, wish["agent"], held=held, known=known, **others
+            ),
         )
         return found
 
-    def record(self, batch: dict[str, Any]) -> int:
+    def record(self, batch: dict[str, Any]) -> dict[str, Any]:
         self.batches.append(copy.deepcopy(batch))
         if len(batch["outcomes"]) > self.most_outcomes:
             raise InvalidInput("too much")
-        number: int = self._over(
+        answer: dict[str, Any] = self._over(
             "outcomes",
             lambda: self.home.lending.record(REGION, batch["agent"], batch["number"], batch),
         )
-        return number
+        return answer
 
     def _over(self, what: str, ask: Any) -> Any:
         self.asked.append(what)
@@ -83,6 +87,8 @@ class FarRegion:
             agent_dir=str(folder),
         )
         self.services = world.open(settings)
+        self.steady = 600.0
+        vars(self.services)["clock"] = lambda: self.steady
         create_or_upgrade(self.services.database)
         self.party = Party(self.services, RecordingPublisher())
         self.line = Line(world.services)
@@ -107,6 +113,11 @@ class FarRegion:
     def step(self) -> None:
         """A step of the agent for which everything is due."""
         self.now += 1000.0
+        self.agent.step()
+
+    def pass_by(self, seconds: float) -> None:
+        """A step of the agent so much later."""
+        self.now += seconds
         self.agent.step()
 
     def work(self) -> int:

@@ -1,0 +1,109 @@
+"""Registries with their secrets, as home tells them to the agents of far regions (docs/adr/0017)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from service.errors import NotFoundInStore, StoreUnavailable, TransshipError
+from service.store import routes
+from service.store.database import Database
+from service.store.recalls import lent_to
+from service.store.registries import RegistryStore
+from service.store.secrets import SecretStore
+from service.store.tables import copies, executions
+
+Place = dict[str, Any]
+"""A registry as a region needs it: `endpoint`, `secret` (None: there is none, or the region has it), `version`."""
+
+
+class LentRegistries:
+    """Tells registries to agents: those that their copies name, and no other."""
+
+    def __init__(self, database: Database, registries: RegistryStore) -> None:
+        self._database = database
+        self._registries = registries
+        self._secrets = SecretStore(database, None)
+
+    def places(self, names: Iterable[str]) -> tuple[list[Place], dict[str, TransshipError]]:
+        """Return registries, and what is wrong with those that cannot be told."""
+        found: list[Place] = []
+        wrong: dict[str, TransshipError] = {}
+        for name in dict.fromkeys(names):
+            try:
+                found.append(self._place(name))
+            except StoreUnavailable:
+                raise
+            except TransshipError as error:
+                wrong[name] = error
+        return found, wrong
+
+    def changed(
+        self, agent: str, region: str, known: Mapping[str, str]
+    ) -> tuple[list[Place], dict[str, TransshipError]]:
+        """Return those registries that have changed, of those that copies in an agent's hands need.
+
+        `known`: what the region has, each with the version that it was told with. Only what its copies need
+        is told, whatever it asks for.
+        """
+        if not known:
+            return [], {}
+        with self._database.read() as connection:
+            needed = _needed(connection, agent, region)
+        return self.places(
+            name for name in sorted(needed & known.keys()) if known[name] != self._version(name)
+        )
+
+    def _place(self, name: str) -> Place:
+        version = self._version(name)  # first: a change in between is told again
+        endpoint = self._registries.get(name).endpoint
+        spec = endpoint.credentials
+        secret = self._registries.secret(name) if spec.stored or spec.secret else None
+        if secret is not None:
+            spec = replace(spec, stored=True, secret=None)
+        told = asdict(replace(endpoint, credentials=spec))
+        return {"endpoint": told, "secret": secret, "version": version}
+
+    def _version(self, name: str) -> str:
+        """Return what changes with a registry and with the secret that it names; "" when it is gone."""
+        try:
+            registry = self._registries.get(name)
+        except NotFoundInStore:
+            return ""
+        told = f"{registry.version}.{registry.updated_at}"
+        named = registry.endpoint.credentials.secret
+        if named is None:
+            return told
+        try:
+            secret = self._secrets.get(named)
+        except NotFoundInStore:
+            return f"{told}/"
+        return f"{told}/{secret.version}.{secret.updated_at}"
+
+
+def _needed(connection: Connection, agent: str, region: str) -> set[str]:
+    """Return the registries that copies in an agent's hands may be read at or written to."""
+    rows = connection.execute(
+        select(
+            copies.c.execution_id,
+            copies.c.source_registry,
+            copies.c.destination_registry,
+            copies.c.via_registry,
+        )
+        .where(lent_to(agent, region))
+        .distinct()
+    ).all()
+    found = {name for row in rows for name in row[1:] if name}
+    ways = connection.execute(
+        select(executions.c.id, executions.c.route).where(
+            executions.c.id.in_({row.execution_id for row in rows})
+        )
+    )
+    senders = {row.id: routes.parse(row.route) for row in ways}
+    for row in rows:
+        feeders = senders.get(row.execution_id, {}).get(row.destination_registry, routes.ALONE)
+        found.update(feeders.names)
+    return found
