@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, post_load, validates_schema
 
 from api.schemas.common import StrictSchema, load
-from api.schemas.fields import Choice, Flag, Items, Judged, Name, Text, Told, invalid
+from api.schemas.fields import Flag, Items, Judged, Name, Text, Told, invalid
 from api.schemas.limits import LimitsSchema, effective_limits
+from api.schemas.provider import CapabilitiesSchema, effective_provider, provider_field
 from api.schemas.region import NearerAddresses, effective_nearer
 from api.schemas.words import normalise_url, secret_variable
 from service.errors import InvalidInput
 from service.model.endpoint import CredentialSpec, Limits, RegistryEndpoint, TLSOptions
+from service.model.provider import AUTO, CapabilityOverrides
 from service.model.reference import validate_host
 
 _MASKS = frozenset("*•.xX")
@@ -136,9 +138,9 @@ class RegistrySchema(StrictSchema):
 
     name = Name(required=True)
     url = Judged(normalise_url, required=True)
-    provider = Choice(
-        "auto", "distribution", absent="other providers are spoken to by the distribution API: auto"
-    )
+    provider = provider_field()
+    capabilities = fields.Nested(CapabilitiesSchema)
+    api_url = Judged(normalise_url)
     region = Name()
     groups = Items(Name(), most=100)
     credentials = fields.Nested(CredentialsSchema)
@@ -170,7 +172,7 @@ class RegistrySchema(StrictSchema):
         endpoint = RegistryEndpoint(
             name=data["name"],
             url=data["url"],
-            provider=data.get("provider", "auto"),
+            provider=data.get("provider", AUTO),
             region=data.get("region", "local"),
             groups=tuple(dict.fromkeys(data.get("groups", ()))),
             credentials=CredentialSpec(**credentials, stored=password is not None),
@@ -179,6 +181,8 @@ class RegistrySchema(StrictSchema):
             proxy=data.get("proxy"),
             limits=data.get("limits", Limits()),
             endpoints=data.get("endpoints", ()),
+            capabilities=data.get("capabilities", CapabilityOverrides()),
+            api_url=data.get("api_url"),
         )
         kept = password is True
         return RegistryInput(endpoint, None if kept else password, keep_password=kept)
@@ -224,7 +228,7 @@ def effective_registry(endpoint: RegistryEndpoint) -> dict[str, Any]:
     return {
         "name": endpoint.name,
         "url": endpoint.url,
-        "provider": endpoint.provider,
+        **effective_provider(endpoint),
         "region": endpoint.region,
         "groups": list(endpoint.groups),
         "credentials": credentials,

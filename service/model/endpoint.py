@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from service.model.provider import AUTO, CapabilityOverrides
 from service.model.reference import DOCKER_HUB_ALIASES
 
 
@@ -74,7 +75,7 @@ class RegistryEndpoint:
 
     name: str
     url: str
-    provider: str = "auto"
+    provider: str = AUTO
     region: str = "local"
     groups: tuple[str, ...] = ()
     credentials: CredentialSpec = CredentialSpec()
@@ -84,6 +85,8 @@ class RegistryEndpoint:
     limits: Limits = Limits()
     endpoints: tuple[Nearer, ...] = ()  # at most one a region
     connect_to: str | None = None  # where connections go in place of the host; see `seen_from`
+    capabilities: CapabilityOverrides = CapabilityOverrides()  # noqa: RUF009 - a frozen value
+    api_url: str | None = None  # scheme://host[:port] of its provider's own API; None: as usual
 
     def seen_from(self, region: str) -> RegistryEndpoint:
         """Return the endpoint as workers of a region reach it."""
@@ -109,12 +112,13 @@ class RegistryEndpoint:
 
     @property
     def audience(self) -> tuple[str, ...]:
-        """The hosts that may come to see its credential: its own, those near a region, those it trusts."""
+        """The hosts that may come to see its credential: its own, those near a region, its API's, those it trusts."""
         near = [one.url.split("://", 1)[1] for one in self.endpoints if one.url]
-        hosts = (self.host, *near, *self.trusted_hosts)
+        api = [self.api_url.split("://", 1)[1]] if self.api_url else []
+        hosts = (self.host, *near, *api, *self.trusted_hosts)
         return tuple(dict.fromkeys(map(str.lower, hosts)))
 
     @property
     def reach(self) -> tuple[object, ...]:
         """Where a credential goes: when this changes, a stored one is not for it any more."""
-        return (self.url, self.endpoints, self.trusted_hosts, self.proxy)
+        return (self.url, self.endpoints, self.trusted_hosts, self.proxy, self.api_url)

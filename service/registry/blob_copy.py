@@ -37,7 +37,6 @@ MAX_UPLOADS = 4  # tries at the destination
 MAX_RESUMES = 5  # failures of the source in a row without PROGRESS_BYTES between them
 PROGRESS_BYTES = 1024 * 1024
 CHECKPOINT_BYTES = 16 * 1024 * 1024
-DEFAULT_CHUNK_BYTES = 16 * 1024 * 1024
 
 
 def copy_blob(
@@ -207,9 +206,7 @@ class _BlobCopy:
 
     def _upload_chunks(self, session: UploadSession) -> None:
         uploads = self._destination.uploads
-        chunk = max(
-            self._destination.chunk_bytes or self._size - session.offset, session.minimum_chunk
-        )
+        chunk = self._destination.chunk_of(self._size - session.offset, session.minimum_chunk)
         rounds = 0
         while session.offset < self._size:
             start, stop = session.offset, min(session.offset + chunk, self._size)
@@ -358,8 +355,8 @@ class _BlobCopy:
                 return True
             if error.status != 413 or self._destination.chunk_bytes:
                 return False
-            minimum = self._session.minimum_chunk if self._session else 0
-            self._destination.chunk_bytes = max(DEFAULT_CHUNK_BYTES, minimum)
+            self._destination.learn_chunks(self._session.minimum_chunk if self._session else 0)
+            return self._destination.chunk_bytes is not None
         return True
 
     def _resumable(self, error: RegistryError) -> UploadSession | None:
@@ -371,6 +368,9 @@ class _BlobCopy:
             return None
         refused = isinstance(error, UploadLost) and error.status != 401  # 401: the token had ended
         if refused or isinstance(error, Rejected):
+            self._destination.cancel_upload(session)
+            return None
+        if self._destination.capabilities.uploads == "whole":
             self._destination.cancel_upload(session)
             return None
         try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
 from service.model.endpoint import Credential, RegistryEndpoint
 from service.model.manifest import Manifest
+from service.model.provider import Capabilities, Mounts
 from service.registry.access import PING
 from service.registry.blobs import Blobs
 from service.registry.breaker import Breaker
@@ -17,7 +18,9 @@ from service.registry.connector import Resolver, resolve_host
 from service.registry.http import Http, OnRequest
 from service.registry.limiter import Limiter
 from service.registry.manifests import Manifests
+from service.registry.provided import Provided
 from service.registry.referrers import Referrers
+from service.registry.repository_lists import RepositoryLists
 from service.registry.results import (
     ManifestHead,
     Mounted,
@@ -31,6 +34,14 @@ from service.registry.timeouts import Timeouts
 from service.registry.uploads import Uploads
 
 DEFAULT_TIMEOUTS = Timeouts()
+DEFAULT_CHUNK_BYTES = 16 * 1024 * 1024
+
+
+def may_mount(mount: Mounts, repository: str, from_repository: str) -> bool:
+    """Whether a registry that mounts like that is worth asking for a mount between two repositories."""
+    if mount == "same-namespace":
+        return repository.rpartition("/")[0] == from_repository.rpartition("/")[0]
+    return mount == "yes"
 
 
 def reached_from(endpoint: RegistryEndpoint, region: str) -> RegistryEndpoint:
@@ -80,7 +91,7 @@ class RegistryClient:
         self.endpoint = endpoint
         self.buffer_bytes = buffer_bytes
         self.timeouts = timeouts
-        self.chunk_bytes: int | None = None  # set: uploads go in PATCHes of so many bytes
+        self.learnt_chunk_bytes: int | None = None  # set: a larger body was refused (413)
         self.http = Http(
             endpoint if region is None else reached_from(endpoint, region),
             credential,
@@ -91,16 +102,40 @@ class RegistryClient:
             limiter=limiter,
             breaker=breaker,
         )
+        here = endpoint if region is None else endpoint.seen_from(region)
+        self.provided = Provided(self.http, here, credential)
         self.blobs = Blobs(self.http)
-        self.uploads = Uploads(self.http)
-        self._manifests = Manifests(self.http)
+        self.uploads = Uploads(self.http, self.provided.make_room)
+        self._manifests = Manifests(self.http, self.provided.lacks)
         self._lists = Lists(self.http)
-        self._referrers = Referrers(self.http)
+        self._referrers = Referrers(self.http, lambda: self.capabilities.referrers == "fallback")
 
     @property
     def requests(self) -> int:
         """How many HTTP requests were sent, token requests and redirects included."""
         return self.http.requests
+
+    @property
+    def chunk_bytes(self) -> int | None:
+        """Bytes of a PATCH that uploads go in; None: they go whole, in one PUT."""
+        can = self.capabilities
+        if can.uploads == "whole":
+            return None
+        if can.uploads == "chunked":
+            return can.chunk_bytes or self.learnt_chunk_bytes or DEFAULT_CHUNK_BYTES
+        if self.learnt_chunk_bytes is None:
+            return None
+        return min(self.learnt_chunk_bytes, can.chunk_bytes or self.learnt_chunk_bytes)
+
+    def chunk_of(self, rest: int, least: int = 0) -> int:
+        """Return the bytes of the next PATCH of `rest`; `least` is what the session asks for."""
+        can = self.capabilities
+        chunk = self.chunk_bytes or min(rest, can.chunk_bytes or rest)
+        return max(chunk, least, can.chunk_minimum_bytes)
+
+    def learn_chunks(self, least: int) -> None:
+        """Go in PATCHes from now on, where they are taken: a whole body was too large (413)."""
+        self.learnt_chunk_bytes = max(DEFAULT_CHUNK_BYTES, least)
 
     def answers_within(self, kind: str) -> float:
         """Return the seconds that the quickest answers of lately took; 0.0 when there was none yet.
@@ -109,6 +144,11 @@ class RegistryClient:
         answers to all count.
         """
         return self.http.times.quickest(kind)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the registry can do, as far as it is known by now."""
+        return self.provided.capabilities
 
     def ping(self) -> None:
         """Check address, TLS and credentials by GET /v2/."""
@@ -129,8 +169,11 @@ class RegistryClient:
         return self._manifests.put(repository, reference, manifest)
 
     def delete_manifest(self, repository: str, reference: str) -> None:
-        """Delete a tag or a digest; raises ManifestNotFound, Unsupported."""
-        self._manifests.delete(repository, reference)
+        """Delete a tag, its siblings left alone, or a digest; raises ManifestNotFound, Unsupported."""
+        if ":" in reference or self.capabilities.tag_delete == "oci":
+            self._manifests.delete(repository, reference)
+        else:
+            self.provided.delete_tag(repository, reference)
 
     def list_tags(
         self,
@@ -149,8 +192,21 @@ class RegistryClient:
     def list_repositories(
         self, page_size: int = 1000, cursor: str | None = None
     ) -> Iterator[RepositoryPage]:
-        """Yield pages of the catalog; raises Unsupported where there is none."""
-        return self._lists.repositories(page_size, cursor)
+        """Yield pages of repositories, by the provider's own API where it has a better list.
+
+        Raises Unsupported where there is none.
+        """
+        return RepositoryLists(self._lists, self.provided, self.ping).pages(page_size, cursor)
+
+    def tags_with_digests(self, repository: str) -> Iterator[Mapping[str, str]] | None:
+        """Yield tag to digest, page by page, by the provider's own API; None where it has none.
+
+        Tags may be left out; those told are so. Raises RegistryError.
+        """
+        if not self.capabilities.digest_lists:
+            return None
+        lister = self.provided.strategies().tags_with_digests
+        return None if lister is None else lister.pages(repository)
 
     def referrers(self, repository: str, digest: Digest) -> tuple[Descriptor, ...] | None:
         """List what is attached to a manifest; None where the registry has no referrers API."""
@@ -172,6 +228,8 @@ class RegistryClient:
         self, repository: str, digest: Digest, from_repository: str
     ) -> Mounted | UploadSession | None:
         """Mount a blob: MOUNTED, or a session to use or cancel, or None where it is refused."""
+        if not may_mount(self.capabilities.mount, repository, from_repository):
+            return None
         return self.uploads.mount(repository, digest, from_repository)
 
     def start_upload(self, repository: str) -> UploadSession:
@@ -190,4 +248,5 @@ class RegistryClient:
 
     def close(self) -> None:
         """Close the kept connections."""
+        self.provided.close()
         self.http.close()

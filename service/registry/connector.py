@@ -113,7 +113,7 @@ class Connector:
     ) -> None:
         self._tls = endpoint.tls
         self._timeouts = timeouts
-        self._resolve = resolve
+        self._resolve = self.resolver = resolve
         self.origin = registry_origin(endpoint.url)
         self.proxy = split_url(endpoint.proxy)[0] if endpoint.proxy else None
         self.place = _place(self.origin, endpoint.connect_to)

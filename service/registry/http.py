@@ -74,6 +74,8 @@ class Http:
         self.connector = Connector(endpoint, timeouts, resolve=resolve)
         self.pool = Pool(self.connector, timeouts)
         self.origin = self.connector.origin
+        self.sign: Callable[[Mapping[str, str]], bool] | None = None
+        """Told of the first answer's headers and of challenges until it has seen enough: True."""
         self._on_request = on_request
         self._sleep = sleep
         self._requests = 0
@@ -343,6 +345,10 @@ class Http:
             return ServerError(f"{self.name}: {status} to GET /v2/", registry=self.name)
         return self.breaker.doubted(error)
 
+    def introduce(self) -> None:
+        """Ask GET /v2/ without credentials, so that the registry tells who it is; raises RegistryError."""
+        self._ping("")
+
     def _ping(self, line: str) -> tuple[int, str]:
         response = self._exchange(self.origin, "GET", "ping", "/v2/", line, b"")
         response.read_some(MAX_ERROR_BODY)
@@ -374,8 +380,15 @@ class Http:
             raise
         self.times.note(kind, response.waited_seconds)
         self.count(method, kind, response.status)
+        if self.sign is not None and (response.status == 401 or self._requests == 1):
+            self._show(origin, response)
         self._learn(origin, response)
         return response
+
+    def _show(self, origin: Origin, response: Response) -> None:
+        """Let the provider be recognised by an answer of the registry itself."""
+        if origin == self.origin and self.sign is not None and self.sign(response.headers):
+            self.sign = None
 
     def _enter(self, origin: Origin) -> Callable[[], None] | None:
         """Wait for the registry's turn; other hosts (blobs elsewhere) have none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from service.errors import (
     AnswerTooLong,
@@ -35,8 +35,10 @@ refused by DIGEST_INVALID (seen on 2.8.2). Our bytes were held to their digest, 
 class Manifests:
     """The manifest calls of one registry."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: Http, lacks: Callable[[str], bool] = lambda _: False) -> None:
+        """`lacks`: whether a refusal means that what a repository stands in is not there."""
         self._http = http
+        self._lacks = lacks
 
     def head(self, repository: str, reference: str) -> ManifestHead | None:
         """Ask what a tag points at; None when it is not there.
@@ -46,7 +48,7 @@ class Manifests:
         target = _target(repository, reference)
         access = Access("pull", repository)
         answer = self._http.request("HEAD", "manifest", target, access, headers=_ACCEPT_LINE)
-        if answer.status == 404:
+        if answer.status == 404 or (answer.status in (401, 403) and self._lacks(repository)):
             return None
         if answer.status == 200:
             digest = _header_digest(answer.headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from service.errors import InvalidManifest, ProtocolError
@@ -23,8 +24,10 @@ _ACCEPT_LINE = f"Accept: {OCI_INDEX}\r\n"
 class Referrers:
     """The referrers call of one registry; remembers that the registry does not have it."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: Http, never: Callable[[], bool] = lambda: False) -> None:
+        """`never`: whether the registry is known to have no referrers API."""
         self._http = http
+        self._never = never
         self._unsupported = False
 
     def of(self, repository: str, digest: Digest) -> tuple[Descriptor, ...] | None:
@@ -33,7 +36,7 @@ class Referrers:
         Source: distribution-spec, "Listing Referrers" (end-12). A 404, an answer that is no index,
         and a redirect to another host (GHCR) all mean that there is no API.
         """
-        if self._unsupported:
+        if self._unsupported or self._never():
             return None
         validate_repository(repository)
         target: str | None = f"/v2/{repository}/referrers/{digest}"

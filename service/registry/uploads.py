@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from service.errors import (
     AuthenticationFailed,
@@ -37,14 +37,24 @@ _UUID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 class Uploads:
     """The blob writing calls of one registry."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: Http, make_room: Callable[[str], bool] = lambda _: False) -> None:
+        """`make_room`: sees to what a repository needs before its first push; whether to ask again."""
         self._http = http
+        self._make_room = make_room
 
     def start(self, repository: str) -> UploadSession:
-        """Open an upload session; raises Denied, RepositoryNotFound and other RegistryErrors."""
+        """Open an upload session; raises Denied, RepositoryNotFound and other RegistryErrors.
+
+        A refusal has the provider make the repository, or what it stands in, and is followed by one
+        more try.
+        """
         target = f"/v2/{validate_repository(repository)}/blobs/uploads/"
         access = Access("push", repository)
         answer = self._http.request("POST", "upload", target, access, headers=_EMPTY_BODY)
+        if answer.status in (401, 403, 404) and self._make_room(repository):
+            self._http.auth.forget(access)  # it was given out when there was nothing to allow
+            self._http.auth.forget(Access("pull", repository))
+            answer = self._http.request("POST", "upload", target, access, headers=_EMPTY_BODY)
         if answer.status != 202:
             raise self._http.error(answer, "POST", target, "tags")
         return self._session(repository, self._http.origin, target, answer.headers)

@@ -100,7 +100,7 @@ def test_a_manifest_whose_layer_is_missing_is_refused(
 def test_chunks(source: RegistryClient, destination: RegistryClient) -> None:
     data, descriptor = blob(5 * MIB, seed=5)
     source.put_blob("chunk/a", descriptor.digest, data)
-    destination.chunk_bytes = 2 * MIB
+    destination.learnt_chunk_bytes = 2 * MIB
 
     copy_blob(source, "chunk/a", destination, "chunk/b", descriptor)
 

@@ -15,6 +15,8 @@ import click
 from api.app import create_app
 from api.openapi import routes
 from service.bootstrap import Services
+from service.model.provider import Capabilities, Offers
+from service.registry.providers.table import PROVIDERS
 from service.settings import Settings
 
 HELP: dict[str, Any] = {"terminal_width": 100, "help_option_names": ["-h", "--help"]}
@@ -117,6 +119,49 @@ def command_line() -> str:
     return "\n".join(lines)
 
 
+def providers() -> str:
+    """Every provider, from its row and its strategies."""
+    offered = [item.name for item in fields(Offers)]
+    titles = {"listing": "list"}
+    lines = [
+        "# Providers",
+        "",
+        "*Generated from `service/registry/providers` by `make docs`.*",
+        "",
+        "`provider` of a registry is one of these names, or `auto`. *yes*: done here; *no*: the provider cannot;",
+        "*not offered*: it has no such step; *not built yet*: the provider can, and this version does not do it: where it",
+        "would be needed, an error says so. *run against*: `contract` is a fake written from the provider's",
+        "documentation (`tests/contract`); where it says `nothing yet`, the row is what the documentation says and",
+        "every *yes* is by the distribution API as all registries have it. `transship doctor REGISTRY` checks yours.",
+        "",
+        f"| name | service | {' | '.join(titles.get(name, name) for name in offered)} | run against |",
+        f"|---|---|---|{'---|' * len(offered)}",
+    ]
+    for row in PROVIDERS.values():
+        cells = " | ".join(getattr(row.offers, name) for name in offered)
+        lines.append(f"| `{row.name}` | {row.title} | {cells} | {row.proof} |")
+    lines += [
+        "",
+        "Where they differ on the distribution API, and can be overridden by a registry's `capabilities`:",
+        "",
+        f"| name | {' | '.join(f'`{item.name}`' for item in fields(Capabilities))} | before the first push |",
+        f"|---|{'---|' * len(fields(Capabilities))}---|",
+    ]
+    for row in PROVIDERS.values():
+        cells = " | ".join(
+            _shown(getattr(row.capabilities, item.name)) for item in fields(Capabilities)
+        )
+        lines.append(f"| `{row.name}` | {cells} | {row.namespace} |")
+    lines += ["", *(f"- `{row.name}`: {row.notes}" for row in PROVIDERS.values() if row.notes), ""]
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "any" if value is None else str(value)
+
+
 def _help(command: click.Command, context: click.Context) -> str:
     return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
 
@@ -139,7 +184,12 @@ def _cell(text: Any) -> str:
     return str(text).replace("|", "\\|")
 
 
-PAGES = {"environment.md": environment, "api.md": api, "cli.md": command_line}
+PAGES = {
+    "environment.md": environment,
+    "api.md": api,
+    "cli.md": command_line,
+    "providers.md": providers,
+}
 
 
 def main() -> None:

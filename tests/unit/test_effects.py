@@ -44,7 +44,6 @@ SHARED = {
 
 WITHOUT = {
     "version": "names the format of the file",
-    "registries.provider": "auto and distribution are the same until providers differ (issue 7)",
 }
 """Keys that are meant to have no effect of their own."""
 

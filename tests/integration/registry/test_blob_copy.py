@@ -340,7 +340,7 @@ def test_chunks_are_at_least_as_large_as_the_registry_asks(source: RegistryClien
     data, descriptor = plant(source, 5 * MIB)
     with SampleRegistry(chunk_minimum=2 * MIB) as west:
         destination = client(west.url, name="west")
-        destination.chunk_bytes = MIB
+        destination.learnt_chunk_bytes = MIB
 
         copy(source, destination, descriptor)
 
@@ -355,7 +355,7 @@ def test_a_chunk_that_is_cut_goes_on_where_the_registry_stands(
     source: RegistryClient, destination: RegistryClient, west: SampleRegistry, at: int
 ) -> None:
     data, descriptor = plant(source, 5 * MIB)
-    destination.chunk_bytes = 2 * MIB
+    destination.learnt_chunk_bytes = 2 * MIB
     rule = west.fault("/blobs/uploads/", method="PATCH", nth=2, reset_request_at=at)
 
     copy(source, destination, descriptor)
@@ -369,7 +369,7 @@ def test_a_registry_that_took_less_of_a_chunk_gets_the_rest(
     source: RegistryClient, destination: RegistryClient, west: SampleRegistry
 ) -> None:
     data, descriptor = plant(source, 5 * MIB)
-    destination.chunk_bytes = 2 * MIB
+    destination.learnt_chunk_bytes = 2 * MIB
 
     def halve(request: object, response: object) -> None:
         upload = west.storage.upload("m/b", response.headers["Docker-Upload-UUID"])  # type: ignore[attr-defined]
@@ -536,7 +536,7 @@ def test_whatever_is_cut_the_blob_is_whole_or_absent(
     with SampleRegistry() as east, SampleRegistry(profile=profile) as west:
         source, destination = client(east.url), client(west.url, name="west")
         east.storage.put_blob("a/b", str(descriptor.digest), data)
-        destination.chunk_bytes = chunk
+        destination.learnt_chunk_bytes = chunk
         if flip is not None:
             east.fault(BLOBS, method="GET", wire=WireFault(flip_at=flip))
         for cut in source_cuts:

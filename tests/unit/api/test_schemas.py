@@ -100,7 +100,12 @@ def test_password_as_the_api_shows_it_means_the_stored_one() -> None:
         ({"name": "a\x00b"}, "name", "character"),
         ({"name": "a\u202eb"}, "name", "character"),
         ({"name": "a\ud800"}, "name", "character"),
-        ({"provider": "harbor"}, "provider", "distribution API"),
+        ({"provider": "harbour"}, "provider", "harbor"),
+        (
+            {"capabilities": {"chunk_bytes": 1, "chunk_minimum_bytes": 2}},
+            "capabilities",
+            "chunk_minimum_bytes is above",
+        ),
         ({"urll": "x"}, "urll", "did you mean 'url'?"),
         ({"id": 1}, "id", "unknown key"),
         ({"proxy": "https://p.example:3128"}, "proxy", "spoken to by http://"),
@@ -166,7 +171,8 @@ def test_what_is_no_object_is_refused(document: Any) -> None:
 def test_effective_registry_reads_back_as_itself() -> None:
     endpoint = load_registry({**REGISTRY, "groups": ["a"]}).endpoint
 
-    assert load_registry(effective_registry(endpoint)).endpoint == endpoint
+    effective = effective_registry(endpoint)
+    assert effective_registry(load_registry(effective).endpoint) == effective
 
 
 def test_whole_rule_is_read() -> None:

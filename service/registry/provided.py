@@ -1,0 +1,157 @@
+"""What a registry's provider adds to its client: its row, its capabilities, its strategies.
+
+With `provider: auto` a registry whose host tells nothing is any OCI registry until one of its answers
+tells more; one request is sent to find out only when a refusal may be due to its provider.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from service.errors import Unsupported
+from service.model.endpoint import Credential, RegistryEndpoint
+from service.model.provider import Capabilities, Provider
+from service.registry.http import Http
+from service.registry.providers.recognise import answered, configured
+from service.registry.providers.strategies import NONE, OPENERS, Maker, Strategies
+from service.registry.providers.table import GENERIC
+
+if TYPE_CHECKING:
+    from service.registry.providers.control_plane import ControlPlane
+
+ABSENT_SECONDS = 2.0
+"""So long a place that was not there is taken for absent without being asked for again."""
+
+
+class Provided:
+    """One client's provider. For any number of threads."""
+
+    def __init__(
+        self, http: Http, endpoint: RegistryEndpoint, credential: Callable[[], Credential]
+    ) -> None:
+        self._http = http
+        self._endpoint = endpoint
+        self._credential = credential
+        self._known = configured(endpoint)
+        self._plane: ControlPlane | None = None
+        self._strategies: Strategies | None = None
+        self._lock = threading.Lock()
+        self._places: dict[str, threading.Lock] = {}
+        self._there: set[str] = set()
+        self._absent_until: dict[str, float] = {}
+        self._introduced = False
+        self._introducing = threading.Lock()
+        self.capabilities = self._effective()
+        if self._known is None:
+            http.sign = self._told
+
+    @property
+    def name(self) -> str:
+        """The registry's name."""
+        return self._http.name
+
+    @property
+    def provider(self) -> Provider:
+        """The registry's provider, as far as it is known by now."""
+        return self._known or GENERIC
+
+    @property
+    def recognised(self) -> bool:
+        """Whether the provider is known: by configuration, host or an answer."""
+        return self._known is not None
+
+    def strategies(self) -> Strategies:
+        """Return what the provider's own API can do for this client."""
+        opener = OPENERS.get(self.provider.name)
+        if opener is None:
+            return NONE
+        with self._lock:
+            if self._strategies is None:
+                from service.registry.providers.control_plane import ControlPlane
+
+                self._plane = ControlPlane(self._http, self._endpoint, self._credential)
+                self._strategies = opener(self._plane)
+            return self._strategies
+
+    def make_room(self, repository: str) -> bool:
+        """See to what a refused first push may miss; True when it is to be tried again, once.
+
+        One thread makes a place, the others wait for it; another process that was faster is a
+        success, too. Raises what the Maker does.
+        """
+        maker = self._maker()
+        if maker is None:
+            return False
+        place = maker.place(repository)
+        with self._lock:
+            flight = self._places.setdefault(place, threading.Lock())
+        with flight:
+            if place not in self._there:
+                if not maker.exists(place):
+                    maker.make(place)
+                self._there.add(place)
+                self._absent_until.pop(place, None)
+        return True
+
+    def lacks(self, repository: str) -> bool:
+        """Whether a refusal to read means that the repository's place is not there (yet).
+
+        Harbor answers 401 for a project that it does not have. Raises what the Maker does.
+        """
+        maker = self._maker()
+        if maker is None:
+            return False
+        place = maker.place(repository)
+        if place in self._there:
+            return False
+        if time.monotonic() < self._absent_until.get(place, 0.0):
+            return True
+        if maker.exists(place):
+            self._there.add(place)
+            return False
+        self._absent_until[place] = time.monotonic() + ABSENT_SECONDS
+        return True
+
+    def delete_tag(self, repository: str, tag: str) -> None:
+        """Delete a tag by the provider's own API; raises Unsupported where that cannot be done."""
+        deleter = self.strategies().tag_deleter
+        if self.capabilities.tag_delete == "never" or deleter is None:
+            title = self.provider.title
+            why = (
+                f"{title} cannot delete a tag and leave its siblings"
+                if self.capabilities.tag_delete == "never"
+                else f"{title} deletes tags by an API of its own, which this version does not speak"
+            )
+            raise Unsupported(f"{self._http.name}: {why}", registry=self._http.name)
+        deleter.delete(repository, tag)
+
+    def close(self) -> None:
+        """Close what is kept for the provider's API."""
+        if self._plane is not None:
+            self._plane.close()
+
+    def _maker(self) -> Maker | None:
+        """Return who makes what a refusal may be about; a registry that is not known yet is asked once.
+
+        Harbor's refusal for a project that it does not have tells nothing of who it is.
+        """
+        if self._known is None:
+            with self._introducing:
+                if self._known is None and not self._introduced:
+                    self._introduced = True
+                    self._http.introduce()
+        return self.strategies().maker
+
+    def _effective(self) -> Capabilities:
+        return self._endpoint.capabilities.on(self.provider.capabilities)
+
+    def _told(self, headers: Mapping[str, str]) -> bool:
+        """Learn from an answer; whether the provider is known now."""
+        found = answered(headers)
+        if found is not None:
+            self._known = found
+            self.capabilities = self._effective()
+        return found is not None

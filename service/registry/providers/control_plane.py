@@ -1,0 +1,149 @@
+"""Calls of a provider's own API: small JSON documents at one origin, by the registry's TLS and proxy.
+
+No redirect is followed, so what is presented to the API's host never goes anywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import httpx
+
+from service.errors import NetworkError, ProtocolError, RegistryError, ServerError, Throttled
+from service.model.endpoint import Credential, RegistryEndpoint
+from service.registry.connector import Connector
+from service.registry.http import MAX_ATTEMPTS, USER_AGENT, Http
+from service.registry.origin import split_url
+from service.registry.pool import Pool
+from service.registry.tokens import basic_value
+from service.registry.transport import Transport
+from service.registry.wire_errors import error_from
+
+MAX_ANSWER_BYTES = 10 * 1024 * 1024
+_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class Reply(NamedTuple):
+    """An answer; `value` is its JSON, None for a body that is empty or no JSON."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    value: Any
+
+
+class ControlPlane:
+    """The API of one registry's provider. For any number of threads."""
+
+    def __init__(
+        self, http: Http, endpoint: RegistryEndpoint, credential: Callable[[], Credential]
+    ) -> None:
+        """`endpoint` as this process reaches it; its `api_url`, else its own address, is asked."""
+        self.name = endpoint.name
+        self.credential = credential
+        self._http = http
+        self.origin = http.origin
+        self._own_pool: Pool | None = None
+        pool = http.pool
+        if endpoint.api_url is not None:
+            there = replace(endpoint, url=endpoint.api_url, connect_to=None, trusted_hosts=())
+            self.origin, _ = split_url(endpoint.api_url)
+            pool = self._own_pool = Pool(
+                Connector(there, http.timeouts, resolve=http.connector.resolver), http.timeouts
+            )
+        self._client = httpx.Client(
+            transport=Transport(pool),
+            trust_env=False,
+            follow_redirects=False,
+            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+        )
+
+    def basic(self) -> dict[str, str]:
+        """Return the Authorization header of the registry's credential; none for an anonymous one."""
+        credential = self.credential()
+        if credential.anonymous:
+            return {}
+        return {"Authorization": basic_value(credential)}
+
+    def call(
+        self,
+        method: str,
+        target: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: object = None,
+        accept: tuple[int, ...] = (200,),
+    ) -> Reply:
+        """Send a request that may be sent again; `target` is path and query, encoded.
+
+        Network failures, 408, 429 and 5xx are tried again as the registry's own requests are. Raises
+        RegistryError for every status that is not in `accept`.
+        """
+        content = b"" if body is None else json.dumps(body).encode()
+        given = dict(headers or {})
+        if body is not None:
+            given.setdefault("Content-Type", "application/json")
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                status, found, data = self._send(method, target, given, content)
+                if status in accept:
+                    return Reply(status, found, _parsed(data))
+                failure = self._error(method, target, status, found, data)
+                if status not in _AGAIN:
+                    raise failure
+            except (NetworkError, ServerError, Throttled) as error:
+                failure = self._http.named(error)
+            if attempt >= MAX_ATTEMPTS:
+                raise failure
+            self._http.back_off(attempt, failure)
+
+    def close(self) -> None:
+        """Close what is kept for the API alone."""
+        if self._own_pool is not None:
+            self._own_pool.close()
+
+    def _send(
+        self, method: str, target: str, headers: Mapping[str, str], content: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        url = f"{self.origin}{target}"
+        try:
+            with self._client.stream(
+                method, url, headers=headers, content=content or None
+            ) as response:
+                self._http.count(method, "api", response.status_code)
+                data = bytearray()
+                if method != "HEAD":
+                    for piece in response.iter_raw():
+                        data += piece
+                        if len(data) > MAX_ANSWER_BYTES:
+                            raise ProtocolError(f"{self.name}: its API answers over 10 MiB")
+                return response.status_code, response.headers, bytes(data)
+        except httpx.HTTPError as error:
+            self._http.count(method, "api", 0)
+            if isinstance(error.__cause__, RegistryError):
+                raise error.__cause__ from None
+            raise NetworkError(f"{self.name}: its API: {error}") from None
+
+    def _error(
+        self, method: str, target: str, status: int, headers: Mapping[str, str], data: bytes
+    ) -> RegistryError:
+        return error_from(
+            status,
+            headers,
+            data,
+            registry=self.name,
+            action=f"{method} {target.partition('?')[0]}",
+            kind="api",
+            anonymous=self.credential().anonymous,
+        )
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None

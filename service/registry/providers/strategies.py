@@ -1,0 +1,73 @@
+"""What only a provider's own API can do: small protocols, and which provider has which.
+
+A strategy is made once per registry client and shared by its threads. All raise
+service.errors.RegistryError as the API answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from service.registry.results import RepositoryPage
+
+if TYPE_CHECKING:
+    from service.registry.providers.control_plane import ControlPlane
+
+
+class Repositories(Protocol):
+    """Lists repositories where the registry has no catalog, or shows it to few."""
+
+    def pages(self, cursor: str | None) -> Iterator[RepositoryPage]:
+        """Yield pages; `cursor` is the `next` of one, to go on behind it."""
+
+
+class TagsWithDigests(Protocol):
+    """Tells what tags point at, many at once."""
+
+    def pages(self, repository: str) -> Iterator[Mapping[str, str]]:
+        """Yield tag to digest, page by page; tags may be left out, those told are so."""
+
+
+class Maker(Protocol):
+    """Makes what has to be there before the first push into a repository."""
+
+    def place(self, repository: str) -> str:
+        """Return the name of what has to be there: a project, a namespace, the repository itself."""
+
+    def exists(self, place: str) -> bool:
+        """Whether it is there, as far as the credentials show."""
+
+    def make(self, place: str) -> None:
+        """Make it; that somebody else was faster is a success."""
+
+
+class TagDeleter(Protocol):
+    """Deletes a tag and none of its siblings."""
+
+    def delete(self, repository: str, tag: str) -> None:
+        """Delete it; raises ManifestNotFound when it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strategies:
+    """What one provider has; None: nothing but the distribution API."""
+
+    repositories: Repositories | None = None
+    tags_with_digests: TagsWithDigests | None = None
+    maker: Maker | None = None
+    tag_deleter: TagDeleter | None = None
+
+
+NONE = Strategies()
+
+
+def _harbor(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.harbor import open_harbor
+
+    return open_harbor(plane)
+
+
+OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {"harbor": _harbor}
+"""By provider; a module is loaded when a registry of its provider is first asked for more."""

@@ -1,0 +1,227 @@
+"""All providers, a row each: side by side, so that what differs is seen (docs/adr/0019).
+
+Sources: the providers' own documentation as of 2026-11. Every row can be overridden, registry by
+registry, by `capabilities` and `limits`.
+"""
+
+from __future__ import annotations
+
+from service.model.provider import Capabilities, Offers, Provider
+from service.model.reference import DOCKER_HUB_ALIASES
+
+MIB = 1 << 20
+
+GENERIC = Provider(
+    "generic",
+    "any OCI registry",
+    offers=Offers(events="not offered"),
+    proof="the sample registry",
+    notes="What the distribution API has. Repositories must be made by hand where the registry wants them.",
+)
+
+_ROWS = (
+    Provider(
+        "distribution",
+        "Docker Registry, distribution 2 and 3",
+        offers=Offers(referrers="no"),
+        proof="real servers",
+        notes="distribution 2 cannot delete a tag alone: such a deletion ends with a reason.",
+    ),
+    Provider(
+        "harbor",
+        "Harbor 2",
+        hosts=(r"demo\.goharbor\.io",),
+        capabilities=Capabilities(digest_lists=True, tag_delete="api"),
+        offers=Offers(create="yes"),
+        namespace="project",
+        proof="contract",
+        notes="Projects are made private, by a user or a system robot that may create them.",
+    ),
+    Provider(
+        "dockerhub",
+        "Docker Hub",
+        hosts=tuple(sorted(host.replace(".", r"\.") for host in DOCKER_HUB_ALIASES)),
+        capabilities=Capabilities(catalog=False, referrers="fallback", tag_delete="api"),
+        offers=Offers(
+            listing="not built yet", delete="not built yet", referrers="no", limits="yes"
+        ),
+        notes="Name the repositories in the rule; repositories are made by the first push.",
+    ),
+    Provider(
+        "ecr",
+        "AWS Elastic Container Registry",
+        hosts=(
+            r"\d{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?",
+            r"\d{12}\.dkr-ecr(-fips)?\.[a-z0-9-]+\.on\.aws",
+        ),
+        capabilities=Capabilities(
+            chunk_bytes=10 * MIB,
+            chunk_minimum_bytes=5 * MIB,
+            tag_delete="api",
+        ),
+        offers=Offers(
+            auth="not built yet",
+            listing="not built yet",
+            create="not built yet",
+            delete="not built yet",
+            limits="yes",
+        ),
+        namespace="repository",
+        notes="Until its own API is spoken: user AWS with a password of 12 hours from "
+        "`aws ecr get-login-password`, and repositories made by hand.",
+    ),
+    Provider(
+        "ecr-public",
+        "AWS ECR Public",
+        hosts=(r"public\.ecr\.aws",),
+        capabilities=Capabilities(catalog=False, tag_delete="api"),
+        offers=Offers(
+            auth="not built yet",
+            listing="not built yet",
+            create="not built yet",
+            delete="not built yet",
+            events="not offered",
+            limits="yes",
+        ),
+        namespace="repository",
+        notes="Pulls need no credentials.",
+    ),
+    Provider(
+        "acr",
+        "Azure Container Registry",
+        hosts=(r"[a-z0-9-]+\.azurecr\.(io|cn|us)",),
+        capabilities=Capabilities(tag_delete="api"),
+        offers=Offers(auth="not built yet", delete="not built yet", limits="yes"),
+        notes="Admin user, token or service principal work; managed identity is not built yet.",
+    ),
+    Provider(
+        "gar",
+        "Google Artifact Registry and gcr.io names",
+        hosts=(r"[a-z0-9-]+-docker\.pkg\.dev", r"((us|eu|asia)\.)?gcr\.io"),
+        capabilities=Capabilities(uploads="whole"),
+        offers=Offers(auth="not built yet", create="not built yet"),
+        namespace="repository",
+        notes="User _json_key with a service account's key works; the metadata server and workload "
+        "identity are not built yet.",
+    ),
+    Provider(
+        "aliyun-acr",
+        "Alibaba Container Registry",
+        hosts=(
+            r"registry(-vpc|-internal)?\.[a-z0-9-]+\.aliyuncs\.com",
+            r"[a-z0-9-]+-registry(-vpc)?\.[a-z0-9-]+\.cr\.aliyuncs\.com",
+        ),
+        capabilities=Capabilities(catalog=False, referrers="fallback", tag_delete="api"),
+        offers=Offers(
+            auth="not built yet",
+            listing="not built yet",
+            create="not built yet",
+            delete="not built yet",
+            referrers="no",
+            limits="yes",
+        ),
+        namespace="namespace",
+        notes="A fixed password works; temporary tokens are not built yet.",
+    ),
+    Provider(
+        "swr",
+        "Huawei SWR",
+        hosts=(r"swr\.[a-z0-9-]+\.myhuaweicloud\.(com|eu)",),
+        capabilities=Capabilities(catalog=False, referrers="fallback", tag_delete="api"),
+        offers=Offers(
+            listing="not built yet",
+            create="not built yet",
+            delete="not built yet",
+            referrers="no",
+            events="no",
+        ),
+        namespace="organization",
+        notes="The long-term login works as user and password.",
+    ),
+    Provider(
+        "tcr",
+        "Tencent TCR, enterprise",
+        hosts=(r"[a-z0-9-]+\.tencentcloudcr\.com",),
+        capabilities=Capabilities(catalog=False, tag_delete="api"),
+        offers=Offers(
+            auth="not built yet",
+            listing="not built yet",
+            create="not built yet",
+            delete="not built yet",
+            limits="yes",
+        ),
+        namespace="namespace",
+        notes="Long-lived tokens and service accounts work as user and password; temporary ones are not "
+        "built yet.",
+    ),
+    Provider(
+        "ccr",
+        "Tencent CCR, personal",
+        hosts=(r"[a-z]*ccr\.ccs\.tencentyun\.com",),
+        capabilities=Capabilities(catalog=False, referrers="fallback", tag_delete="api"),
+        offers=Offers(
+            listing="not built yet",
+            create="not built yet",
+            delete="not built yet",
+            referrers="no",
+            events="no",
+            limits="yes",
+        ),
+        namespace="namespace",
+    ),
+    Provider(
+        "quay",
+        "Quay and quay.io",
+        hosts=(r"quay\.io",),
+        offers=Offers(listing="not built yet", create="not built yet"),
+        namespace="organization",
+        notes="The catalog lists what the robot sees; repositories are made by the first push of a robot "
+        "that may create.",
+    ),
+    Provider(
+        "ghcr",
+        "GitHub Container Registry",
+        hosts=(r"ghcr\.io",),
+        capabilities=Capabilities(catalog=False, referrers="fallback", tag_delete="never"),
+        offers=Offers(listing="not built yet", delete="no", referrers="no"),
+        notes="Classic tokens only. Its API deletes whole versions, with all of their tags: never done.",
+    ),
+    Provider(
+        "gitlab",
+        "GitLab",
+        hosts=(r"registry\.gitlab\.com",),
+        capabilities=Capabilities(catalog=False, mount="same-namespace"),
+        offers=Offers(listing="not built yet", create="not built yet"),
+        namespace="project",
+        notes="The project must be there, with its registry switched on.",
+    ),
+    Provider(
+        "jfrog",
+        "JFrog Artifactory",
+        hosts=(r"[a-z0-9-]+\.jfrog\.io",),
+        capabilities=Capabilities(mount="no"),
+        offers=Offers(listing="not built yet", create="not built yet", mount="no"),
+        namespace="repository",
+        notes="The catalog lists one repository key at a time.",
+    ),
+    Provider(
+        "volcengine",
+        "Volcengine CR",
+        hosts=(r"[a-z0-9-]+\.cr\.volces\.com",),
+        capabilities=Capabilities(catalog=False, tag_delete="api"),
+        offers=Offers(
+            auth="not built yet",
+            listing="not built yet",
+            create="not built yet",
+            delete="not built yet",
+            events="no",
+            limits="yes",
+        ),
+        namespace="namespace",
+    ),
+    Provider("zot", "zot", offers=Offers(events="no"), notes="Its CloudEvents are not read yet."),
+    Provider("olareg", "olareg", offers=Offers(events="not offered")),
+    GENERIC,
+)
+
+PROVIDERS = {row.name: row for row in _ROWS}
