@@ -77,10 +77,15 @@ class Dispatcher:
             return 0
         urgent = self._store.urgent_plannings(waiting)
         places = self._places_to_plan(waiting)
-        for execution in waiting:
-            if execution in places:
-                region = places[execution]
-                self._publisher.plan(execution, urgent=execution in urgent, region=region)
+        unsent = [execution for execution in waiting if execution in places]
+        try:
+            while unsent:
+                region, first = places[unsent[0]], unsent[0] in urgent
+                self._publisher.plan(unsent[0], urgent=first, region=region)
+                del unsent[0]
+        except Exception:
+            self._store.take_back_plans(unsent)  # or they would count as sent for half a minute
+            raise
         return len(places)
 
     def _places_to_plan(self, waiting: Sequence[str]) -> dict[str, str | None]:

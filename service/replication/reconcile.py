@@ -44,6 +44,7 @@ class Reconciler:
         self._blob_state = blob_state
         self._epoch = ""
         self._resending = False
+        self._parts_unsent = False  # the queue went away while parts were sent that count as sent
         self._clock = clock
         self._heard_at: float | None = None
         self._judge_from = 0.0
@@ -51,6 +52,8 @@ class Reconciler:
     def reconcile(self) -> None:
         """Do one pass. Raises what SQL or Redis raise; the next pass finds the same work."""
         self._recover_dead()
+        if self._parts_unsent:
+            self._send_parts()
         self._check_redis()
         self._check_messages()
         self._check_waits()
@@ -80,9 +83,11 @@ class Reconciler:
         self._heard_at = now
 
     def _send_parts(self, region: str | None = None, age_seconds: float = 0.0) -> int:
+        self._parts_unsent = True
         parts = self._store.take_idle_parts(region=region, age_seconds=age_seconds)
         for part in parts:
             self._publisher.part(part.region, part.ref, part.part, part.task_id)
+        self._parts_unsent = False
         return len(parts)
 
     def _check_waits(self) -> None:

@@ -331,6 +331,13 @@ class DispatchStore(RecoveryStore, EndingStore):
         values = {"plan_sent_at": 0, "not_before": now_epoch() + seconds, "reason": reason}
         self._database.write(lambda connection: connection.execute(waiting.values(**values)))
 
+    def take_back_plans(self, identities: Sequence[str]) -> None:
+        """Have plannings sent again at once whose messages could not be published."""
+        unheld = update(executions).where(
+            executions.c.id.in_(identities), executions.c.planner == ""
+        )
+        self._database.write(lambda connection: connection.execute(unheld.values(plan_sent_at=0)))
+
     def urgent_plannings(self, identities: Sequence[str]) -> set[str]:
         """Return those of some executions that are urgent."""
         query = select(executions.c.id).where(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ from service.replication.heartbeat import Heartbeat
 from service.replication.plan import Planner
 from service.replication.reconcile import Reconciler
 from service.store.claims import RedisClaims
-from service.store.tables import copies, processes
+from service.store.tables import copies, copy_blobs, processes
 from tests.support.processes import wait_until
 from tests.support.world import RecordingPublisher, World, a_rule, some_bytes
 
@@ -219,6 +219,55 @@ def test_messages_that_cannot_be_published_leave_copies_eligible(world: World) -
     assert {ref.fence for page in publisher.pages for ref in page} == {3}
 
 
+def test_plannings_that_cannot_be_published_are_sent_as_soon_as_they_can(world: World) -> None:
+    world.push("team/app", "v1", [LAYERS[0]])
+    made = [
+        world.services.executions.create(a_rule("team/*", name=name), trigger="test").id
+        for name in ("first", "second", "third")
+    ]
+    publisher = Away(plannings=1)
+    world.party()
+    dispatcher = Dispatcher(world.settings, world.services.dispatching, publisher)
+
+    with pytest.raises(redis_library.ConnectionError):
+        dispatcher.send_plans()
+    publisher.plannings = 100
+
+    assert dispatcher.send_plans() == 1, "two at once, of which one was sent"
+    assert publisher.plans == made[:2]
+
+
+def test_parts_that_cannot_be_published_are_sent_as_soon_as_they_can(world: World) -> None:
+    world.push("team/app", "v1", LAYERS)
+    world.plan("team/*")
+    dead, publisher = world.party(small_image_bytes=1, small_blob_bytes=1000), Away()
+    claims = world.services.claims
+    reconciler = Reconciler(
+        world.settings,
+        world.services.dispatching,
+        publisher,
+        claims.epoch,
+        claims.new_epoch,
+        lambda _registry, _digest: ClaimState.MINE,
+    )
+    reconciler.reconcile()  # it knows this Redis from now on
+    (ref,) = world.dispatch()
+    assert dead.replicate(ref) == {"CopyFansOut": 1}
+    with world.services.database.read() as connection:
+        parts = set(connection.execute(select(copy_blobs.c.part)).scalars())
+    assert world.services.state.begin_part(ref, min(parts), dead.services.boot)
+    dead.die()
+    world.services.database.write(_silence)
+
+    with pytest.raises(redis_library.ConnectionError):
+        reconciler.reconcile()
+    assert publisher.parts == []
+    publisher.is_back = True
+    reconciler.reconcile()
+
+    assert {part for _ref, part in publisher.parts} == parts
+
+
 # ---- what a process is said to hold --------------------------------------------------------------
 
 
@@ -346,8 +395,22 @@ class DeafOnce:
         return pipe
 
 
+@dataclass
 class Away(RecordingPublisher):
-    """A queue that does not answer."""
+    """A queue that does not answer, or that answers for some plannings only."""
+
+    plannings: int = 0
+    is_back: bool = False
+
+    def plan(self, execution: str, **options: Any) -> None:
+        if len(self.plans) >= self.plannings:
+            raise redis_library.ConnectionError("away")
+        super().plan(execution, **options)
+
+    def part(self, *arguments: Any) -> None:
+        if not self.is_back:
+            raise redis_library.ConnectionError("away")
+        super().part(*arguments)
 
     def fan_out(self, *_arguments: Any, **_options: Any) -> None:
         raise redis_library.ConnectionError("away")
