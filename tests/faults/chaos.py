@@ -144,7 +144,7 @@ def run(lab: Lab, seed: int, *, strikes: int = 4) -> Scene:
     chaos = Chaos(lab, scene, dice)
     stop = threading.Event()
     with Sampler(
-        lab.destination.url, scene.expected, scene.pushes, every=0.05, repair_seconds=10
+        lab.destination.url, scene.expected, scene.pushes, repair_seconds=10
     ) as sampler:
         identity = scene.start()
         try:
