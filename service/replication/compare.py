@@ -16,6 +16,7 @@ from service.registry.client import RegistryClient
 from service.replication.clients import Clients, Meter
 from service.replication.conflict import HINT, KEEP, OVERWRITE, kept, refused
 from service.replication.destination_tags import DestinationTags
+from service.replication.listed_digests import ListedDigests
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,7 @@ class Comparer:
         self._asked = asked
         self._clients = clients
         self._meter = meter
+        self._listed = ListedDigests(clients.get)
         self._pool = pool
         self._region_of = region_of
         self._clean = clean
@@ -164,6 +166,9 @@ class Comparer:
                 return self._ask(source, page[position], named[position], names, listed=listed)
 
         result = Comparison()
+        with self._meter.collect(result.requests):
+            self._listed.expect((source, ask.repository, ask.reference) for ask in page)
+            self._listed.expect(place for names in named for place in _places_of(names))
         outcomes: dict[int, list[Found]] = {}
         first = set() if self._tags is None else self._tags.expect(map(_places_of, named))
         for some in (sorted(first), [one for one in range(len(page)) if one not in first]):
@@ -237,15 +242,14 @@ class Comparer:
         digest = ask.reference
         if ":" not in ask.reference:
             try:
-                head = self._clients.get(source).head_manifest(ask.repository, ask.reference)
+                digest = self._digest_at(source, ask.repository, ask.reference) or ""
             except (RegistryError, InvalidInput) as error:
                 return self._unread_ask(named, error, listed=listed)
-            if head is None:
+            if not digest:
                 return [
                     self._gone(item.wanted if isinstance(item, Unnamed) else item, listed=listed)
                     for item in named
                 ]
-            digest = str(head.digest)
         if any(isinstance(item, Unnamed) and item.waits for item in named):
             named = names.names_at(ask, entry, digest)
         if not conditional:
@@ -318,6 +322,14 @@ class Comparer:
         except RegistryError:
             return False  # whether anybody wants it cannot be seen; its image's copy will say
 
+    def _digest_at(self, registry: str, repository: str, reference: str) -> str | None:
+        """Return what a tag points at: as its registry's list tells, else as it answers; None: nothing."""
+        client = self._clients.get(registry)
+        if told := self._listed.of(registry, repository, reference):
+            return told
+        head = client.head_manifest(repository, reference)
+        return None if head is None else str(head.digest)
+
     def _look(self, wanted: Wanted) -> There:
         """Return what a destination has under a name: asked for, unless its listing lacks it."""
         registry, repository, reference = wanted.registry, wanted.repository, wanted.reference
@@ -325,6 +337,8 @@ class Comparer:
             return NOTHING
         try:
             destination = self._clients.get(registry)
+            if told := self._listed.of(registry, repository, reference):
+                return There(present=True, digest=told)
             head = destination.head_manifest(repository, reference)
         except InvalidInput:
             return There(present=True)
