@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from service import crashpoints, protections
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from service.replication.borders import BorderGuard
     from service.replication.clients import Clients, Meter
     from service.replication.delete import Deleter
+    from service.replication.deletion_borders import DeletionBorders
     from service.replication.drive import Drive
     from service.replication.engine import Engine
     from service.replication.freshness import FreshnessKeeper
@@ -170,32 +171,52 @@ class Services(Stores):
         from service.replication.delete import Deleter
 
         return Deleter(
-            self.settings, self.rules, self.registries, self.projects, self.deletions, self.clients
+            self.settings,
+            self.rules,
+            self.registries,
+            self.projects,
+            self.deletions,
+            self.clients,
+            self.deletion_borders,
         )
+
+    @cached_property
+    def deletion_borders(self) -> DeletionBorders:
+        """Holds deletions to the borders."""
+        from service.replication.deletion_borders import DeletionBorders
+
+        return DeletionBorders(self.guard, self._lead, self._resign)
 
     def keepers(self, publisher: Publisher) -> list[Keeper]:
         """Return the threads that bring deletions, replicas and releases forward."""
         from service.replication.delete import LEASE as DELETIONS
         from service.replication.freshness import LEASE as FRESHNESS
-        from service.replication.keeper import LEASES, Keeper
         from service.replication.release_keeper import LEASE as RELEASES
         from service.replication.replicas import LEASE as REPLICAS
 
-        seconds = LEASES * self.settings.dead_after_seconds
         return [
-            Keeper(
-                lease,
-                step,
-                partial(self.dispatching.lead, lease, self.boot, seconds),
-                partial(self.dispatching.resign, lease, self.boot),
-            )
-            for lease, step in (
-                (DELETIONS, self.deleter.step),
-                (REPLICAS, self.replicas.keeper.step),
-                (RELEASES, self.release_keeper(publisher).step),
-                (FRESHNESS, self.freshness_keeper.step),
-            )
+            self._keeper(DELETIONS, self.deleter.step, self.deletion_borders.lease),
+            self._keeper(REPLICAS, self.replicas.keeper.step),
+            self._keeper(RELEASES, self.release_keeper(publisher).step),
+            self._keeper(FRESHNESS, self.freshness_keeper.step),
         ]
+
+    def _keeper(
+        self, name: str, step: Callable[[], None], lease: Callable[[str], str] = str
+    ) -> Keeper:
+        from service.replication.keeper import Keeper
+
+        return Keeper(
+            name, step, lambda: self._lead(lease(name)), lambda: self._resign(lease(name))
+        )
+
+    def _lead(self, lease: str) -> bool:
+        from service.replication.keeper import LEASES
+
+        return self.dispatching.lead(lease, self.boot, LEASES * self.settings.dead_after_seconds)
+
+    def _resign(self, lease: str) -> None:
+        self.dispatching.resign(lease, self.boot)
 
     @cached_property
     def freshness_keeper(self) -> FreshnessKeeper:
@@ -221,6 +242,7 @@ class Services(Stores):
     def engine(self, publisher: Publisher) -> Engine:
         """Return what a worker carries out copies with."""
         from service.replication.engine import Engine
+        from service.store.boards import RedisBoards
 
         metrics = None
         if self.settings.metrics_listen:
@@ -232,6 +254,7 @@ class Services(Stores):
             boot=self.boot,
             state=self.state,
             claims=self.claims,
+            boards=RedisBoards(self.redis),
             publisher=publisher,
             clients=self.clients,
             meter=self.meter,

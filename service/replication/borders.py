@@ -68,28 +68,43 @@ class BorderGuard:
                 region=regions[-1],
             )
 
+    def check_way(self, source: str, destination: str, *, named: bool) -> None:
+        """Raise BorderClosed when nothing of a registry may reach another one, and WrongRegion.
+
+        `named`: the rule names the destination itself, and does not replicate.
+        """
+        borders = self.borders()
+        if not borders.are_drawn:
+            return
+        self.check_place((source, destination))
+        here, there = self._region(source), self._region(destination)
+        if not named and borders.lies_between(here, there):
+            raise BorderClosed(
+                f"{destination} is in {borders.jurisdiction(there)}, and "
+                f"{source} in {borders.jurisdiction(here)}"
+            )
+
     def allowed(self, work: CopyWork) -> CopyWork:
         """Return the copy with those holders that it may be read at.
 
         Raises BorderClosed when its bytes may not go to its destination, and WrongRegion.
         """
+        self.check_way(work.source_registry, work.destination_registry, named=work.named)
         borders = self.borders()
-        if not borders.are_drawn:
+        if work.named or not borders.are_drawn:
             return work
-        self.check_place((work.source_registry, work.destination_registry))
         there = self._region(work.destination_registry)
-        source = self._region(work.source_registry)
-        if not work.named and borders.lies_between(source, there):
-            raise BorderClosed(
-                f"{work.destination_registry} is in {borders.jurisdiction(there)}, and "
-                f"{work.source_registry} in {borders.jurisdiction(source)}"
-            )
-        if work.named:
-            return work
         near = [
             h for h in work.holders if not borders.lies_between(self._region(h.registry), there)
         ]
         return replace(work, holders=tuple(near))
+
+    def turf(self) -> str:
+        """Return the jurisdiction that holds this process back, "" for none: no border, or one machine alone."""
+        borders = self.borders()
+        if self._settings.one_machine:
+            return ""
+        return borders.jurisdiction(self._settings.region)
 
     def crossing(self, sender: str, receiver: str) -> tuple[str, str] | None:
         """Return the jurisdictions between which bytes go from registry to registry, None inside of one."""

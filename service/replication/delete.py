@@ -17,6 +17,7 @@ from itertools import groupby
 
 from service.crashpoints import crashpoint
 from service.errors import (
+    BorderClosed,
     Corrupt,
     Denied,
     InvalidInput,
@@ -29,12 +30,14 @@ from service.errors import (
     StoreUnavailable,
     TransshipError,
     Unsupported,
+    WrongRegion,
 )
 from service.model.rule import SyncRule
 from service.model.selection import destination_registries, members_of_groups
 from service.protections import without
 from service.registry.client import RegistryClient
 from service.replication.clients import Clients
+from service.replication.deletion_borders import DeletionBorders, why
 from service.settings import Settings
 from service.store.deletion_values import (
     DELETED,
@@ -76,7 +79,12 @@ class Deleter:
         projects: ProjectStore,
         store: DeletionStore,
         clients: Clients,
+        borders: DeletionBorders,
     ) -> None:
+        self._borders = borders
+        self._done: set[tuple[str, str, str]] = (
+            set()
+        )  # of scans that wait for others: rule, execution, registry
         self._settings = settings
         self._rules = rules
         self._registries = registries
@@ -88,21 +96,29 @@ class Deleter:
     def step(self) -> None:
         """Do what is due; one rule's trouble does not keep the others back."""
         for scan in self._store.due_scans():
-            self._attempt(scan.rule.name, partial(self._scan, scan))
+            self._attempt(f"rule {scan.rule.name}", partial(self._scan, scan))
         for found in self._store.to_check(self._settings.absence_seconds):
-            self._attempt(found.id, partial(self._second_look, found))
+            self._attempt(found.id, partial(self._second_look, found), found)
         for due in self._store.due():
-            self._attempt(due.id, partial(self._carry_out, due))
+            self._attempt(due.id, partial(self._carry_out, due), due)
 
-    def _attempt(self, name: str, work: Callable[[], None]) -> None:
+    def _attempt(
+        self, name: str, work: Callable[[], None], deletion: Deletion | None = None
+    ) -> None:
         if time.monotonic() < self._not_before.get(name, 0.0):
             return
         try:
-            work()
+            with self._borders.turn(name) as ours:
+                if ours:
+                    work()
         except StoreUnavailable:
             raise
         except TransshipError as error:
-            log.warning("deletion_postponed", of=name, reason=error.message)
+            at_border = isinstance(error, BorderClosed | WrongRegion)
+            if deletion is not None and at_border:
+                self._store.hold(deletion, why(error))
+            reason = why(error) if at_border else error.message
+            log.warning("deletion_postponed", of=name, reason=reason)
             self._not_before[name] = time.monotonic() + AGAIN_SECONDS
         else:
             self._not_before.pop(name, None)
@@ -110,7 +126,10 @@ class Deleter:
     # ---- absence ---------------------------------------------------------------------------------
 
     def _scan(self, scan: Scan) -> None:
-        """Look a first time for what the run did not see, destination by destination."""
+        """Look a first time for what the run did not see, destination by destination.
+
+        Raises what keeps this process from some of them, when it has been through with the others.
+        """
         members = members_of_groups(one.endpoint for one in self._registries.list(limit=10_000))
         registries = {
             name
@@ -118,7 +137,16 @@ class Deleter:
             for name in destination_registries(destination, scan.rule.source, members)
         }
         self._store.drop_unfinished(scan)
+        closed: TransshipError | None = None
         for registry in sorted(registries):
+            done = (scan.rule.name, scan.execution, registry)
+            if done in self._done:
+                continue
+            try:
+                self._borders.check(scan.rule, registry)
+            except (BorderClosed, WrongRegion) as error:
+                closed = error
+                continue
             identity = ""
             for group in self._store.candidates(scan, registry):
                 absent, alarming = self._first_look(scan.rule, group)
@@ -129,6 +157,10 @@ class Deleter:
             if identity:
                 self._store.looked(identity)
                 log.info("tags_gone_at_source", rule=scan.rule.name, registry=registry)
+            self._done.add(done)
+        if closed is not None:
+            raise closed
+        self._done = {one for one in self._done if one[0] != scan.rule.name}
         self._store.scanned(scan)
 
     def _first_look(
@@ -186,6 +218,7 @@ class Deleter:
         rule = self._rule(found)
         if rule is None:
             return
+        self._borders.check(rule, found.registry)
         source = self._clients.get(rule.source)
         for tag, gone in self._look(source, self._store.pending(found.id)):
             if not gone:
@@ -248,6 +281,7 @@ class Deleter:
         destination: RegistryClient,
     ) -> bool:
         """Delete one tag, if all that has to hold still holds; False when that cannot be told now."""
+        self._borders.check(rule, due.registry)
         if tag.source_registry != rule.source:
             self._store.settle(due, tag, KEPT, reason="the rule has another source now")
             return True
@@ -281,7 +315,8 @@ class Deleter:
         with contextlib.suppress(ManifestNotFound):  # somebody was faster
             destination.delete_manifest(tag.repository, tag.tag)
         crashpoint("delete.before_sql")
-        self._store.settle(due, tag, DELETED, forget=True)
+        note = self._borders.crossing(rule, due, tag)
+        self._store.settle(due, tag, DELETED, forget=True, note=note)
         log.info("tag_deleted", registry=due.registry, repository=tag.repository, tag=tag.tag)
         if not absent(source, tag.source_repository, tag.source_reference):
             self._store.copy_again(rule, tag)

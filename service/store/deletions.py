@@ -14,6 +14,7 @@ from sqlalchemy import Connection, and_, exists, select, update
 from service.errors import Conflict, NotFoundInStore
 from service.model.rule import SyncRule
 from service.model.states import OPEN_COPIES
+from service.store.audit import Change, append
 from service.store.clock import now_epoch
 from service.store.creation import insert_tags
 from service.store.deletion_scans import DeletionScans
@@ -35,6 +36,9 @@ from service.store.deletion_values import (
 from service.store.held_tags import held_among
 from service.store.tables import copies, rules, written_tags
 from service.store.tables_deletions import deletion_tags, deletions
+
+AT_BORDER = "waits at a border: "
+"""So begins the reason of a deletion that nobody may carry out who is there."""
 
 
 class DeletionStore(DeletionScans):
@@ -160,8 +164,12 @@ class DeletionStore(DeletionScans):
         failure_class: str = "",
         hint: str = "",
         forget: bool = False,
+        note: Change | None = None,
     ) -> None:
-        """Say what became of a tag; `forget`: it is no longer there, or no longer Transship's."""
+        """Say what became of a tag; `forget`: it is no longer there, or no longer Transship's.
+
+        `note` goes into the audit log with it.
+        """
 
         def work(connection: Connection) -> None:
             connection.execute(
@@ -182,6 +190,33 @@ class DeletionStore(DeletionScans):
             )
             if forget:
                 forget_tag(connection, deletion.registry, tag.repository, tag.tag)
+            if note is not None:
+                append(connection, note)
+
+        self._database.write(work)
+
+    def hold(self, deletion: Deletion, reason: str) -> None:
+        """Say what keeps a deletion back; once in the audit log for each thing that does."""
+        told = f"{AT_BORDER}{reason}"
+
+        def work(connection: Connection) -> None:
+            changed = connection.execute(
+                update(deletions)
+                .where(
+                    deletions.c.id == deletion.id,
+                    deletions.c.state.in_((CHECKING, PENDING)),
+                    deletions.c.reason != told,
+                )
+                .values(reason=told)
+            )
+            if changed.rowcount == 1:
+                after = {"registry": deletion.registry, "reason": reason}
+                actor = f"rule {deletion.rule}"
+                project = deletion.project
+                append(
+                    connection,
+                    Change(actor, "hold", "deletion", deletion.id, project, after=after),
+                )
 
         self._database.write(work)
 
@@ -206,6 +241,8 @@ class DeletionStore(DeletionScans):
                 if left
                 else {"state": DONE, "finished_at": now_epoch()}
             )
+            if deletion.reason.startswith(AT_BORDER):
+                values["reason"] = ""  # it was let through
             connection.execute(
                 update(deletions)
                 .where(deletions.c.id == deletion.id, deletions.c.state == PENDING)

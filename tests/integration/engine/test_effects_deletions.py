@@ -59,6 +59,7 @@ class Scene:
             services.projects,
             services.deletions,
             services.clients,
+            services.deletion_borders,
         )
 
     def look(self, times: int = 1) -> None:

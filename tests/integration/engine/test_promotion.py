@@ -214,6 +214,7 @@ def test_deletions_follow_the_new_primary_and_take_nothing_that_it_never_had(
         services.projects,
         services.deletions,
         services.clients,
+        services.deletion_borders,
     )
 
     for _ in range(3):

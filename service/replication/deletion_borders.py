@@ -1,0 +1,83 @@
+"""Deletions and borders: by the guard that copies are held to (DESIGN section 7, issue 6 point 5).
+
+Schedulers of several jurisdictions share the work: each does what it may, one at a time what several may.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from service.errors import TransshipError, WrongRegion
+from service.model.rule import REPLICATE, SyncRule
+from service.replication.borders import BorderGuard
+from service.store.audit import Change
+from service.store.deletion_values import Deletion, WrittenTag
+
+HINT = "start a scheduler with TRANSSHIP_REGION in the source's or the destination's jurisdiction"
+MAX_NAME = 255
+
+
+class DeletionBorders:
+    """Judges what this process may look for and delete."""
+
+    def __init__(
+        self,
+        guard: BorderGuard,
+        lead: Callable[[str], bool],
+        resign: Callable[[str], None],
+    ) -> None:
+        """`lead` takes or renews a lease by its name, False while another process has it; `resign` lets it go."""
+        self._guard = guard
+        self._lead = lead
+        self._resign = resign
+
+    def lease(self, name: str) -> str:
+        """Return the name of the lease under which processes of this one's jurisdiction act."""
+        turf = self._guard.turf()
+        return f"{name} {_short(turf)}" if turf else name
+
+    @contextmanager
+    def turn(self, piece: str) -> Iterator[bool]:
+        """Whether it is this process's turn to do a piece of work; it is, where no borders are drawn."""
+        if not self._guard.turf():
+            yield True
+            return
+        lease = f"deletion {_short(piece)}"
+        if not self._lead(lease):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self._resign(lease)
+
+    def check(self, rule: SyncRule, registry: str) -> None:
+        """Raise BorderClosed where a rule may not reach, WrongRegion where this process may not."""
+        named = rule.mode != REPLICATE and any(d.registry == registry for d in rule.destinations)
+        self._guard.check_way(rule.source, registry, named=named)
+
+    def crossing(self, rule: SyncRule, due: Deletion, tag: WrittenTag) -> Change | None:
+        """Return the row for the audit log of a tag that goes at the other side of a border, None inside of one."""
+        between = self._guard.crossing(rule.source, due.registry)
+        if between is None:
+            return None
+        here, there = between
+        return Change(
+            actor=f"rule {due.rule}",
+            action="delete",
+            kind="tag",
+            name=f"{due.registry}/{tag.repository}:{tag.tag}"[:MAX_NAME],
+            project=due.project,
+            after={"deletion": due.id, "from": here, "to": there, "digest": tag.digest},
+        )
+
+
+def why(error: TransshipError) -> str:
+    """Return what a deletion waits for, with what to do."""
+    return f"{error.message}; {HINT if isinstance(error, WrongRegion) else error.hint}"
+
+
+def _short(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
