@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Double,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from service.model.states import (
     BlobState,
@@ -56,6 +67,7 @@ class RecoveryStore:
         self._database = database
         self._dead_after = dead_after_seconds
         self._agent_dead_after = agent_dead_after_seconds
+        self._dead = select(processes.c.boot, processes.c.kind).where(~self._alive())
 
     def recover_dead(self, *, max_crashes: int) -> dict[str, int]:
         """Plan again what dead processes held; return how many copies, by boot id.
@@ -65,38 +77,14 @@ class RecoveryStore:
         stood in the queue are sent anew: a message popped by the dead process is lost (celery.md 1.3 #1).
         """
         with self._database.read() as connection:
-            dead = connection.execute(
-                select(processes.c.boot, processes.c.kind).where(~self._alive())
-            ).all()
+            dead = connection.execute(self._dead).all()
             agents = {row.boot for row in dead if row.kind == AGENT}
             names = {row.boot for row in dead} - agents
-            known = set(connection.execute(select(processes.c.boot)).scalars())
-            owners = set(
-                connection.execute(select(copies.c.owner).where(copies.c.owner != "").distinct())
-                .scalars()
-                .all()
-            )
-            owners |= set(
-                connection.execute(
-                    select(copy_blobs.c.owner)
-                    .join(copies, copies.c.id == copy_blobs.c.copy_id)
-                    .where(
-                        copies.c.state == CopyState.COPYING,
-                        copies.c.fence == copy_blobs.c.fence,
-                        copy_blobs.c.state == BlobState.PENDING,
-                        copy_blobs.c.owner != "",
-                    )
-                    .distinct()
-                ).scalars()
-            )
-            planners = set(
-                connection.execute(
-                    select(executions.c.planner).where(executions.c.planner != "").distinct()
-                ).scalars()
-            )
+            known = set(connection.execute(_KNOWN).scalars())
+            owners = {owner for query in _OWNERS for owner in connection.execute(query).scalars()}
         for agent in sorted(agents):
             self._database.write(partial(_take_back_lent, agent, ~self._alive()))
-        names |= (owners | planners) - known
+        names |= owners - known
         if not names:
             return {}
         return self._database.write(
@@ -132,33 +120,12 @@ class RecoveryStore:
 
         Their fence stays: parts that others are moving go on.
         """
-        where = [
-            copies.c.state == CopyState.COPYING,
-            copy_blobs.c.fence == copies.c.fence,
-            copy_blobs.c.state == BlobState.PENDING,
-            copy_blobs.c.owner == "",
-        ]
+        where = []
         if age_seconds:
             where.append(copies.c.updated_at < now_epoch() - age_seconds)
         if region is not None:
             where.append(copies.c.region == region)
-        query = (
-            select(
-                copies.c.id,
-                copies.c.fence,
-                copies.c.region,
-                copies.c.source_registry,
-                copies.c.source_repository,
-                copies.c.source_reference,
-                copies.c.destination_registry,
-                copy_blobs.c.part,
-                copy_blobs.c.task_id,
-            )
-            .join(copy_blobs, copy_blobs.c.copy_id == copies.c.id)
-            .where(*where)
-            .distinct()
-            .limit(limit)
-        )
+        query = (_IDLE_PARTS.where(*where) if where else _IDLE_PARTS).limit(limit)
         with self._database.read() as connection:
             parts = [
                 IdlePart(r.region, CopyRef(r.id, r.fence, label(r)), r.part, r.task_id)
@@ -176,14 +143,8 @@ class RecoveryStore:
 
     def stale_regions(self, age_seconds: float) -> list[str]:
         """Return the regions where a copy was sent long ago and nobody has taken it."""
-        old = copies.c.updated_at < now_epoch() - age_seconds
-        query = (
-            select(copies.c.region)
-            .where(old, or_(copies.c.state == CopyState.DISPATCHED, _has_idle_part()))
-            .distinct()
-        )
         with self._database.read() as connection:
-            return list(connection.execute(query).scalars())
+            return list(connection.execute(_STALE, {"b_age": age_seconds}).scalars())
 
     def resend_stale(self, region: str, age_seconds: float) -> int:
         """Make the copies of `stale_regions` eligible: their messages were lost one by one."""
@@ -194,17 +155,11 @@ class RecoveryStore:
 
     def overdue_waits(self, grace_seconds: float, limit: int = 200) -> list[tuple[str, str]]:
         """Return the blobs that copies have waited for too long: destination registry and digest."""
-        query = (
-            select(copies.c.destination_registry, copies.c.waiting_on)
-            .where(
-                copies.c.state == CopyState.WAITING,
-                copies.c.updated_at < now_epoch() - grace_seconds,
-            )
-            .distinct()
-            .limit(limit)
-        )
+        values = {"b_age": grace_seconds, "b_most": limit}
         with self._database.read() as connection:
-            return [(r.destination_registry, r.waiting_on) for r in connection.execute(query)]
+            return [
+                (r.destination_registry, r.waiting_on) for r in connection.execute(_OVERDUE, values)
+            ]
 
     def wait_on(self, registry: str, digest: str) -> None:
         """Let copies wait another while for a blob that is on its way."""
@@ -231,28 +186,19 @@ class RecoveryStore:
 
         They count as sent again: each is returned once in `grace_seconds`.
         """
-        overdue = and_(
-            copies.c.state == CopyState.COPYING,
-            copies.c.updated_at < now_epoch() - grace_seconds,
-            ~exists().where(
-                copy_blobs.c.copy_id == copies.c.id,
-                copy_blobs.c.fence == copies.c.fence,
-                copy_blobs.c.state == BlobState.PENDING,
-            ),
-        )
+        values = {"b_age": grace_seconds, "b_most": limit}
         with self._database.read() as connection:
-            found = list(
-                connection.execute(select(copies.c.id).where(overdue).limit(limit)).scalars()
-            )
+            found = list(connection.execute(_UNCOMMITTED, values).scalars())
         if not found:
             return []
 
         def work(connection: Connection) -> list[tuple[str, CopyRef]]:
             rows = connection.execute(
                 update(copies)
-                .where(copies.c.id.in_(found), overdue)
+                .where(copies.c.id.in_(found), _IS_UNCOMMITTED)
                 .values(updated_at=now_epoch())
-                .returning(copies.c.region, copies.c.id, copies.c.fence)
+                .returning(copies.c.region, copies.c.id, copies.c.fence),
+                {"b_age": grace_seconds},
             )
             return [(row.region, CopyRef(row.id, row.fence)) for row in rows]
 
@@ -364,19 +310,6 @@ def _waits_for(registry: str, digest: str) -> tuple[Any, ...]:
     )
 
 
-def _has_idle_part() -> Any:
-    """Whether a part of a fanned-out copy was sent and nobody has taken it."""
-    return and_(
-        copies.c.state == CopyState.COPYING,
-        exists().where(
-            copy_blobs.c.copy_id == copies.c.id,
-            copy_blobs.c.fence == copies.c.fence,
-            copy_blobs.c.state == BlobState.PENDING,
-            copy_blobs.c.owner == "",
-        ),
-    )
-
-
 def _resend(connection: Connection, *where: Any) -> int:
     return connection.execute(
         update(copies).where(copies.c.state == CopyState.DISPATCHED, *where).values(**again())
@@ -392,3 +325,77 @@ _PLAN_AGAIN = (
     )
     .values(plan_sent_at=0)
 )
+
+_KNOWN = select(processes.c.boot)
+
+_OWNERS = (
+    select(copies.c.owner).where(copies.c.owner != "").distinct(),
+    select(copy_blobs.c.owner)
+    .join(copies, copies.c.id == copy_blobs.c.copy_id)
+    .where(
+        copies.c.state == CopyState.COPYING,
+        copies.c.fence == copy_blobs.c.fence,
+        copy_blobs.c.state == BlobState.PENDING,
+        copy_blobs.c.owner != "",
+    )
+    .distinct(),
+    select(executions.c.planner).where(executions.c.planner != "").distinct(),
+)
+"""Who holds copies, parts of them, and plannings."""
+
+_OLD = copies.c.updated_at < now_epoch() - bindparam("b_age", type_=Double)
+
+_IS_IDLE_PART = (
+    copy_blobs.c.copy_id == copies.c.id,
+    copy_blobs.c.fence == copies.c.fence,
+    copy_blobs.c.state == BlobState.PENDING,
+    copy_blobs.c.owner == "",
+)
+"""A part of a fanned-out copy was sent and nobody has taken it."""
+
+_IDLE_PARTS = (
+    select(
+        copies.c.id,
+        copies.c.fence,
+        copies.c.region,
+        copies.c.source_registry,
+        copies.c.source_repository,
+        copies.c.source_reference,
+        copies.c.destination_registry,
+        copy_blobs.c.part,
+        copy_blobs.c.task_id,
+    )
+    .where(copies.c.state == CopyState.COPYING, *_IS_IDLE_PART)
+    .distinct()
+)
+
+_STALE = (
+    select(copies.c.region)
+    .where(
+        _OLD,
+        or_(
+            copies.c.state == CopyState.DISPATCHED,
+            and_(copies.c.state == CopyState.COPYING, exists().where(*_IS_IDLE_PART)),
+        ),
+    )
+    .distinct()
+)
+
+_OVERDUE = (
+    select(copies.c.destination_registry, copies.c.waiting_on)
+    .where(copies.c.state == CopyState.WAITING, _OLD)
+    .distinct()
+    .limit(bindparam("b_most"))
+)
+
+_IS_UNCOMMITTED = and_(
+    copies.c.state == CopyState.COPYING,
+    _OLD,
+    ~exists().where(
+        copy_blobs.c.copy_id == copies.c.id,
+        copy_blobs.c.fence == copies.c.fence,
+        copy_blobs.c.state == BlobState.PENDING,
+    ),
+)
+
+_UNCOMMITTED = select(copies.c.id).where(_IS_UNCOMMITTED).limit(bindparam("b_most"))

@@ -121,23 +121,11 @@ class SqlState(AheadState):
         """Own the pending blobs of one part of a fanned-out copy; each fence's part goes to one caller."""
 
         def work(connection: Connection) -> PartWork | None:
-            row = connection.execute(
-                select(copies).where(rows.is_at(ref), copies.c.state == CopyState.COPYING)
-            ).first()
+            at = {"b_id": ref.id, "b_fence": ref.fence}
+            row = connection.execute(_FANNED_OUT, at).first()
             if row is None:
                 return None
-            blobs = connection.execute(
-                update(copy_blobs)
-                .where(
-                    copy_blobs.c.copy_id == ref.id,
-                    copy_blobs.c.fence == ref.fence,
-                    copy_blobs.c.part == part,
-                    copy_blobs.c.state == BlobState.PENDING,
-                    copy_blobs.c.owner == "",
-                )
-                .values(owner=boot, updated_at=now_epoch())
-                .returning(copy_blobs.c.digest, copy_blobs.c.size, copy_blobs.c.media_type)
-            ).all()
+            blobs = connection.execute(_BEGINNING_PART, at | {"b_part": part, "b_boot": boot}).all()
             if not blobs:
                 return None
             copy = self._work(connection, row)
@@ -375,6 +363,26 @@ def _beginning_anywhere() -> Any:
 
 
 _BEGINNING = _beginning_anywhere().where(func.coalesce(copies.c.state, "") == CopyState.DISPATCHED)
+
+
+_FANNED_OUT = select(copies).where(
+    copies.c.id == bindparam("b_id"),
+    copies.c.fence == bindparam("b_fence"),
+    copies.c.state == CopyState.COPYING,
+)
+
+_BEGINNING_PART = (
+    update(copy_blobs)
+    .where(
+        copy_blobs.c.copy_id == bindparam("b_id"),
+        copy_blobs.c.fence == bindparam("b_fence"),
+        copy_blobs.c.part == bindparam("b_part"),
+        copy_blobs.c.state == BlobState.PENDING,
+        copy_blobs.c.owner == "",
+    )
+    .values(owner=bindparam("b_boot"), updated_at=now_epoch())
+    .returning(copy_blobs.c.digest, copy_blobs.c.size, copy_blobs.c.media_type)
+)
 
 
 @cache

@@ -433,8 +433,7 @@ class Machine(RuleBasedStateMachine):
 
     def _later(self) -> None:
         """Let pauses, graces and time-outs run out: an hour passes for all copies."""
-        due = case((copies.c.not_before < 1e14, 0), else_=copies.c.not_before)
-        self._write(update(copies).values(updated_at=copies.c.updated_at - HOUR, not_before=due))
+        self._write(_AN_HOUR_PASSES)
 
     def _write(self, statement: Any) -> None:
         self.world.services.database.write(lambda connection: connection.execute(statement))
@@ -442,6 +441,12 @@ class Machine(RuleBasedStateMachine):
     def _blob_state(self, registry: str, digest: str) -> Any:
         scope = self.parties[0].engine.clients.scope(registry)
         return self.world.services.claims.state(registry, scope, digest)
+
+
+_AN_HOUR_PASSES = update(copies).values(
+    updated_at=copies.c.updated_at - HOUR,
+    not_before=case((copies.c.not_before < 1e14, 0), else_=copies.c.not_before),
+)
 
 
 def _take_turns(services: Services) -> None:
