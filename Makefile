@@ -5,6 +5,9 @@ LANES ?= 4
 BENCH_ARGS ?=
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Where Python is told to write no bytecode, as in many containers, each of a thousand starts of a process compiles
+# all of our modules: a third of its CPU.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 RUNS ?= 10
