@@ -40,6 +40,7 @@ class Credential:
     username: str = ""
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
+    renew_at: float | None = None  # the monotonic second from which it is to be read again
 
     @property
     def anonymous(self) -> bool:

@@ -93,6 +93,8 @@ class Provider:
     title: str
     hosts: tuple[str, ...] = ()
     """Regular expressions over whole host names, without a port, in lower case."""
+    api_urls: tuple[tuple[str, str], ...] = ()
+    """Where its own API is: a regular expression over whole host names, and a URL with its groups."""
     capabilities: Capabilities = Capabilities()
     offers: Offers = Offers()
     namespace: Literal["none", "project", "repository", "namespace", "organization"] = "none"
@@ -104,5 +106,16 @@ class Provider:
 
     def has_host(self, host: str) -> bool:
         """Whether a host name, with or without a port, is one of its own."""
-        name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-        return any(re.fullmatch(pattern, name.lower()) for pattern in self.hosts)
+        return any(re.fullmatch(pattern, _name(host)) for pattern in self.hosts)
+
+    def api_url(self, host: str) -> str | None:
+        """Return the URL of its own API for a registry at this host; None: the registry's own."""
+        for pattern, url in self.api_urls:
+            if found := re.fullmatch(pattern, _name(host)):
+                return found.expand(url)
+        return None
+
+
+def _name(host: str) -> str:
+    """Return a host without its port, in lower case."""
+    return (host.rpartition(":")[0] if re.search(r":\d+$", host) else host).lower()

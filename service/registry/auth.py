@@ -53,7 +53,10 @@ class Authenticator:
         *,
         user_agent: str,
         counted: Callable[[str, int], None],
+        refused: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`refused` is told of a credential that is refused: whether there may be another one now."""
+        self._refused = refused
         self._pool = pool
         self._registry = registry
         self._credential = credential
@@ -61,6 +64,7 @@ class Authenticator:
         self._counted = counted
         self.anonymous = False  # whether the credential that was last read is none
         self._basic = ""
+        self._basic_until: float | None = None
         self._realm = ""
         self._service = ""
         self.realm_failed = False  # its last answer was none: the registry may name another by now
@@ -77,6 +81,8 @@ class Authenticator:
         somewhere else now.
         """
         if self._basic:
+            if self._basic_until is not None and time.monotonic() >= self._basic_until:
+                self._basic = self._basic_line(self._read_credential())
             return self._basic
         if not self._realm:
             return ""
@@ -119,9 +125,9 @@ class Authenticator:
             credential = self._read_credential()
             if credential.anonymous:
                 raise credentials_refused(self._registry, anonymous=True)
-            from service.registry.tokens import basic_value
-
-            line = f"Authorization: {basic_value(credential)}\r\n"
+            line = self._basic_line(credential)
+            if line == sent and self._refused():
+                line = self._basic_line(self._read_credential())
             if line == sent:
                 raise credentials_refused(self._registry)
             self._basic = line
@@ -132,6 +138,12 @@ class Authenticator:
             registry=self._registry,
             status=401,
         )
+
+    def _basic_line(self, credential: Credential) -> str:
+        from service.registry.tokens import basic_value
+
+        self._basic_until = credential.renew_at
+        return f"Authorization: {basic_value(credential)}\r\n"
 
     def _read_credential(self) -> Credential:
         credential = self._credential()

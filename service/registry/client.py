@@ -94,7 +94,8 @@ class RegistryClient:
         self.learnt_chunk_bytes: int | None = None  # set: a larger body was refused (413)
         self.http = Http(
             endpoint if region is None else reached_from(endpoint, region),
-            credential,
+            lambda: self.provided.credential(),  # noqa: PLW0108 - it is made below
+            refused=lambda: self.provided.refused(),  # noqa: PLW0108
             timeouts=timeouts,
             on_request=on_request,
             sleep=sleep,

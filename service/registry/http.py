@@ -65,6 +65,7 @@ class Http:
         resolve: Resolver = resolve_host,
         limiter: Limiter | None = None,
         breaker: Breaker | None = None,
+        refused: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = endpoint.name
         self.limiter = limiter
@@ -87,6 +88,7 @@ class Http:
             credential,
             user_agent=USER_AGENT,
             counted=lambda method, status: self.count(method, "token", status),
+            refused=refused,
         )
 
     @property

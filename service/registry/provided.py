@@ -15,6 +15,7 @@ from service.errors import Unsupported
 from service.model.endpoint import Credential, RegistryEndpoint
 from service.model.provider import Capabilities, Provider
 from service.registry.http import Http
+from service.registry.logins import Logins
 from service.registry.providers.recognise import answered, configured
 from service.registry.providers.strategies import NONE, OPENERS, Maker, Strategies
 from service.registry.providers.table import GENERIC
@@ -38,6 +39,7 @@ class Provided:
         self._known = configured(endpoint)
         self._plane: ControlPlane | None = None
         self._strategies: Strategies | None = None
+        self._logins: Logins | None = None
         self._lock = threading.Lock()
         self._places: dict[str, threading.Lock] = {}
         self._there: set[str] = set()
@@ -72,9 +74,29 @@ class Provided:
             if self._strategies is None:
                 from service.registry.providers.control_plane import ControlPlane
 
-                self._plane = ControlPlane(self._http, self._endpoint, self._credential)
+                usual = self.provider.api_url(self._http.origin.host)
+                self._plane = ControlPlane(self._http, self._endpoint, self._credential, usual)
                 self._strategies = opener(self._plane)
             return self._strategies
+
+    def credential(self) -> Credential:
+        """Return what the registry is to be given: what is configured, or what a login gives for it."""
+        logins = self._logins_of()
+        return self._credential() if logins is None else logins.credential()
+
+    def refused(self) -> bool:
+        """Be told that the registry refuses the credential; whether there may be another one now."""
+        logins = self._logins_of()
+        return logins is not None and logins.forget()
+
+    def _logins_of(self) -> Logins | None:
+        login = self.strategies().login
+        if login is None:
+            return None
+        with self._lock:
+            if self._logins is None:
+                self._logins = Logins(login)
+            return self._logins
 
     def make_room(self, repository: str) -> bool:
         """See to what a refused first push may miss; True when it is to be tried again, once.

@@ -38,18 +38,27 @@ class ControlPlane:
     """The API of one registry's provider. For any number of threads."""
 
     def __init__(
-        self, http: Http, endpoint: RegistryEndpoint, credential: Callable[[], Credential]
+        self,
+        http: Http,
+        endpoint: RegistryEndpoint,
+        credential: Callable[[], Credential],
+        usual_url: str | None = None,
     ) -> None:
-        """`endpoint` as this process reaches it; its `api_url`, else its own address, is asked."""
+        """`endpoint` as this process reaches it.
+
+        Its `api_url` is asked, else `usual_url`, where its provider has the API of registries with
+        such a host; else the registry itself.
+        """
         self.name = endpoint.name
         self.credential = credential
         self._http = http
         self.origin = http.origin
         self._own_pool: Pool | None = None
         pool = http.pool
-        if endpoint.api_url is not None:
-            there = replace(endpoint, url=endpoint.api_url, connect_to=None, trusted_hosts=())
-            self.origin, _ = split_url(endpoint.api_url)
+        url = endpoint.api_url or usual_url
+        if url is not None:
+            there = replace(endpoint, url=url, connect_to=None, trusted_hosts=())
+            self.origin, _ = split_url(url)
             pool = self._own_pool = Pool(
                 Connector(there, http.timeouts, resolve=http.connector.resolver), http.timeouts
             )
@@ -59,6 +68,11 @@ class ControlPlane:
             follow_redirects=False,
             headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
         )
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        """The hosts of the registry and of its API."""
+        return self._http.origin.host, self.origin.host
 
     def basic(self) -> dict[str, str]:
         """Return the Authorization header of the registry's credential; none for an anonymous one."""
@@ -73,13 +87,16 @@ class ControlPlane:
         target: str,
         *,
         headers: Mapping[str, str] | None = None,
+        signed: Callable[[bytes], Mapping[str, str]] | None = None,
         body: object = None,
         accept: tuple[int, ...] = (200,),
+        judge: Callable[[Reply], RegistryError | None] | None = None,
     ) -> Reply:
         """Send a request that may be sent again; `target` is path and query, encoded.
 
-        Network failures, 408, 429 and 5xx are tried again as the registry's own requests are. Raises
-        RegistryError for every status that is not in `accept`.
+        `signed` returns the headers for a body, anew for each try. Network failures, 408, 429 and 5xx
+        are tried again as the registry's own requests are. Raises RegistryError for every status that is
+        not in `accept`, or where `judge` has an error for an answer, for APIs with words of their own.
         """
         content = b"" if body is None else json.dumps(body).encode()
         given = dict(headers or {})
@@ -89,11 +106,14 @@ class ControlPlane:
         while True:
             attempt += 1
             try:
-                status, found, data = self._send(method, target, given, content)
-                if status in accept:
-                    return Reply(status, found, _parsed(data))
-                failure = self._error(method, target, status, found, data)
-                if status not in _AGAIN:
+                sent = {**given, **(signed(content) if signed is not None else {})}
+                status, found, data = self._send(method, target, sent, content)
+                reply = Reply(status, found, _parsed(data))
+                said = judge(reply) if judge is not None and 200 <= status < 500 else None
+                if said is None and status in accept:
+                    return reply
+                failure = said or self._error(method, target, status, found, data)
+                if status not in _AGAIN and not (said is not None and said.retryable):
                     raise failure
             except (NetworkError, ServerError, Throttled) as error:
                 failure = self._http.named(error)

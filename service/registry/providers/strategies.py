@@ -10,10 +10,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from service.model.endpoint import Credential
 from service.registry.results import RepositoryPage
 
 if TYPE_CHECKING:
     from service.registry.providers.control_plane import ControlPlane
+
+
+class Login(Protocol):
+    """Gets what the registry takes for the credential that is configured."""
+
+    def login(self) -> Credential:
+        """Return a username and password that the registry takes, and when to get the next."""
 
 
 class Repositories(Protocol):
@@ -54,6 +62,7 @@ class TagDeleter(Protocol):
 class Strategies:
     """What one provider has; None: nothing but the distribution API."""
 
+    login: Login | None = None
     repositories: Repositories | None = None
     tags_with_digests: TagsWithDigests | None = None
     maker: Maker | None = None
@@ -69,5 +78,11 @@ def _harbor(plane: ControlPlane) -> Strategies:
     return open_harbor(plane)
 
 
-OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {"harbor": _harbor}
+def _ecr(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.ecr import open_ecr
+
+    return open_ecr(plane)
+
+
+OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {"ecr": _ecr, "harbor": _harbor}
 """By provider; a module is loaded when a registry of its provider is first asked for more."""

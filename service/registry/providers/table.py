@@ -54,21 +54,30 @@ _ROWS = (
             r"\d{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?",
             r"\d{12}\.dkr-ecr(-fips)?\.[a-z0-9-]+\.on\.aws",
         ),
+        api_urls=(
+            (
+                r"\d{12}\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?",
+                r"https://api.ecr.\1.amazonaws.com\2",
+            ),
+            (
+                r"\d{12}\.dkr\.ecr-fips\.([a-z0-9-]+)\.amazonaws\.com",
+                r"https://ecr-fips.\1.amazonaws.com",
+            ),
+            (r"\d{12}\.dkr-ecr\.([a-z0-9-]+)\.on\.aws", r"https://ecr.\1.api.aws"),
+            (r"\d{12}\.dkr-ecr-fips\.([a-z0-9-]+)\.on\.aws", r"https://ecr-fips.\1.api.aws"),
+        ),
         capabilities=Capabilities(
+            digest_lists=True,
             chunk_bytes=10 * MIB,
             chunk_minimum_bytes=5 * MIB,
             tag_delete="api",
         ),
-        offers=Offers(
-            auth="not built yet",
-            listing="not built yet",
-            create="not built yet",
-            delete="not built yet",
-            limits="yes",
-        ),
+        offers=Offers(create="yes", limits="yes"),
         namespace="repository",
-        notes="Until its own API is spoken: user AWS with a password of 12 hours from "
-        "`aws ecr get-login-password`, and repositories made by hand.",
+        proof="contract",
+        notes="An access key as user with its secret as password. Roles, and the machine's own identity, are "
+        "not built yet: for them, user AWS with a password of `aws ecr get-login-password`, which lasts 12 hours "
+        "and neither makes repositories nor deletes tags.",
     ),
     Provider(
         "ecr-public",
