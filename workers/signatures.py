@@ -111,7 +111,7 @@ class QueuePublisher:
         envelope.send(self._redis, queue, [text])
 
     def ahead(self, region: str, errand: Errand, label: str) -> None:
-        """Send a blob of copies that are held back."""
+        """Send a blob of copies ahead of them."""
         queue = queues.copy(region)
         blob = errand.blob
         text = envelope.message(

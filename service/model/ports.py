@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from service.model.board import Board, Moment, Need
 from service.model.work import (
     BlobPlaced,
     CopyRef,
     CopyWork,
     Errand,
-    Follower,
     Outcome,
     PartWork,
     Presence,
     ProcessReport,
     Proof,
 )
+
+T = TypeVar("T")
 
 
 class StatePort(Protocol):
@@ -32,20 +34,14 @@ class StatePort(Protocol):
     def begin_commit(self, ref: CopyRef, boot: str) -> CopyWork | None:
         """Own a fanned-out copy for its commit; None when somebody has or had it."""
 
-    def followers(self, copy: int, *, beyond: str = "") -> list[Follower]:
-        """Return the copies of the same reference that are held back and are best fed from where this one ends.
-
-        `beyond`: without those that may as well be fed from that registry.
-        """
-
-    def still_held(self, ids: Sequence[int]) -> list[Follower]:
-        """Return those of some copies that are held back, in their order."""
+    def needs(self, copy: int) -> dict[int, Need]:
+        """Return the other copies of the same reference that have not ended and are best fed from destinations."""
 
     def begin_ahead(self, copy: int, holder: int) -> CopyWork | None:
-        """Return a copy that is held back, to place blobs of it that are where another copy puts things.
+        """Return a copy that has not ended, to place blobs of it that are where another copy puts things.
 
-        None when it is not held back, or may not be fed from there. It is owned by nobody, and says that it is
-        ahead.
+        None when it has ended or is paused, or may not be fed from there. Nobody owns what is returned, and it says
+        that it is ahead.
         """
 
     def is_open(self, copy: int) -> bool:
@@ -112,20 +108,28 @@ class ClaimPort(Protocol):
         token: str,
         *,
         source: tuple[str, str] = ("", ""),
+        ahead: bool = False,
     ) -> tuple[ClaimState, str]:
         """Take the claim, or say why not; with DONE comes the repository that has the blob.
 
-        CORRUPT: the blob was bad at `source` (registry, repository) a short while ago.
+        CORRUPT: the blob was bad at `source` (registry, repository) a short while ago. HELD: another one moves
+        the blob, or an errand is to bring it; an errand itself (`ahead`) does not wait for errands.
         """
+
+    def announce(self, places: Sequence[tuple[str, str]], digest: str, seconds: float) -> None:
+        """Have copies wait for so long for a blob that errands are to bring to registries (each with its scope)."""
+
+    def withdraw(self, registry: str, scope: str, digest: str, *, placed: bool) -> list[int]:
+        """Have nobody wait for an errand any more; returns who waited: all of them, or who leads now."""
 
     def forgive(self, execution: str, source: tuple[str, str], digest: str) -> bool:
         """Forget that a blob was bad at its source, once an execution; whether this call did."""
 
     def wait(self, registry: str, scope: str, digest: str, copy: int) -> bool:
-        """Register the copy as a waiter; False when nobody holds the claim any more."""
+        """Register the copy as a waiter; False when nobody is to bring the blob any more."""
 
     def moving(self, registry: str, scope: str, digest: str) -> bool:
-        """Whether a live process is moving the blob now."""
+        """Whether a live process is moving the blob now, or an errand is to bring it."""
 
     def finish(
         self, registry: str, scope: str, digests: Sequence[str], token: str, repository: str
@@ -144,6 +148,16 @@ class ClaimPort(Protocol):
         source: tuple[str, str] = ("", ""),
     ) -> list[int]:
         """Let a claim go after a failure and return the waiter that leads now."""
+
+
+class BoardPort(Protocol):
+    """The boards of executions (service/model/board.py). May be lost at any time without harm."""
+
+    def change(self, execution: str, work: Callable[[Board, Moment], T]) -> T:
+        """Have `work` read and change the board as if it were alone, and return what it returns.
+
+        `work` may be called again when another process was faster. Raises RedisError.
+        """
 
 
 class Publisher(Protocol):
@@ -170,7 +184,7 @@ class Publisher(Protocol):
         """Have one part of a fanned-out copy placed, and the copy committed if it was the last one."""
 
     def ahead(self, region: str, errand: Errand, label: str) -> None:
-        """Have a blob of copies that are held back placed already; may be lost without harm."""
+        """Have a blob of copies placed before they begin; may be lost without harm."""
 
     def waiting(self, region: str) -> int:
         """Return how many messages stand in the queues of a region."""

@@ -95,16 +95,6 @@ class CopyWork:
 
 
 @dataclass(frozen=True, slots=True)
-class Follower:
-    """A copy that is held back until others have ended, and may have blobs before."""
-
-    copy: int
-    registry: str
-    region: str  # whose workers are to carry it out; "": none lives there
-    label: str  # for people: what Flower shows
-
-
-@dataclass(frozen=True, slots=True)
 class Presence:
     """A row of the ledger: a byte of the blob was read there."""
 
@@ -137,16 +127,15 @@ class PartBlob:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """A large blob on its way to copies that are held back, one after the other (docs/adr/0016).
+    """A large blob that is to be brought from where one copy puts things to where another one does.
 
-    It is where the copy `holder` puts things. The first of `followers` gets it now, and takes all others over
-    when it is to `lead`; else it shares them with the holder. All are ids of copies.
+    `holder` and `follower` are the ids of copies of one reference (docs/adr/0016).
     """
 
+    execution: str
     blob: PartBlob
     holder: int
-    followers: tuple[int, ...]
-    lead: bool = False
+    follower: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +245,7 @@ class PartEnded:
 
 @dataclass(frozen=True, slots=True)
 class BlobsAhead:
-    """Blobs of a copy that is still held back were placed already."""
+    """Blobs of a copy were placed by an errand."""
 
     work: CopyWork
     counters: Counters

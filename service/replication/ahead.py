@@ -1,12 +1,8 @@
-"""Carry out an errand: place a large blob of a copy that is still held back, and pass the errand on.
-
-A blob doubles: who got it shares those that still wait with the one it came from (docs/adr/0016).
-"""
+"""Carry out an errand: place a large blob of a copy before that begins (docs/adr/0016)."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -15,9 +11,9 @@ from service.errors import Cancelled, StoreUnavailable, TransshipError
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
 from service.model.work import BlobsAhead, CopyWork, Counters, Errand, PartBlob
+from service.replication import errands
 from service.replication.copy_blob import BlobPlacer
 from service.replication.engine import Engine
-from service.replication.errands import in_turn, send
 from service.telemetry import get_logger
 
 log = get_logger("ahead")
@@ -25,39 +21,36 @@ log = get_logger("ahead")
 
 def parse(errand: dict[str, Any]) -> Errand:
     """Return an errand as its message spells it."""
-    return Errand(
-        PartBlob(**errand["blob"]),
-        errand["holder"],
-        tuple(errand["followers"]),
-        lead=errand["lead"],
-    )
+    return Errand(**{**errand, "blob": PartBlob(**errand["blob"])})
 
 
 def place_ahead(engine: Engine, errand: Errand) -> str:
-    """Place the blob for the first follower, and send it on to the others; returns what came of the first.
+    """Place the blob where the errand says, and send on what may go on from there; returns what came of it.
 
-    An error is nobody's failure: the copy will meet it again, or not. Then the others get the blob from
-    where this one was to get it.
+    An error is nobody's failure: the copy will meet it again, or not.
     """
-    first, *rest = errand.followers
-    work = engine.state.begin_ahead(first, errand.holder)
-    placed = work is not None and _place(engine, work, errand.blob)
-    if work is None or not placed:
-        send(engine, replace(errand, followers=tuple(rest)))
-        return "late" if work is None else "left"
-    for left in shared(errand):
-        send(engine, left)
-    further = engine.state.followers(first, beyond=work.reads_from.registry)
-    ways = tuple(follower.copy for follower in in_turn(errand.blob, further))
-    send(engine, Errand(errand.blob, first, ways, lead=True))
-    return "placed"
+    try:
+        if not errands.begin(engine, errand):
+            return "late"
+    except RedisError as error:
+        log.info("errand_lost", digest=errand.blob.digest, error=str(error))
+        return "lost"
+    work, placed = None, False
+    try:
+        work = engine.state.begin_ahead(errand.follower, errand.holder)
+        placed = work is not None and _place(engine, work, errand.blob)
+    finally:
+        answer = 0.0 if work is None else _answers_within(engine, work)
+        errands.end(engine, errand, placed=placed, answer=answer)
+    return "late" if work is None else "placed" if placed else "left"
 
 
-def shared(errand: Errand) -> tuple[Errand, Errand]:
-    """Return the errands that are left when the first follower has the blob."""
-    first, *rest = errand.followers
-    mine, theirs = (rest, []) if errand.lead else (rest[::2], rest[1::2])
-    return Errand(errand.blob, first, tuple(mine)), replace(errand, followers=tuple(theirs))
+def _answers_within(engine: Engine, work: CopyWork) -> float:
+    sides = (work.reads_from.registry, work.destination_registry)
+    try:
+        return max(engine.clients.get(side).answers_within("blob") for side in sides)
+    except TransshipError:
+        return 0.0
 
 
 def _place(engine: Engine, work: CopyWork, part: PartBlob) -> bool:

@@ -229,6 +229,7 @@ class BlobPlacer:
             digest,
             self._token,
             source=self._origin,
+            ahead=self._work.ahead,
         )
 
     def _forgive(self, digest: str) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from service.errors import StoreUnavailable
 from service.model.digest import Digest
 from service.model.manifest import Manifest
-from service.model.ports import ClaimPort, Publisher, StatePort
+from service.model.ports import BoardPort, ClaimPort, Publisher, StatePort
 from service.model.states import CopyState
 from service.model.work import (
     CopyEnded,
@@ -174,6 +174,7 @@ class Engine:
     boot: str
     state: StatePort
     claims: ClaimPort
+    boards: BoardPort
     publisher: Publisher
     clients: Clients
     meter: Meter

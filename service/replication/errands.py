@@ -1,23 +1,24 @@
-"""Large blobs sent on before their image is whole (docs/adr/0016).
+"""Sends large blobs on before their image is whole (docs/adr/0016).
 
 A copy that goes on from another registry begins when the image is committed there. A large blob need not
-wait for that, nor keep to the tree of the route: each goes its own way through all registries that are
-equally near, and each of them sends about as much as it gets. That is a head start and nothing more: to whom a
-blob does not come, or not in time, the copy itself brings it.
+wait for that, nor keep to the tree of the route: whoever has it sends it to whoever needs it and has time, as the
+execution's board says (service/model/board.py). Who wants to copy it there meanwhile waits; to whom it does not come,
+or not in time, the copy itself brings it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import cached_property
-from hashlib import blake2b
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property, partial
 
 from redis.exceptions import RedisError
 
-from service.errors import StoreUnavailable
+from service.errors import StoreUnavailable, TransshipError
+from service.model.board import Board, Moment, Need
 from service.model.descriptor import Descriptor
-from service.model.work import CopyWork, Errand, Follower, PartBlob
+from service.model.work import CopyWork, Errand, PartBlob, Wake
 from service.replication.engine import Engine
 from service.telemetry import get_logger
 
@@ -27,21 +28,25 @@ AHEAD_BYTES = 1 << 20
 MOST_WAITING = 64
 """Messages in a region's queues beyond which a head start comes too late to be one."""
 
+WAITED_SECONDS = 20.0
+WAITED_BYTES_PER_SECOND = 1_000_000
+MOST_WAITED_SECONDS = 300.0
+"""How long copies wait for a blob since one was last seen to bring it somewhere, or to be about to."""
+
+Sent = Sequence[tuple[Errand, Need]]
+
 log = get_logger("errands")
 
 
 class Errands:
-    """Sends blobs of one copy on to those that wait for its image."""
+    """Sends blobs of one copy on to those that go on from it."""
 
     def __init__(self, engine: Engine, work: CopyWork) -> None:
         self._engine = engine
         self._work = work
 
     def begin(self, blob: Descriptor) -> None:
-        """Send on a blob that the copy has brought to its destination.
-
-        The first to get it leads from there, so that this registry sends it once.
-        """
+        """Send on a blob that the copy has brought to its destination; nobody's failure."""
         work = self._work
         if work.ahead or not work.routed:
             return
@@ -49,37 +54,87 @@ class Errands:
             return
         part = PartBlob(str(blob.digest), blob.size, blob.media_type)
         try:
-            followers = in_turn(part, self._followers)
-        except StoreUnavailable as error:
+            change = partial(_offer, part, work, self._needs)
+            waiting, sent = self._engine.boards.change(work.execution, change)
+            announce(self._engine, part, waiting)
+        except (RedisError, StoreUnavailable) as error:
             log.info("not_sent_ahead", copy=work.ref.id, digest=part.digest, error=str(error))
             return
-        ids = tuple(follower.copy for follower in followers)
-        send(self._engine, Errand(part, work.ref.id, ids, lead=True), followers)
+        send(self._engine, sent)
 
     @cached_property
-    def _followers(self) -> list[Follower]:
-        return self._engine.state.followers(self._work.ref.id)
+    def _needs(self) -> dict[int, Need]:
+        return self._engine.state.needs(self._work.ref.id)
 
 
-def send(engine: Engine, errand: Errand, known: Sequence[Follower] | None = None) -> None:
-    """Have an errand done where its first follower is, unless all are busy there; nobody's failure.
+def _offer(
+    blob: PartBlob, work: CopyWork, needs: Mapping[int, Need], board: Board, moment: Moment
+) -> tuple[Sequence[str], Sent]:
+    waiting = board.offer(blob, work.ref.id, work.destination_registry, needs)
+    return waiting, board.assign(work.execution, moment)
 
-    Whoever is not held back any more is left out; `known`: who is, where that was asked just now.
-    """
-    if not errand.followers:
-        return
+
+def begin(engine: Engine, errand: Errand) -> bool:
+    """Note that this process carries out an errand; whether it is still to be done. Raises RedisError."""
+    waiting = engine.boards.change(
+        errand.execution, lambda board, moment: board.begin(errand, moment.now, engine.boot)
+    )
+    if waiting is None:
+        return False
+    announce(engine, errand.blob, waiting)
+    return True
+
+
+def end(engine: Engine, errand: Errand, *, placed: bool, answer: float) -> None:
+    """Note that an errand is over, let those go on that waited for it, and send what may go now; nobody's failure."""
+    send(engine, _ended(engine, errand, placed=placed, answer=answer))
+
+
+def _ended(engine: Engine, errand: Errand, *, placed: bool, answer: float) -> Sent:
+    def change(board: Board, moment: Moment) -> tuple[Need | None, Sent]:
+        need = board.end(errand, moment.now, placed=placed, answer=answer)
+        return need, board.assign(errand.execution, moment)
+
     try:
-        held = engine.state.still_held(errand.followers) if known is None else known
-        if not held:
-            return
-        region = held[0].region or engine.settings.region
-        if engine.publisher.waiting(region) < MOST_WAITING:
-            ids = tuple(follower.copy for follower in held)
-            engine.publisher.ahead(region, replace(errand, followers=ids), held[0].label)
-    except (RedisError, StoreUnavailable) as error:
+        need, sent = engine.boards.change(errand.execution, change)
+    except RedisError as error:
         log.info("errand_lost", digest=errand.blob.digest, error=str(error))
+        return ()
+    if need is not None:
+        _withdraw(engine, errand.blob, need.registry, placed=placed)
+    return sent
 
 
-def in_turn(blob: PartBlob, followers: list[Follower]) -> list[Follower]:
-    """Return followers in an order that differs from blob to blob: each is first, and sends most, now and then."""
-    return sorted(followers, key=lambda f: blake2b(f"{blob.digest} {f.registry}".encode()).digest())
+def send(engine: Engine, sent: Sent) -> None:
+    """Send errands to where they are carried out; those of a region in which all are busy are left to the copies."""
+    waiting = deque(sent)
+    while waiting:
+        errand, need = waiting.popleft()
+        region = need.region or engine.settings.region
+        try:
+            if engine.publisher.waiting(region) < MOST_WAITING:
+                engine.publisher.ahead(region, errand, need.label)
+                continue
+        except RedisError as error:
+            log.info("errand_lost", digest=errand.blob.digest, error=str(error))
+            return
+        waiting.extend(_ended(engine, errand, placed=False, answer=0.0))
+
+
+def announce(engine: Engine, blob: PartBlob, registries: Collection[str]) -> None:
+    """Have copies to these registries wait for a blob for a while. Raises RedisError."""
+    places = []
+    for registry in registries:
+        with suppress(TransshipError):  # it cannot be told: its copies will say so
+            places.append((registry, engine.clients.scope(registry)))
+    if places:
+        seconds = WAITED_SECONDS + blob.size / WAITED_BYTES_PER_SECOND
+        engine.claims.announce(places, blob.digest, min(MOST_WAITED_SECONDS, seconds))
+
+
+def _withdraw(engine: Engine, blob: PartBlob, registry: str, *, placed: bool) -> None:
+    with suppress(TransshipError, RedisError):  # then they wait for some seconds more
+        scope = engine.clients.scope(registry)
+        woken = engine.claims.withdraw(registry, scope, blob.digest, placed=placed)
+        if woken:
+            engine.post([Wake(tuple(woken))])

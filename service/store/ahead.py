@@ -1,15 +1,14 @@
-"""What runs ahead of copies that are held back (docs/adr/0016): a part of SqlState."""
+"""What runs ahead of copies (docs/adr/0016): a part of SqlState."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from sqlalchemy import bindparam, select
 
+from service.model.board import Need
 from service.model.states import OPEN_COPIES
-from service.model.work import CopyWork, Follower, Holder
+from service.model.work import CopyWork, Holder
 from service.store import routes
 from service.store.conditions import rule_is_paused
 from service.store.database import Database
@@ -23,35 +22,29 @@ class AheadState:
     _database: Database
     _rules: RuleCache
 
-    def followers(self, copy: int, *, beyond: str = "") -> list[Follower]:
-        """Return the copies of the same reference that are held back and are best fed from where this one ends."""
-
-        def is_fed(row: Any, near: tuple[str, ...]) -> bool:
-            if row.here not in near or row.destination_registry == beyond:
-                return False
-            return not beyond or (row.via_registry == row.here and beyond not in near)
-
+    def needs(self, copy: int) -> dict[int, Need]:
+        """Return the other copies of the same reference that have not ended and are best fed from destinations."""
         with self._database.read() as connection:
             found = connection.execute(routes.beside(), {"b_copy": copy}).all()
             if not found:
-                return []
+                return {}
             _, _, senders = self._rules.of(connection, found[0].execution_id)
-        return [
-            _follower(row)
+        near = {row.id: senders.get(row.destination_registry, routes.ALONE).near for row in found}
+        return {
+            row.id: Need(
+                row.destination_registry,
+                row.region if row.is_served else "",
+                label(row),
+                tuple(near[row.id]),
+            )
             for row in found
-            if is_fed(row, senders.get(row.destination_registry, routes.ALONE).near)
-        ]
-
-    def still_held(self, ids: Sequence[int]) -> list[Follower]:
-        """Return those of some copies that are held back, in their order."""
-        with self._database.read() as connection:
-            rows = connection.execute(routes.among(), {"b_ids": list(ids)}).all()
-        return sorted(map(_follower, rows), key=lambda follower: ids.index(follower.copy))
+            if near[row.id]
+        }
 
     def begin_ahead(self, copy: int, holder: int) -> CopyWork | None:
-        """Return a copy that is held back, to place blobs of it that are where another copy puts things."""
+        """Return a copy that has not ended, to place blobs of it that are where another copy puts things."""
         with self._database.read() as connection:
-            row = connection.execute(routes.held(), {"b_copy": copy}).first()
+            row = connection.execute(routes.going_on(), {"b_copy": copy}).first()
             if row is None:
                 return None
             there = connection.execute(select(copies).where(copies.c.id == holder)).first()
@@ -72,11 +65,6 @@ class AheadState:
         """Whether a copy has not ended, and its rule is not paused."""
         with self._database.read() as connection:
             return connection.execute(_OPEN, {"b_id": copy}).first() is not None
-
-
-def _follower(row: Any) -> Follower:
-    served = row.region if row.is_served else ""
-    return Follower(row.id, row.destination_registry, served, label(row))
 
 
 _OPEN = select(copies.c.id).where(

@@ -34,18 +34,37 @@ if holder and holder ~= ARGV[1] then
   local boot = string.match(holder, '^(.-)/')
   if redis.call('EXISTS', ARGV[2] .. boot) == 1 then return {'held', holder} end
 end
+if ARGV[4] == 'ahead' then
+  redis.call('DEL', KEYS[5])
+elseif redis.call('EXISTS', KEYS[5]) == 1 then
+  return {'held', ''}
+end
 redis.call('SET', KEYS[1], ARGV[1])
 return {'mine', ''}
 """
 
-_WAIT = """
+_MOVING = """
 local holder = redis.call('GET', KEYS[1])
-if not holder then return 0 end
-local boot = string.match(holder, '^(.-)/')
-if redis.call('EXISTS', ARGV[2] .. boot) == 0 then return 0 end
-redis.call('SADD', KEYS[2], ARGV[1])
-redis.call('EXPIRE', KEYS[2], ARGV[3])
+local boot = holder and string.match(holder, '^(.-)/')
+local moving = boot and redis.call('EXISTS', ARGV[1] .. boot) == 1
+if not moving and redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+if ARGV[2] then
+  redis.call('SADD', KEYS[3], ARGV[2])
+  redis.call('EXPIRE', KEYS[3], ARGV[3])
+end
 return 1
+"""
+
+_WITHDRAW = """
+redis.call('DEL', KEYS[1])
+if ARGV[1] == 'all' then
+  local waiters = redis.call('SMEMBERS', KEYS[2])
+  redis.call('DEL', KEYS[2])
+  return waiters
+end
+local leader = redis.call('SPOP', KEYS[2])
+if leader then return {leader} end
+return {}
 """
 
 _FINISH = """
@@ -88,7 +107,8 @@ class RedisClaims:
         self._redis = redis
         self._prefix = prefix
         self._claim = redis.register_script(_CLAIM)
-        self._wait = redis.register_script(_WAIT)
+        self._moving = redis.register_script(_MOVING)
+        self._withdraw = redis.register_script(_WITHDRAW)
         self._finish = redis.register_script(_FINISH)
         self._give_up = redis.register_script(_GIVE_UP)
         self._release = redis.register_script(_RELEASE)
@@ -118,17 +138,23 @@ class RedisClaims:
         token: str,
         *,
         source: tuple[str, str] = ("", ""),
+        ahead: bool = False,
     ) -> tuple[ClaimState, str]:
-        """Take the claim on a blob for a destination registry; `source` is where it would come from."""
+        """Take the claim on a blob for a destination registry; `source` is where it would come from.
+
+        `ahead`: for an errand, which need not wait for what errands bring.
+        """
         if without("lease"):
             return ClaimState.MINE, ""
         keys = [
             self._key("claim", registry, scope, digest),
             self._key("done", registry, scope, digest),
             *self._bad(source, digest),
+            self._key("ahead", registry, scope, digest),
         ]
+        args = [token, self._alive(), CORRUPT_READS, "ahead" if ahead else ""]
         with self._owing(keys[:1], token):  # it may have been taken, and the answer lost
-            state, detail = self._claim(keys=keys, args=[token, self._alive(), CORRUPT_READS])
+            state, detail = self._claim(keys=keys, args=args)
         return ClaimState(_text(state)), _text(detail)
 
     def forgive(self, execution: str, source: tuple[str, str], digest: str) -> bool:
@@ -143,9 +169,22 @@ class RedisClaims:
         return bool(forgiven)
 
     def wait(self, registry: str, scope: str, digest: str, copy: int) -> bool:
-        """Register a copy that waits, unless nobody alive holds the claim."""
-        keys = [self._key(kind, registry, scope, digest) for kind in ("claim", "waiters")]
-        return bool(self._wait(keys=keys, args=[copy, self._alive(), WAITERS_SECONDS]))
+        """Register a copy that waits, unless nobody alive holds the claim and no errand is to bring the blob."""
+        keys = [self._key(kind, registry, scope, digest) for kind in ("claim", "ahead", "waiters")]
+        return bool(self._moving(keys=keys, args=[self._alive(), copy, WAITERS_SECONDS]))
+
+    def announce(self, places: Sequence[tuple[str, str]], digest: str, seconds: float) -> None:
+        """Have copies wait for so long for a blob that errands are to bring to registries (each with its scope)."""
+        pipe = self._redis.pipeline(transaction=False)
+        for registry, scope in places:
+            pipe.set(self._key("ahead", registry, scope, digest), "", px=int(seconds * 1000))
+        pipe.execute()
+
+    def withdraw(self, registry: str, scope: str, digest: str, *, placed: bool) -> list[int]:
+        """Have nobody wait for an errand any more; returns who waited: all of them, or who leads now."""
+        keys = [self._key(kind, registry, scope, digest) for kind in ("ahead", "waiters")]
+        woken = self._withdraw(keys=keys, args=["all" if placed else "one"])
+        return [int(copy) for copy in woken]
 
     def state(self, registry: str, scope: str, digest: str) -> ClaimState:
         """Return how a claim would end, without taking it: HELD, DONE, or MINE for a free blob."""
@@ -154,12 +193,9 @@ class RedisClaims:
         return ClaimState.HELD if self.moving(registry, scope, digest) else ClaimState.MINE
 
     def moving(self, registry: str, scope: str, digest: str) -> bool:
-        """Whether a live process is moving the blob now."""
-        holder = self._redis.get(self._key("claim", registry, scope, digest))
-        if holder is None:
-            return False
-        boot = _text(holder).partition("/")[0]
-        return bool(self._redis.exists(self._alive() + boot))
+        """Whether a live process is moving the blob now, or an errand is to bring it."""
+        keys = [self._key(kind, registry, scope, digest) for kind in ("claim", "ahead")]
+        return bool(self._moving(keys=keys, args=[self._alive()]))
 
     def finish(
         self, registry: str, scope: str, digests: Sequence[str], token: str, repository: str

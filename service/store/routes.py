@@ -191,6 +191,7 @@ _IS_HELD = and_(
     copies.c.state == CopyState.PENDING,
     copies.c.not_before >= HELD,
 )
+_GOES_ON = and_(copies.c.via_registry != literal_column("''"), copies.c.state.in_(OPEN_COPIES))
 _BESIDE = select(
     copies.c.destination_registry,
     copies.c.destination_repository,
@@ -217,30 +218,25 @@ def _is_attended() -> Any:
 
 
 @cache
-def among() -> Any:
-    """Return the query for those of the copies :b_ids that are held back, and if workers serve their region."""
-    return select(copies, _is_served().label("is_served")).where(
-        copies.c.id.in_(bindparam("b_ids", expanding=True)), _IS_HELD, ~_is_attended()
-    )
-
-
-@cache
 def beside() -> Any:
-    """Return the query for the copies of :b_copy's reference that are held back, and if workers serve their region."""
+    """Return the query for the copies of :b_copy's reference that go on from others and have not ended.
+
+    It tells of each if workers serve its region.
+    """
     mine = copies.alias("mine")
     same = ("execution_id", "source_repository", "source_reference")
     return (
-        select(copies, _is_served().label("is_served"), mine.c.destination_registry.label("here"))
+        select(copies, _is_served().label("is_served"))
         .join(mine, and_(*(copies.c[name] == mine.c[name] for name in same)))
         .where(
-            mine.c.id == bindparam("b_copy"), copies.c.id != mine.c.id, _IS_HELD, ~_is_attended()
+            mine.c.id == bindparam("b_copy"), copies.c.id != mine.c.id, _GOES_ON, ~_is_attended()
         )
     )
 
 
 @cache
-def held() -> Any:
-    """Return the query for copy :b_copy, if it is held back and its rule and registries are not paused."""
+def going_on() -> Any:
+    """Return the query for copy :b_copy, if it has not ended and its rule and registries are not paused."""
     paused = exists().where(
         registries.c.name.in_(
             [copies.c.source_registry, copies.c.destination_registry, copies.c.via_registry]
@@ -248,7 +244,7 @@ def held() -> Any:
         registries.c.paused_at.is_not(None),
     )
     return select(copies).where(
-        copies.c.id == bindparam("b_copy"), _IS_HELD, ~paused, ~rule_is_paused(copies.c.rule)
+        copies.c.id == bindparam("b_copy"), _GOES_ON, ~paused, ~rule_is_paused(copies.c.rule)
     )
 
 

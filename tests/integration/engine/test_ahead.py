@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 from api.samples.faults import FOREVER
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
+from service.model.line import LEAST_BYTES
 from service.model.region import Region
 from service.model.states import CopyState
 from service.model.work import Errand
@@ -26,7 +27,7 @@ pytestmark = on_both_databases
 
 __all__ = ["chain"]
 
-LARGE = some_bytes("large", errands.AHEAD_BYTES + 1000)
+LARGE = some_bytes("large", LEAST_BYTES + 1000)
 SMALL = some_bytes("small", 5000)
 
 
@@ -113,15 +114,67 @@ def config_bytes(chain: Chain, image: Image) -> int:
     return int(json.loads(manifest.raw)["config"]["size"])
 
 
-def test_an_errand_that_is_lost_costs_nothing(chain: Chain) -> None:
+def test_a_copy_waits_for_what_an_errand_is_bringing(chain: Chain) -> None:
+    image = push(chain)
+    execution = chain.plan()
+    party = chain.world.party()
+    step(chain, party)
+    (errand,) = party.publisher.errands
+
+    step(chain, party)  # the second copy begins before its errand is carried out
+
+    states = chain.state_of(execution)
+    assert [states[name] for name in NAMES] == ["copied", "waiting", "pending"]
+    assert large_reads(chain, image)[1] == 0, "the first registry was asked for what is on its way"
+    queue = AtOnce(other=chain.world.party())
+    queue.ahead("local", errand, "")
+    assert queue.done == ["placed", "placed"]
+    chain.world.run_to_end(execution, party)  # woken: nobody looks for lost wake-ups here
+    assert chain.lacks(image) == []
+    assert large_reads(chain, image)[:2] == [1, 1]
+
+
+def test_what_an_errand_leaves_undone_is_waited_for_no_longer(chain: Chain) -> None:
+    image = push(chain)
+    execution = chain.plan()
+    party = chain.world.party()
+    step(chain, party)
+    (errand,) = party.publisher.errands
+    step(chain, party)
+    first = next(name for name in NAMES[1:] if chain.state_of(execution)[name] == "waiting")
+    fault = chain.registries[first].fault("blobs/uploads", status=403, times=FOREVER)
+
+    queue = AtOnce(other=chain.world.party())
+    queue.ahead("local", errand, "")
+
+    assert fault.fired
+    chain.registries[first].faults.clear()
+    assert sorted(queue.done) == ["left", "placed"]
+    chain.world.run_to_end(execution, party)
+    assert chain.lacks(image) == []
+
+
+def test_an_errand_that_is_lost_holds_nobody_up_for_long(chain: Chain) -> None:
     image = push(chain)
     execution = chain.plan()
     party = chain.world.party()
     step(chain, party)
     assert party.publisher.errands, "sent, and carried out by nobody"
+    step(chain, party)
+    redis = chain.world.redis.client()
+    most = errands.WAITED_SECONDS + len(LARGE) / errands.WAITED_BYTES_PER_SECOND
+    announced = list(redis.scan_iter("transship:ahead:*"))
+    assert len(announced) == 2
+    assert all(0 < redis.ttl(key) <= most for key in announced)
 
-    chain.world.run_to_end(execution, party)
+    for name in NAMES[1:]:
+        for key in list(redis.scan_iter("transship:ahead:*")):
+            redis.delete(key)
+        chain.world.services.dispatching.wake(name, image.layers[0], everybody=False)
+        step(chain, party)
+        step(chain, party)
 
+    assert set(chain.state_of(execution).values()) == {"copied"}
     assert chain.lacks(image) == []
 
 
@@ -130,14 +183,14 @@ def test_an_errand_that_comes_twice_or_late_asks_no_registry(chain: Chain) -> No
     execution = chain.plan()
     queue = first_hop(chain)
     ids = {one.destination_registry: one.id for one in chain.world.copies(execution)}
-    second = next(errand for errand in queue.errands if errand.followers[0] == ids["third"])
+    second = next(errand for errand in queue.errands if errand.follower == ids["third"])
     party = chain.world.party()
 
     def asked() -> int:
         return sum(len(list(one.log)) for one in chain.registries.values())
 
     before = asked()
-    assert ahead.place_ahead(party.engine, second) == "placed"
+    assert ahead.place_ahead(party.engine, second) == "late"
     assert asked() == before
     chain.world.run_to_end(execution, party)
     before = asked()
@@ -148,7 +201,7 @@ def test_an_errand_that_comes_twice_or_late_asks_no_registry(chain: Chain) -> No
 def test_a_registry_that_refuses_is_passed_over(chain: Chain) -> None:
     image = push(chain)
     execution = chain.plan()
-    fault = chain.registries["second"].fault("blobs/uploads", status=503, times=FOREVER)
+    fault = chain.registries["second"].fault("blobs/uploads", status=403, times=FOREVER)
 
     queue = first_hop(chain)
 
@@ -212,7 +265,8 @@ def test_a_stopped_copy_gets_nothing(chain: Chain) -> None:
     assert not any(has_large(chain, image, name) for name in NAMES[1:])
 
 
-def test_nothing_goes_a_way_that_the_route_does_not_know(chain: Chain) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_nothing_goes_a_way_that_the_route_does_not_know(chain: Chain, known: bool) -> None:
     image = push(chain)
     chain.world.push("team/other", "v1", [some_bytes("other", 10)])
     execution = chain.plan()
@@ -222,12 +276,11 @@ def test_nothing_goes_a_way_that_the_route_does_not_know(chain: Chain) -> None:
         for one in chain.world.copies(execution)
         if (one.destination_registry, one.source_repository) == ("first", "team/other")
     )
+    party = chain.world.party()
 
-    for holder in (stranger, 1_000_000):
-        queue = AtOnce(other=chain.world.party())
-        queue.ahead("local", replace(errand, holder=holder), "")
-        assert set(queue.done) == {"late"}
+    done = ahead.place_ahead(party.engine, replace(errand, holder=stranger if known else 1_000_000))
 
+    assert done == "late"
     assert not any(has_large(chain, image, name) for name in NAMES[1:])
 
 

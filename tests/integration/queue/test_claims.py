@@ -207,3 +207,45 @@ def test_a_server_that_takes_over_from_another_has_another_epoch() -> None:
 
         assert RedisClaims(before).epoch() == epoch
         assert taken.epoch() not in ("", epoch)
+
+
+def test_what_is_announced_is_waited_for_and_errands_take_it(
+    claims: RedisClaims, client: redis.Redis
+) -> None:
+    claims.announce([PLACE[:2]], DIGEST, 30)
+
+    assert claims.claim(*PLACE, "a/1") == (HELD, "")
+    assert claims.moving(*PLACE)
+    assert claims.state(*PLACE) is HELD
+    assert claims.wait(*PLACE, 7)
+    assert claims.claim("west", "other", DIGEST, "a/1") == (MINE, "")
+    assert claims.claim(*PLACE, "b/2", ahead=True) == (MINE, "")
+    assert claims.claim(*PLACE, "a/3", ahead=True) == (HELD, "b/2")
+    claims.bury("b")
+    assert not claims.moving(*PLACE), "who was to bring it is dead"
+    claims.keep_alive("b", 60)
+    assert claims.finish("west", "user", [DIGEST], "b/2", "app") == [7]
+    assert claims.claim(*PLACE, "a/4") == (DONE, "app")
+
+
+def test_an_announcement_lapses(claims: RedisClaims, client: redis.Redis) -> None:
+    claims.announce([PLACE[:2]], DIGEST, 0.2)
+    assert claims.claim(*PLACE, "b/1") == (HELD, "")
+
+    wait_until(lambda: not claims.moving(*PLACE), 5, "the announcement's end")
+
+    assert not claims.wait(*PLACE, 7)
+    assert claims.claim(*PLACE, "b/1") == (MINE, "")
+
+
+def test_an_announcement_is_withdrawn(claims: RedisClaims) -> None:
+    claims.announce([PLACE[:2], ("north", "user")], DIGEST, 30)
+    for copy in (7, 8, 9):
+        assert claims.wait(*PLACE, copy)
+
+    (leader,) = claims.withdraw(*PLACE, placed=False)
+
+    assert leader in (7, 8, 9)
+    assert claims.claim(*PLACE, "a/1") == (MINE, "")
+    assert claims.claim("north", "user", DIGEST, "a/1") == (HELD, "")
+    assert set(claims.withdraw(*PLACE, placed=True)) == {7, 8, 9} - {leader}

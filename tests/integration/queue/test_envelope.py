@@ -172,7 +172,7 @@ def test_no_message_carries_an_address_or_a_name_of_a_registry(client: redis.Red
     publisher = QueuePublisher(client)
     publisher.replicate("local", [[CopyRef(1, 1)]], urgent=False)
     publisher.commit("local", REF)
-    publisher.ahead("local", Errand(PartBlob(f"sha256:{'0' * 64}", 5, "a/b"), 1, (2, 3)), "label")
+    publisher.ahead("local", Errand("x", PartBlob(f"sha256:{'0' * 64}", 5, "a/b"), 1, 2), "label")
 
     messages = [message for key in (COPY, COMMIT) for message in _taken(client, key)]
 
@@ -182,9 +182,9 @@ def test_no_message_carries_an_address_or_a_name_of_a_registry(client: redis.Red
     assert errand == [
         {
             "blob": {"digest": f"sha256:{'0' * 64}", "size": 5, "media_type": "a/b"},
+            "execution": "x",
             "holder": 1,
-            "followers": [2, 3],
-            "lead": False,
+            "follower": 2,
         }
     ]
 

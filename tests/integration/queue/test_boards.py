@@ -1,0 +1,62 @@
+"""Boards in a real Redis: changed by one at a time, and read as they were written."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import redis
+
+from service.model.board import Board, Moment, Need
+from service.model.work import PartBlob
+from service.store.boards import KEPT_SECONDS, RedisBoards
+from service.store.claims import RedisClaims
+
+NEED = Need("west", "eu", "label", ("east", "north"))
+
+
+def put_up(board: Board, number: int) -> None:
+    board.offer(PartBlob(f"sha256:{number:064x}", 5, "a/b"), 1, "east", {2: NEED})
+
+
+def test_a_board_is_read_as_it_was_written(client: redis.Redis) -> None:
+    boards = RedisBoards(client)
+
+    def change(board: Board, moment: Moment) -> Board:
+        put_up(board, 7)
+        ((errand, need),) = board.assign("x", moment)
+        assert need == NEED
+        assert board.begin(errand, moment.now, "p") == []
+        board.lines["out east"].note(0.0, 1.0, 5 << 20, 2, 0.1)
+        return board
+
+    written = boards.change("x", change)
+
+    assert boards.change("x", lambda board, _: board) == written
+    assert boards.change("y", lambda board, _: board) == Board()
+    assert 0 < client.ttl("transship:board:x") <= KEPT_SECONDS
+
+
+def test_of_many_changes_none_is_lost(client: redis.Redis) -> None:
+    boards = RedisBoards(client)
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(40):
+            pool.submit(boards.change, "x", lambda board, _, n=number: put_up(board, n))
+
+    assert len(boards.change("x", lambda board, _: board).blobs) == 40
+
+
+def test_a_board_is_told_who_lives(client: redis.Redis) -> None:
+    boards, claims = RedisBoards(client), RedisClaims(client)
+    claims.keep_alive("p", 60)
+
+    def change(board: Board, moment: Moment) -> frozenset[str]:
+        put_up(board, 1)
+        for errand, _ in board.assign("x", moment):
+            board.begin(errand, moment.now, "p")
+        return moment.alive
+
+    boards.change("x", change)
+    assert boards.change("x", change) == {"p"}
+    claims.bury("p")
+    assert boards.change("x", change) == frozenset()
