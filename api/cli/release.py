@@ -21,6 +21,7 @@ WORKING = frozenset(
         "proving",
         "preparing",
         "flipping",
+        "checking",
         "setting_back",
         "rolling_back",
     }
@@ -153,11 +154,31 @@ def flip_release(
 @TIMEOUT
 @DATA
 @JSON
+@click.option(
+    "--force", is_flag=True, help="Do not look first whether all can go back: take what can be got."
+)
 def roll_release_back(
-    name: str, no_wait: bool, timeout: float | None, data: Path | None, as_json: bool
+    name: str,
+    no_wait: bool,
+    timeout: float | None,
+    data: Path | None,
+    as_json: bool,
+    force: bool,
 ) -> None:
-    """Give all tags of a flipped release the digests that they had before."""
-    _act(name, "rollback", "rolled_back", data, no_wait=no_wait, timeout=timeout, as_json=as_json)
+    """Give all tags of a flipped release the digests that they had before.
+
+    It looks first whether these are still there, in all regions; where one is not, nothing moves.
+    """
+    _act(
+        name,
+        "rollback",
+        "rolled_back",
+        data,
+        no_wait=no_wait,
+        timeout=timeout,
+        as_json=as_json,
+        body={"force": True} if force else None,
+    )
 
 
 @release.command("delete")
@@ -179,9 +200,10 @@ def _act(
     no_wait: bool,
     timeout: float | None,
     as_json: bool,
+    body: dict[str, Any] | None = None,
 ) -> None:
     with connect(data) as server:
-        begun = server.ask("POST", f"/releases/{part(name)}/{action}")
+        begun = server.ask("POST", f"/releases/{part(name)}/{action}", body)
         _follow(server, begun, wanted, no_wait=no_wait, timeout=timeout, as_json=as_json)
 
 

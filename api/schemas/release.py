@@ -6,7 +6,7 @@ from marshmallow import fields
 
 from api.schemas.answers import AnswerSchema
 from api.schemas.common import StrictSchema
-from api.schemas.fields import Items, Judged, Name
+from api.schemas.fields import Flag, Items, Judged, Name
 from service.model.release import MAX_IMAGES, ReleaseState, TagState, parse_image
 
 
@@ -25,6 +25,15 @@ class ReleaseInputSchema(StrictSchema):
         most=MAX_IMAGES,
         least=1,
         metadata={"example": ["team/app:stable", "team/web:stable@sha256:" + 64 * "0"]},
+    )
+
+
+class RollbackSchema(StrictSchema):
+    """How a release is rolled back; an empty object, or no body at all: when all of it can be."""
+
+    force = Flag(
+        load_default=False,
+        metadata={"description": "do not look first whether all can go back"},
     )
 
 

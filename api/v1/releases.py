@@ -18,6 +18,7 @@ from api.schemas.release import (
     ReleasePageSchema,
     ReleaseSchema,
     ReleaseTagPageSchema,
+    RollbackSchema,
 )
 from api.v1.rules import check
 from api.v1.shared import NAME, actor, answer, find_rule, is_own
@@ -138,24 +139,30 @@ def flip_release(name: str) -> Response:
 
 @blueprint.post("/<name>/rollback")
 @operation(
-    "Give all tags of a flipped release the digests that they had before",
+    "Give all tags of a flipped release the digests that they had before, if all are still there",
     role="operator",
-    body=NoBodySchema,
+    body=RollbackSchema,
     results={202: ("the release", ReleaseSchema)},
 )
 def roll_release_back(name: str) -> Response:
     """Begin to roll back."""
-    return _act(name, ROLLBACK)
+    query(())
+    wish = load(RollbackSchema(), read_json(optional=True))
+    return _begin(name, ROLLBACK, force=wish["force"])
 
 
 def _act(name: str, action: str) -> Response:
     refuse_body()
     query(())
+    return _begin(name, action)
+
+
+def _begin(name: str, action: str, *, force: bool = False) -> Response:
     found = _find(name)
     if action != ROLLBACK:  # what was before is put back even where the rule may no longer write
         check(found.rule)
     return answer(
-        show(services().releases.act(name, action, region=_region(found.rule))),
+        show(services().releases.act(name, action, region=_region(found.rule), force=force)),
         202,
         Location=f"/api/v1/releases/{name}",
     )

@@ -29,6 +29,7 @@ class ReleaseState(StrEnum):
     PREPARING = "preparing"  # proved once more, and what each tag is now is written down
     FLIPPING = "flipping"  # the tags move
     FLIPPED = "flipped"
+    CHECKING = "checking"  # a rollback was asked for: is what was before still there, everywhere
     SETTING_BACK = "setting_back"  # a flip failed: what moved goes back
     SET_BACK = "set_back"
     ROLLING_BACK = "rolling_back"  # somebody asked for what was before
@@ -57,6 +58,7 @@ WORKING = frozenset(
         ReleaseState.PROVING,
         ReleaseState.PREPARING,
         ReleaseState.FLIPPING,
+        ReleaseState.CHECKING,
         ReleaseState.SETTING_BACK,
         ReleaseState.ROLLING_BACK,
     }
@@ -66,6 +68,7 @@ MOVING = frozenset(
     {
         ReleaseState.PREPARING,
         ReleaseState.FLIPPING,
+        ReleaseState.CHECKING,
         ReleaseState.SETTING_BACK,
         ReleaseState.ROLLING_BACK,
     }
@@ -91,9 +94,16 @@ ACTIONS: dict[str, tuple[frozenset[ReleaseState], ReleaseState]] = {
         frozenset({ReleaseState.STAGED, ReleaseState.SET_BACK, ReleaseState.ROLLED_BACK}),
         ReleaseState.PREPARING,
     ),
-    ROLLBACK: (frozenset({ReleaseState.FLIPPED, ReleaseState.MIXED}), ReleaseState.ROLLING_BACK),
+    ROLLBACK: (frozenset({ReleaseState.FLIPPED, ReleaseState.MIXED}), ReleaseState.CHECKING),
 }
 """What may be asked for: in which states, and which one follows."""
+
+
+def unchecked(following: ReleaseState, state: ReleaseState, *, force: bool) -> ReleaseState:
+    """Return what follows: a rollback that tries again, or is to take what it can get, is not checked first."""
+    if following is ReleaseState.CHECKING and (force or state is ReleaseState.MIXED):
+        return ReleaseState.ROLLING_BACK
+    return following
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ RELEASE_EVENTS = (
     "release.mixed",
     "release.failed",
 )
-REPLICA_EVENTS = ("replica.drift", "replica.in_step")
+REPLICA_EVENTS = ("replica.drift", "replica.in_step", "replica.promoted", "replica.following")
 EVENT_TYPES = (*EXECUTION_EVENTS, *COPY_EVENTS, *RULE_EVENTS, *RELEASE_EVENTS, *REPLICA_EVENTS)
 FAILURES = frozenset(
     {

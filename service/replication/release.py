@@ -100,6 +100,9 @@ class Releaser:
         if state in BACK:
             self._go_back(work)
             return
+        if state is ReleaseState.CHECKING:
+            self._look_back(work)
+            return
         self._check(work)
         if state is ReleaseState.RESOLVING:
             self._resolve(work)
@@ -117,6 +120,8 @@ class Releaser:
         if work.release.state in BACK:
             stuck = [TagResult(tag.id, TagState.STUCK, reason) for tag in work.tags]
             self._store.end(work.part, stuck)
+        elif work.release.state is ReleaseState.CHECKING:
+            self._store.end(work.part, (), f"region {work.part.region}: {reason}")
         else:
             self._store.fail(work.part, reason)
 
@@ -161,17 +166,8 @@ class Releaser:
         unique = {(tag.registry, tag.repository, tag.digest): tag for tag in work.tags}
 
         def look(tag: ReleaseTag) -> tuple[str, bool]:
-            children = (
-                PlatformFilter(tag.platforms).children if tag.platforms else Manifest.children
-            )
             try:
-                lacks = holes(
-                    self._clients.get(tag.registry),
-                    tag.repository,
-                    Digest.parse(tag.digest),
-                    remembered=remembered,
-                    children=children,
-                )
+                lacks = self._lacks(tag, tag.digest, remembered)
             except StoreUnavailable:
                 raise
             except TransshipError as error:
@@ -181,6 +177,17 @@ class Releaser:
         found = _at_once(look, unique.values())
         lost = any(is_lost for _, is_lost in found)
         return self._all_well(work, [reason for reason, _ in found], lost=lost)
+
+    def _lacks(self, tag: ReleaseTag, digest: str, remembered: Remembered) -> list[str]:
+        """Return what cannot be read of a digest where a tag is to name it."""
+        children = PlatformFilter(tag.platforms).children if tag.platforms else Manifest.children
+        return holes(
+            self._clients.get(tag.registry),
+            tag.repository,
+            Digest.parse(digest),
+            remembered=remembered,
+            children=children,
+        )
 
     def _prepare(self, work: PartWork) -> None:
         """Write down what each tag is now, and let no flip begin that the rule does not allow."""
@@ -272,6 +279,30 @@ class Releaser:
         self._set_back([tag for tag in work.tags if tag.id in moved], clock)
 
     # ---- and back ----------------------------------------------------------------------------------
+
+    def _look_back(self, work: PartWork) -> None:
+        """Look whether each tag of the region can be what it was, and say of each why not; nothing moves."""
+        self._guard.check_place([work.release.rule.source, *{tag.registry for tag in work.tags}])
+        remembered = Remembered()
+
+        def look(tag: ReleaseTag) -> str:
+            try:
+                head = self._clients.get(tag.registry).head_manifest(tag.repository, tag.tag)
+                found = "" if head is None else str(head.digest)
+                if not tag.previous or found not in ("", tag.digest):
+                    return ""  # it was not there, is what it was, or is somebody else's now
+                lacks = self._lacks(tag, tag.previous, remembered)
+            except StoreUnavailable:
+                raise
+            except TransshipError as error:
+                return told(error, tag.registry)
+            return f"what it was before is gone: {lacks[0]}" if lacks else ""
+
+        tags = _tagged(work)
+        found = list(zip(tags, _at_once(look, tags), strict=True))
+        wrong = _some([f"{tag.name}: {reason}" for tag, reason in found if reason])
+        results = [TagResult(tag.id, tag.state, reason) for tag, reason in found]
+        self._store.end(work.part, results, wrong)
 
     def _go_back(self, work: PartWork) -> None:
         self._guard.check_place([work.release.rule.source, *{tag.registry for tag in work.tags}])

@@ -13,7 +13,7 @@ Name = tuple[str, str, str]
 """Registry, repository and tag."""
 
 _NAME = tuple_(release_tags.c.registry, release_tags.c.repository, release_tags.c.tag)
-_TO_BE_PUT = frozenset({ReleaseState.FLIPPING, ReleaseState.FLIPPED})
+_TO_BE_PUT = frozenset({ReleaseState.FLIPPING, ReleaseState.FLIPPED, ReleaseState.CHECKING})
 
 
 def held_among(connection: Connection, names: Collection[Name]) -> dict[Name, str]:

@@ -196,6 +196,22 @@ def replica_told(
     )
 
 
+def primary_told(
+    connection: Connection, event: str, *, rule: str, project: str, registry: str, before: str = ""
+) -> None:
+    """Tell the webhooks that a replica is the primary now, in place of `before`, or that a former one follows."""
+    _save(
+        connection,
+        _subscriptions(connection),
+        event,
+        rule=rule,
+        project=project,
+        subject=f"replicas/{rule}/{registry}",
+        data={"rule": rule, "project": project, "registry": registry}
+        | ({"before": before} if before else {}),
+    )
+
+
 def release_told(connection: Connection, release: Row[Any], state: str, reason: str) -> None:
     """Tell the webhooks at what a release has come to rest. In the transaction that brings it there."""
     _save(

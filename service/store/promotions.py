@@ -17,7 +17,7 @@ from service.errors import Conflict, NotFoundInStore
 from service.model.replica import DELETED, MOVED, OPEN, Missing
 from service.model.rule import SyncRule
 from service.model.states import ENDED_EXECUTIONS, OPEN_COPIES, CopyState
-from service.store import codec
+from service.store import codec, outbox
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.lag import KINDS, LATELY
@@ -91,6 +91,14 @@ class PromotionStore:
             _remember(connection, name, old, new)
             _hand_over(connection, name, old, new)
             _change_roles(connection, name, old, new)
+            outbox.primary_told(
+                connection,
+                "replica.promoted",
+                rule=name,
+                project=after.project,
+                registry=new,
+                before=old,
+            )
             return missing
 
         return self._database.write(work)
@@ -119,6 +127,12 @@ class PromotionStore:
                 .where(mine)
                 .values(fenced=False, held=True, joined_at=now_epoch(), caught_up_at=None)
             )
+            spec = connection.execute(select(rules.c.spec).where(rules.c.name == rule)).scalar()
+            if spec is not None:
+                project = codec.load_rule(spec).project
+                outbox.primary_told(
+                    connection, "replica.following", rule=rule, project=project, registry=registry
+                )
             return True
 
         return self._database.write(work)

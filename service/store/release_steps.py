@@ -51,6 +51,12 @@ def advance(
     if row is None:
         raise Conflict("the release is gone")
     fence = row.fence + 1
+    if state is ReleaseState.ROLLING_BACK:  # its window is measured anew
+        connection.execute(
+            update(release_tags)
+            .where(release_tags.c.release == row.name)
+            .values(flipped_from=None, flipped_at=None)
+        )
     if state in _WINDOWS:
         values["window_seconds"] = _window(connection, row.name, _WINDOWS[state])
     connection.execute(
@@ -59,7 +65,7 @@ def advance(
         .values(state=state, fence=fence, reason=reason, changed_at=now_epoch(), **values)
     )
     if state not in WORKING:
-        unbegun = state is ReleaseState.STAGED and reason
+        unbegun = state in (ReleaseState.STAGED, ReleaseState.FLIPPED) and reason
         outbox.release_told(connection, row, ReleaseState.FAILED if unbegun else state, reason)
         return
     if regions is None:
@@ -82,6 +88,20 @@ def open_parts(connection: Connection, name: str, fence: int) -> int:
         release_parts.c.state != ENDED,
     )
     return int(connection.execute(query).scalar_one())
+
+
+def reasons(connection: Connection, name: str, fence: int) -> list[str]:
+    """Return what the parts of a release's present state have found in the way, by region."""
+    query = (
+        select(release_parts.c.reason)
+        .where(
+            release_parts.c.release == name,
+            release_parts.c.fence == fence,
+            release_parts.c.reason != "",
+        )
+        .order_by(release_parts.c.region)
+    )
+    return list(connection.execute(query).scalars())
 
 
 def _window(connection: Connection, name: str, state: TagState) -> float | None:

@@ -18,7 +18,7 @@ from service.store.clock import database_now, now_epoch
 from service.store.creation import insert_tags
 from service.store.database import Database
 from service.store.recovery import again
-from service.store.release_steps import ENDED, PENDING, SENT, advance, lock, open_parts
+from service.store.release_steps import ENDED, PENDING, SENT, advance, lock, open_parts, reasons
 from service.store.releases import Release, as_release, as_tag
 from service.store.tables import copies, executions, processes
 from service.store.tables_releases import release_parts, release_tags, releases
@@ -208,9 +208,10 @@ class ReleaseWorkStore:
 
         return self._database.write(work)
 
-    def end(self, part: Part, results: Iterable[TagResult]) -> bool:
+    def end(self, part: Part, results: Iterable[TagResult], reason: str = "") -> bool:
         """Write down what became of a part's tags; the last part brings the release to its next state.
 
+        `reason`: what a rollback that is being checked finds in its way; it is told with those of all regions.
         Returns False, and writes nothing, when the part's fence is old.
         """
 
@@ -219,11 +220,14 @@ class ReleaseWorkStore:
             if row is None or row.fence != part.fence:
                 return False
             _write_results(connection, results)
-            connection.execute(update(release_parts).where(_is(part)).values(state=ENDED, owner=""))
+            connection.execute(
+                update(release_parts).where(_is(part)).values(state=ENDED, owner="", reason=reason)
+            )
             if open_parts(connection, part.release, part.fence) == 0:
-                state, reason = _following(connection, row)
-                _tell_followers(connection, part.release, state)
-                advance(connection, row, state, reason=reason)
+                state, outcome = _following(connection, row)
+                if row.state != ReleaseState.CHECKING:
+                    _tell_followers(connection, part.release, state)
+                advance(connection, row, state, reason=outcome)
             return True
 
         return self._database.write(work)
@@ -346,6 +350,11 @@ def _following(connection: Connection, row: Row[Any]) -> tuple[ReleaseState, str
     }
     if state in simply:
         return simply[state], ""
+    if state is ReleaseState.CHECKING:
+        wrong = "; ".join(reasons(connection, row.name, row.fence))
+        if wrong:
+            return ReleaseState.FLIPPED, f"not rolled back: {wrong}"
+        return ReleaseState.ROLLING_BACK, ""
     counts = {
         found: int(count)
         for found, count in connection.execute(

@@ -7,10 +7,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, text
 
 from service.errors import Conflict, NotFoundInStore
-from service.model.release import ACTIONS, MOVING, ReleaseImage, ReleaseState, ReleaseTag, TagState
+from service.model.release import (
+    ACTIONS,
+    MOVING,
+    ROLLBACK,
+    ReleaseImage,
+    ReleaseState,
+    ReleaseTag,
+    TagState,
+    unchecked,
+)
 from service.model.rule import SyncRule
 from service.store import codec
 from service.store.clock import now_epoch
@@ -104,12 +113,15 @@ class ReleaseStore:
         with self._database.read() as connection:
             return [as_release(row) for row in connection.execute(query)]
 
-    def act(self, name: str, action: str, *, region: str) -> Release:
+    def act(self, name: str, action: str, *, region: str, force: bool = False) -> Release:
         """Take one of ACTIONS; `region` is the source's. Raises NotFoundInStore, and Conflict.
 
         A Conflict says what is in the way: the state, or another release that moves the same tags now.
+        `force`: a rollback does not look first whether all can go back; one may be forced while it looks.
         """
-        allowed, following = ACTIONS[action]
+        allowed, step = ACTIONS[action]
+        if force and action == ROLLBACK:
+            allowed |= {ReleaseState.CHECKING}
 
         def work(connection: Connection) -> None:
             if (
@@ -124,15 +136,10 @@ class ReleaseStore:
                     f"release {name} is {row.state}: {action} wants it {_either(allowed)}",
                     hint=f"transship release show {name}",
                 )
+            following = unchecked(step, ReleaseState(row.state), force=force)
             other = None if following not in MOVING else _mover(connection, name)
             if other is not None:
                 raise Conflict(f"release {other} moves some of the same tags now", hint="wait")
-            if following is ReleaseState.ROLLING_BACK:  # its window is measured anew
-                connection.execute(
-                    update(release_tags)
-                    .where(release_tags.c.release == name)
-                    .values(flipped_from=None, flipped_at=None)
-                )
             regions = [region] if following is ReleaseState.RESOLVING else None
             advance(connection, row, following, regions=regions)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from service.model.promotion import promoted, promoted_document
 from service.model.replica import ADDED, MOVED, Missing
 from service.model.rule import DeletePolicy
 from service.model.states import ExecutionState
+from service.model.subscription import Subscription
 from service.replication.delete import Deleter
 from service.replication.executions import start
 from service.store.promotions import PromotionStore
@@ -97,6 +99,24 @@ def test_replica_takes_over_and_the_others_follow_it(succession: Succession) -> 
     assert succession.holds("east")["app:v1"] == old
     assert {one.destination_registry for one in succession.world.copies(execution)} == {"south"}
     assert succession.life() == {"east": "fenced", "south": "caught_up"}
+
+
+def test_webhooks_are_told_who_is_the_primary_and_who_follows(succession: Succession) -> None:
+    services = succession.services
+    wanted = Subscription("ops", "https://ops.example/in", ("replica.*",))
+    services.webhooks.put(wanted, document={})
+
+    succession.promote("west")
+    assert succession.promotions.follow("instance", "east")
+    assert not succession.promotions.follow("instance", "east")
+
+    told = [json.loads(one.body) for one in services.webhooks.take(10, 60, each=10)]
+    assert [(one["type"], one["subject"]) for one in told] == [
+        ("transship.replica.promoted", "replicas/instance/west"),
+        ("transship.replica.following", "replicas/instance/east"),
+    ]
+    assert told[0]["data"]["before"] == "east"
+    assert {one["data"]["project"] for one in told} == {"default"}
 
 
 @on_both_databases

@@ -34,6 +34,7 @@ REST = frozenset(ReleaseState) - {
     ReleaseState.PROVING,
     ReleaseState.PREPARING,
     ReleaseState.FLIPPING,
+    ReleaseState.CHECKING,
     ReleaseState.SETTING_BACK,
     ReleaseState.ROLLING_BACK,
 }
