@@ -78,11 +78,21 @@ def _harbor(plane: ControlPlane) -> Strategies:
     return open_harbor(plane)
 
 
+def _dockerhub(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.dockerhub import open_dockerhub
+
+    return open_dockerhub(plane)
+
+
 def _ecr(plane: ControlPlane) -> Strategies:
     from service.registry.providers.ecr import open_ecr
 
     return open_ecr(plane)
 
 
-OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {"ecr": _ecr, "harbor": _harbor}
+OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
+    "dockerhub": _dockerhub,
+    "ecr": _ecr,
+    "harbor": _harbor,
+}
 """By provider; a module is loaded when a registry of its provider is first asked for more."""

@@ -41,11 +41,15 @@ _ROWS = (
         "dockerhub",
         "Docker Hub",
         hosts=tuple(sorted(host.replace(".", r"\.") for host in DOCKER_HUB_ALIASES)),
-        capabilities=Capabilities(catalog=False, referrers="fallback", tag_delete="api"),
-        offers=Offers(
-            listing="not built yet", delete="not built yet", referrers="no", limits="yes"
+        api_urls=((r".*", "https://hub.docker.com"),),
+        capabilities=Capabilities(
+            catalog=False, digest_lists=True, referrers="fallback", tag_delete="api"
         ),
-        notes="Name the repositories in the rule; repositories are made by the first push.",
+        offers=Offers(referrers="no", limits="yes"),
+        proof="contract",
+        notes="With credentials, the repositories of the user's namespaces are listed; those of others are named in "
+        "the rule. Repositories are made by the first push, as public or private as the account's default. The user "
+        "and password are presented to hub.docker.com, too.",
     ),
     Provider(
         "ecr",
