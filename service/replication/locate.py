@@ -245,7 +245,10 @@ def _judged(wish: _Wish, known: Known, expected: tuple[str, str], paused: set[st
     """Return what SQL says of a place."""
     registry, repository, reference = wish.place
     state, why = _state(wish, known, expected, paused)
-    return Location(registry, state, why, repository, reference, known.digest, wish.rule.name)
+    digest = known.hold.digest if known.hold is not None else None
+    if digest is None:
+        digest = known.digest
+    return Location(registry, state, why, repository, reference, digest, wish.rule.name)
 
 
 def _settled(known: Known, success: str) -> Known:
@@ -269,9 +272,11 @@ def _state(
     if known.failure_class in ("hole", "missing", "stale"):
         state = LocationState.HOLE if known.failure_class == "hole" else LocationState.STALE
         return state, known.reason
+    wanted, unknown = expected
+    if known.hold is not None and known.hold.digest is not None:
+        return _released(known.hold.release, known.hold.digest, wanted)
     if known.state in _BAD:
         return LocationState.BLOCKED, known.reason or f"execution {known.execution} was stopped"
-    wanted, unknown = expected
     if known.digest and known.digest == wanted:
         return LocationState.WHOLE, f"as of execution {known.execution}" if known.execution else ""
     if wish.paused or held:
@@ -281,6 +286,15 @@ def _state(
     if known.digest and wanted:
         return LocationState.STALE, f"the source has {wanted}"
     return LocationState.UNKNOWN, unknown or "in place before Transship, or not copied yet"
+
+
+def _released(release: str, digest: str, wanted: str) -> tuple[LocationState, str]:
+    """Return what is to be said of a tag that a release has moved: nothing else moves it until that is deleted."""
+    if not digest:
+        return LocationState.STALE, f"release {release} has taken it away again"
+    if wanted in ("", digest):
+        return LocationState.WHOLE, f"release {release} has put it there"
+    return LocationState.STALE, f"release {release} holds it there; the source has {wanted}"
 
 
 def _pause(wish: _Wish, held: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, tuple_
 
@@ -25,6 +26,39 @@ def held_among(connection: Connection, names: Collection[Name]) -> dict[Name, st
         release_tags.c.release,
     ).where(_NAME.in_(list(names)), release_tags.c.tag != "")
     return {(row[0], row[1], row[2]): row[3] for row in connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A release that holds a name; `digest`: what it has to name now, "" nothing, None: nothing has moved yet."""
+
+    release: str
+    digest: str | None
+
+
+def holds_on(connection: Connection, names: Collection[Name]) -> dict[Name, Hold]:
+    """Return for names that releases hold which one has moved each last, or holds it last where none has."""
+    query = (
+        select(
+            *_NAME.clauses,
+            release_tags.c.release,
+            release_tags.c.digest,
+            release_tags.c.previous,
+            releases.c.state,
+        )
+        .join(releases, releases.c.name == release_tags.c.release)
+        .where(_NAME.in_(list(names)), release_tags.c.tag != "")
+        .order_by(releases.c.changed_at)
+    )
+    found: dict[Name, Hold] = {}
+    for row in connection.execute(query):
+        name = (row[0], row[1], row[2])
+        digest: str | None = row.digest if row.state in _TO_BE_PUT else None
+        if row.state in BACK:
+            digest = row.previous
+        if digest is not None or name not in found:
+            found[name] = Hold(row.release, digest)
+    return found
 
 
 def wanted_digest(connection: Connection, name: Name) -> str | None:

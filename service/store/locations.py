@@ -13,6 +13,7 @@ from service.model.rule import SyncRule
 from service.model.states import OPEN_COPIES, CopyState, ExecutionState
 from service.store import codec
 from service.store.database import Database
+from service.store.held_tags import Hold, holds_on
 from service.store.tables import FAR, copies, executions, rules, written_tags
 
 Place = tuple[str, str, str]
@@ -32,6 +33,7 @@ class Known:
     failure_class: str = ""
     reason: str = ""
     seen_at: float = field(default=0.0)
+    hold: Hold | None = None  # of a release, which moves the tag and nothing else does
 
 
 class LocationStore:
@@ -128,6 +130,8 @@ class LocationStore:
                 known.digest, known.seen_at = row.digest, row.written_at
             for row in connection.execute(latest):
                 _add(found[row[0], row[1], row[2]], row)
+            for name, hold in holds_on(connection, places).items():
+                found[name].hold = hold
 
 
 def _is_one_of(

@@ -151,7 +151,7 @@ def test_every_place_is_answered_however_much_is_known_of_the_others(world: Worl
     event.remove(Engine, "before_cursor_execute", note)
 
     asked = [one for one in statements if one.lstrip().startswith("SELECT")]
-    assert len(asked) == 6
+    assert len(asked) == 7
     digests = {one.registry: one.digest for one in found if one.registry.startswith("r")}
     assert len(digests) == 40
     assert {one.state for one in found} >= {LocationState.SOURCE, LocationState.STALE}

@@ -120,3 +120,27 @@ def test_one_that_is_looked_at_moves_with_no_other_release_and_can_be_forced(
     assert places.until("second") is ReleaseState.ROLLED_BACK
     old = [image.digest for image in places.before]
     assert (places.at_west(*NAMES), places.at_south()) == (old, old)
+
+
+def test_where_says_which_release_has_put_a_tag(places: TwoPlaces) -> None:
+    """A release stages by digest: no copy of the tag tells of it."""
+    services = places.world.services
+    services.rules.put(places.rule, document={})
+
+    def told() -> dict[str, tuple[str, str, str]]:
+        rows = services.locator.locate("team/app", "v1")
+        return {one.registry: (one.state.value, one.why, one.digest) for one in rows}
+
+    new, old = places.after[0].digest, places.before[0].digest
+    put = ("whole", "release second has put it there", new)
+    assert (told()["west"], told()["south"]) == (put, put)
+
+    assert places.act("second", ROLLBACK) is ReleaseState.ROLLED_BACK
+    services.releases.delete("first")
+    execution = places.world.plan("team/*", rule="fleet")
+    places.world.run_to_end(execution, places.worker)
+
+    held = ("stale", f"release second holds it there; the source has {new}", old)
+    assert told()["west"] == held
+    proved = {one.registry: one for one in services.locator.locate("team/app", "v1", prove=True)}
+    assert proved["west"].digest == old
