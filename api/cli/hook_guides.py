@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service.model.endpoint import RegistryEndpoint
+from service.registry.providers.recognise import configured
+
 
 @dataclass(frozen=True, slots=True)
 class Guide:
@@ -88,25 +91,8 @@ GUIDES = {
 }
 GUIDES["github"] = GUIDES["ghcr"]
 
-_HOSTS = (
-    ("docker.io", "dockerhub"),
-    ("quay.io", "quay"),
-    ("ghcr.io", "ghcr"),
-    ("amazonaws.com", "ecr"),
-    ("amazonaws.com.cn", "ecr"),
-    ("azurecr.io", "acr"),
-    ("pkg.dev", "gar"),
-    ("gcr.io", "gar"),
-    ("aliyuncs.com", "aliyun-acr"),
-    ("tencentcloudcr.com", "tcr"),
-    ("jfrog.io", "jfrog"),
-)
-
 
 def likely_provider(url: str) -> str:
     """Return which provider's events a registry at this URL sends; distribution where nothing tells."""
-    host = url.partition("://")[2].partition(":")[0].rstrip("/")
-    for domain, provider in _HOSTS:
-        if host == domain or host.endswith(f".{domain}"):
-            return provider
-    return "distribution"
+    known = configured(RegistryEndpoint("", url.rstrip("/")))
+    return known.name if known is not None and known.name in GUIDES else "distribution"

@@ -99,6 +99,7 @@ def list_registries(data: Path | None, as_json: bool) -> None:
                 ("NAME", lambda r: r["name"]),
                 ("REGION", lambda r: r["effective"]["region"]),
                 ("URL", lambda r: r["effective"]["url"]),
+                ("PROVIDER", lambda r: r["effective"]["provider"]),
                 ("GROUPS", lambda r: r["effective"]["groups"]),
                 ("STANDING", lambda r: "paused" if r["paused_at"] else ""),
             ),
