@@ -142,6 +142,10 @@ class Board:
         self._clean(errand.blob.digest)
         return need
 
+    def awaits(self, copy: int) -> bool:
+        """Whether a copy is to get another blob."""
+        return any(copy in found.needs for found in self.blobs.values())
+
     def boots(self) -> set[str]:
         """Return the processes that carry out errands."""
         under_way = (one for found in self.blobs.values() for one in found.under_way.values())

@@ -44,6 +44,12 @@ class StatePort(Protocol):
         that it is ahead.
         """
 
+    def let_go(self, copy: int, near: Sequence[str]) -> bool:
+        """Let a copy begin whose blobs are there, if its image is committed at one of the registries in `near`.
+
+        Those are the registries that it is best fed from. Returns whether it was held back until now.
+        """
+
     def is_open(self, copy: int) -> bool:
         """Whether a copy has not ended, and its rule is not paused."""
 

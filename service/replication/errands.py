@@ -91,17 +91,20 @@ def end(engine: Engine, errand: Errand, *, placed: bool, answer: float) -> None:
 
 
 def _ended(engine: Engine, errand: Errand, *, placed: bool, answer: float) -> Sent:
-    def change(board: Board, moment: Moment) -> tuple[Need | None, Sent]:
+    def change(board: Board, moment: Moment) -> tuple[Need | None, bool, Sent]:
         need = board.end(errand, moment.now, placed=placed, answer=answer)
-        return need, board.assign(errand.execution, moment)
+        return need, board.awaits(errand.follower), board.assign(errand.execution, moment)
 
     try:
-        need, sent = engine.boards.change(errand.execution, change)
+        need, awaits_more, sent = engine.boards.change(errand.execution, change)
     except RedisError as error:
         log.info("errand_lost", digest=errand.blob.digest, error=str(error))
         return ()
     if need is not None:
         _withdraw(engine, errand.blob, need.registry, placed=placed)
+        if placed and not awaits_more:
+            with suppress(StoreUnavailable):  # then it goes when its parent is done
+                engine.state.let_go(errand.follower, need.near)
     return sent
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import bindparam, select
@@ -60,6 +61,10 @@ class AheadState:
         )
         work = copy_work(row, rule, trigger, holders=(place,), routed=True)
         return replace(work, holder=place, ahead=True)
+
+    def let_go(self, copy: int, near: Sequence[str]) -> bool:
+        """Let a copy begin whose blobs are there, if its image is committed where it is best fed from."""
+        return self._database.write(lambda c: routes.let_go_beside(c, copy, near))
 
     def is_open(self, copy: int) -> bool:
         """Whether a copy has not ended, and its rule is not paused."""

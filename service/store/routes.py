@@ -127,6 +127,12 @@ def let_go_on(connection: Connection, copy: int) -> None:
     connection.execute(_letting_go_on(), {"b_copy": copy})
 
 
+def let_go_beside(connection: Connection, copy: int, near: Collection[str]) -> bool:
+    """Let a copy go when its reference is committed at one of the registries that it is best fed from."""
+    freed = connection.execute(_letting_go_beside(), {"b_copy": copy, "b_near": list(near)})
+    return bool(freed.rowcount)
+
+
 def hold_followers(connection: Connection, execution: str) -> None:
     """Hold back each pending copy whose parent has not ended, of an execution that got them all at once."""
     parent = copies.alias("parent")
@@ -245,6 +251,22 @@ def going_on() -> Any:
     )
     return select(copies).where(
         copies.c.id == bindparam("b_copy"), _GOES_ON, ~paused, ~rule_is_paused(copies.c.rule)
+    )
+
+
+@cache
+def _letting_go_beside() -> Any:
+    other = copies.alias("other")
+    same = ("execution_id", "source_repository", "source_reference")
+    committed = exists().where(
+        *(other.c[name] == copies.c[name] for name in same),
+        other.c.state == CopyState.COPIED,
+        other.c.destination_registry.in_(bindparam("b_near", expanding=True)),
+    )
+    return (
+        update(copies)
+        .where(copies.c.id == bindparam("b_copy"), _IS_HELD, committed)
+        .values(**_free())
     )
 
 

@@ -134,6 +134,24 @@ def test_a_copy_waits_for_what_an_errand_is_bringing(chain: Chain) -> None:
     assert large_reads(chain, image)[:2] == [1, 1]
 
 
+def test_a_copy_whose_blobs_are_there_does_not_wait_for_its_parent(chain: Chain) -> None:
+    image = push(chain)
+    execution = chain.plan()
+    party = chain.world.party()
+    step(chain, party)
+    first, *_ = party.publisher.errands
+    queue = AtOnce(other=chain.world.party())
+
+    queue.ahead("local", first, "")
+
+    assert queue.done == ["placed", "placed"]
+    assert step(chain, party) == 2, (
+        "the first registry has the image, and the third all of its blobs"
+    )
+    assert set(chain.state_of(execution).values()) == {"copied"}
+    assert chain.lacks(image) == []
+
+
 def test_what_an_errand_leaves_undone_is_waited_for_no_longer(chain: Chain) -> None:
     image = push(chain)
     execution = chain.plan()
