@@ -92,6 +92,8 @@ def _there(
         raise NetworkError(
             f"the worker of region {region} could not look: {asked['reason']}", hint=asked["hint"]
         )
+    if asked.get("reason"):
+        raise NetworkError(asked["reason"], hint=asked["hint"])
     if asked["worker"]:
         raise NetworkError(
             f"the worker {asked['worker']} of region {region} took it and did not answer in time",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, insert, literal, select, update
+from sqlalchemy import Connection, Row, case, delete, insert, literal, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.errors import NotFoundInStore, TransshipError
@@ -37,7 +37,7 @@ class Examination:
     """A question with what became of it.
 
     `state`: pending, running, then ended with findings, failed with a reason, or expired: the deadline
-    has passed without an answer.
+    has passed without an answer; the reason says how far it came.
     """
 
     id: str
@@ -179,8 +179,8 @@ class ExaminationStore:
             state=row.stands,
             worker=row.worker,
             findings=tuple(json.loads(row.findings)),
-            reason=row.reason,
-            hint=row.hint,
+            reason=_late(row)[0] if row.stands == EXPIRED else row.reason,
+            hint=_late(row)[1] if row.stands == EXPIRED else row.hint,
             created_at=row.created_at,
             deadline_at=row.deadline_at,
             ended_at=row.ended_at,
@@ -237,6 +237,21 @@ def forget(connection: Connection, answers: Sequence[Mapping[str, Any]]) -> None
     ids = [answer["id"] for answer in answers]
     late = examinations.c.deadline_at < now_epoch() - KEPT_SECONDS
     connection.execute(delete(examinations).where(examinations.c.id.in_(ids) | late))
+
+
+def _late(row: Row[Any]) -> tuple[str, str]:
+    """Return why a question was not answered in time, and what to do."""
+    seconds = f"{row.deadline_at - row.created_at:g} s"
+    if row.state == PENDING:
+        return (
+            f"no worker of region {row.region} took it within {seconds}",
+            f"look at `transship regions show {row.region}`: its workers may be gone, or all of their slots taken",
+        )
+    hint = (
+        f"look at the log of region {row.region}'s workers: the registry {row.registry} may be silent, the worker "
+        "gone, or a far region's link cut; then ask again"
+    )
+    return f"{row.worker} took it and did not answer within {seconds}", hint
 
 
 def _state() -> ColumnElement[str]:

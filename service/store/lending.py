@@ -118,6 +118,9 @@ class LendingStore:
         ends = [end for work in works if (end := _end_at_once(work, refused)) is not None]
         if ends:
             self._state.post(ends)
+        for one in asked:
+            if one["registry"] in refused:
+                self._examinations.fail(one["id"], refused[one["registry"]])
         done = {end.work.ref.id for end in ends}
         return {
             "lease_seconds": self._lease_seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select, update
@@ -216,3 +217,20 @@ def test_an_examination_is_carried_out_in_the_region(world: World, far: FarRegio
     assert services.borrowing.account().is_empty
     far.step()
     assert services.registries.list() == []
+
+
+def test_an_examination_of_a_registry_that_cannot_be_told_says_why(
+    world: World, far: FarRegion
+) -> None:
+    services = world.services
+    west = services.registries.get("west").endpoint
+    spec = replace(west.credentials, secret="gone")
+    services.registries.put(replace(west, credentials=spec), document={})
+    asked = services.examinations.ask(Question("west", "scratch", write=True), REGION, seconds=60)
+
+    far.step()
+
+    answer = services.examinations.get(asked.id)
+    assert (answer.state, far.examined) == ("failed", [])
+    assert "there is no secret named gone" in answer.reason
+    assert "transship secrets set gone" in answer.hint

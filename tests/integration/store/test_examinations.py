@@ -54,6 +54,10 @@ def test_nobody_takes_what_nobody_waits_for(store: ExaminationStore, plot: Plot)
 
     assert store.begin(asked.id, "boot-a") is None
     assert [store.get(one.id).state for one in (asked, taken)] == ["expired", "expired"]
+    assert "no worker of region eu took it" in store.get(asked.id).reason
+    assert "transship regions show eu" in store.get(asked.id).hint
+    assert "boot-a took it and did not answer" in store.get(taken.id).reason
+    assert "the registry east may be silent" in store.get(taken.id).hint
     store.end(taken.id, [FINDING])
     assert store.get(taken.id).state == "ended", "a late answer is one, too"
 

@@ -57,6 +57,10 @@ def test_answer_is_waited_for() -> None:
             {"state": "expired", "worker": "boot-1"},
             "boot-1 of region eu took it and did not answer",
         ),
+        (
+            {"state": "expired", "reason": "it is as the server says", "hint": "do that"},
+            "it is as the server says",
+        ),
         ({"state": "expired"}, "no worker of region eu took it in time"),
     ],
 )
