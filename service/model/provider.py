@@ -74,6 +74,7 @@ class Offers:
     """
 
     auth: Offer = "yes"
+    keyless: Offer = "not offered"
     listing: Offer = "yes"
     create: Offer = "not offered"
     push: Offer = "yes"

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 class Access(NamedTuple):
     """Repository and level; `mount_from` is a second repository that is only read."""
 
-    level: Literal["ping", "pull", "push", "delete", "catalog"]
+    level: Literal["ping", "pull", "push", "delete", "catalog", "metadata"]
     repository: str = ""
     mount_from: str = ""
 
@@ -22,6 +22,8 @@ class Access(NamedTuple):
             return ()
         if self.level == "catalog":
             return ("registry:catalog:*",)
+        if self.level == "metadata":  # Azure's, for its lists of tags
+            return (f"repository:{self.repository}:metadata_read",)
         if self.level == "delete":
             return (f"repository:{self.repository}:pull,push,delete",)
         actions = "pull" if anonymous and self.level == "pull" else "pull,push"

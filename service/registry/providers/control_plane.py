@@ -51,7 +51,7 @@ class ControlPlane:
         """
         self.name = endpoint.name
         self.credential = credential
-        self._http = http
+        self._http = self.http = http
         self.origin = http.origin
         self._own_pool: Pool | None = None
         pool = http.pool

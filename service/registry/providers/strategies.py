@@ -78,6 +78,12 @@ def _harbor(plane: ControlPlane) -> Strategies:
     return open_harbor(plane)
 
 
+def _acr(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.acr import open_acr
+
+    return open_acr(plane)
+
+
 def _dockerhub(plane: ControlPlane) -> Strategies:
     from service.registry.providers.dockerhub import open_dockerhub
 
@@ -91,6 +97,7 @@ def _ecr(plane: ControlPlane) -> Strategies:
 
 
 OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
+    "acr": _acr,
     "dockerhub": _dockerhub,
     "ecr": _ecr,
     "harbor": _harbor,

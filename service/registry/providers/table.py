@@ -76,7 +76,7 @@ _ROWS = (
             chunk_minimum_bytes=5 * MIB,
             tag_delete="api",
         ),
-        offers=Offers(create="yes", limits="yes"),
+        offers=Offers(keyless="not built yet", create="yes", limits="yes"),
         namespace="repository",
         proof="contract",
         notes="An access key as user with its secret as password. Roles, and the machine's own identity, are "
@@ -89,7 +89,7 @@ _ROWS = (
         hosts=(r"public\.ecr\.aws",),
         capabilities=Capabilities(catalog=False, tag_delete="api"),
         offers=Offers(
-            auth="not built yet",
+            keyless="not built yet",
             listing="not built yet",
             create="not built yet",
             delete="not built yet",
@@ -103,16 +103,17 @@ _ROWS = (
         "acr",
         "Azure Container Registry",
         hosts=(r"[a-z0-9-]+\.azurecr\.(io|cn|us)",),
-        capabilities=Capabilities(tag_delete="api"),
-        offers=Offers(auth="not built yet", delete="not built yet", limits="yes"),
-        notes="Admin user, token or service principal work; managed identity is not built yet.",
+        capabilities=Capabilities(digest_lists=True, tag_delete="api"),
+        offers=Offers(keyless="not built yet", limits="yes"),
+        proof="contract",
+        notes="Admin user, token or service principal work as user and password; Entra's tokens are not exchanged.",
     ),
     Provider(
         "gar",
         "Google Artifact Registry and gcr.io names",
         hosts=(r"[a-z0-9-]+-docker\.pkg\.dev", r"((us|eu|asia)\.)?gcr\.io"),
         capabilities=Capabilities(uploads="whole"),
-        offers=Offers(auth="not built yet", create="not built yet"),
+        offers=Offers(keyless="not built yet", create="not built yet"),
         namespace="repository",
         notes="User _json_key with a service account's key works; the metadata server and workload "
         "identity are not built yet.",
@@ -126,7 +127,7 @@ _ROWS = (
         ),
         capabilities=Capabilities(catalog=False, referrers="fallback", tag_delete="api"),
         offers=Offers(
-            auth="not built yet",
+            keyless="not built yet",
             listing="not built yet",
             create="not built yet",
             delete="not built yet",
@@ -157,7 +158,7 @@ _ROWS = (
         hosts=(r"[a-z0-9-]+\.tencentcloudcr\.com",),
         capabilities=Capabilities(catalog=False, tag_delete="api"),
         offers=Offers(
-            auth="not built yet",
+            keyless="not built yet",
             listing="not built yet",
             create="not built yet",
             delete="not built yet",
@@ -223,7 +224,7 @@ _ROWS = (
         hosts=(r"[a-z0-9-]+\.cr\.volces\.com",),
         capabilities=Capabilities(catalog=False, tag_delete="api"),
         offers=Offers(
-            auth="not built yet",
+            keyless="not built yet",
             listing="not built yet",
             create="not built yet",
             delete="not built yet",

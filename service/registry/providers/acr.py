@@ -1,0 +1,67 @@
+"""Azure Container Registry: tags with digests, and one tag deleted, by /acr/v1 of the registry itself.
+
+Its API takes the registry's own tokens, with the scopes metadata_read and delete (ACR REST API, 2021-07-01).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+from service import errors
+from service.model.reference import validate_repository, validate_tag
+from service.registry.access import Access
+from service.registry.http import Http
+from service.registry.links import next_cursor
+from service.registry.providers.control_plane import MAX_ANSWER_BYTES, ControlPlane
+from service.registry.providers.strategies import Strategies
+
+ROWS_A_PAGE = 100
+
+
+def open_acr(plane: ControlPlane) -> Strategies:
+    """Return ACR's strategies."""
+    tags = AcrTags(plane.http)
+    return Strategies(tags_with_digests=tags, tag_deleter=tags)
+
+
+class AcrTags:
+    """Tags of ACR, with digests or one at a time."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    def pages(self, repository: str) -> Iterator[Mapping[str, str]]:
+        """Yield tag to digest, 100 a page."""
+        access = Access("metadata", repository)
+        target: str | None = f"/acr/v1/{validate_repository(repository)}/_tags?n={ROWS_A_PAGE}"
+        seen: set[str] = set()
+        while target is not None:
+            if target in seen:
+                raise errors.ProtocolError(f"{self._http.name}: a list of tags goes in a circle")
+            seen.add(target)
+            answer = self._http.request("GET", "api", target, access, limit=MAX_ANSWER_BYTES)
+            if answer.status != 200:
+                raise self._http.error(answer, "GET", target, "tags")
+            yield self._digests(answer.body)
+            target = next_cursor(self._http.origin, target, answer.headers.get("link"))
+
+    def _digests(self, body: bytes) -> dict[str, str]:
+        try:
+            rows = json.loads(body).get("tags") or []
+            return {row["name"]: row["digest"] for row in rows}
+        except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
+            raise errors.ProtocolError(f"{self._http.name}: a list of tags that is none") from None
+
+    def delete(self, repository: str, tag: str) -> None:
+        """Delete one tag; raises ManifestNotFound, and Rejected for one that is locked."""
+        target = f"/acr/v1/{validate_repository(repository)}/_tags/{validate_tag(tag)}"
+        answer = self._http.request("DELETE", "api", target, Access("delete", repository))
+        if answer.status in (200, 202, 204):
+            return
+        error = self._http.error(answer, "DELETE", target, "manifest")
+        if isinstance(error, errors.Unsupported):  # this tag's lock, not what the registry can do
+            raise errors.Rejected(
+                error.message, registry=error.registry, status=405, oci_code=error.oci_code
+            )
+        raise error
