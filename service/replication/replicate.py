@@ -278,12 +278,16 @@ def _fan_out(
     placer: BlobPlacer,
     missing: list[Descriptor],
 ) -> Result:
-    """Split missing blobs into parts: each large one alone, the small ones together."""
-    if all(_is_moving(engine, work, blob) for blob in missing):
+    """Split missing blobs into parts: each large one alone, the small ones together.
+
+    What somebody else is bringing is no part of it: the commit looks for it, and waits.
+    """
+    free = [blob for blob in missing if not _is_moving(engine, work, blob)]
+    if not free:
         return _wait(placer, work, counters, missing)
     limit = engine.settings.small_blob_bytes
-    large = sorted((b for b in missing if b.size >= limit), key=lambda b: -b.size)
-    small = [blob for blob in missing if blob.size < limit]
+    large = sorted((b for b in free if b.size >= limit), key=lambda b: -b.size)
+    small = [blob for blob in free if blob.size < limit]
     groups = [*([blob] for blob in large), *([small] if small else [])]
     parts = tuple(
         tuple(PartBlob(str(b.digest), b.size, b.media_type) for b in group) for group in groups
