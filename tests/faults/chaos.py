@@ -143,9 +143,7 @@ def run(lab: Lab, seed: int, *, strikes: int = 4) -> Scene:
         scene.push(f"app{number % 4}:v{number}", sizes, seed=f"{seed}-{dice.randint(0, 5)}")
     chaos = Chaos(lab, scene, dice)
     stop = threading.Event()
-    with Sampler(
-        lab.destination.url, scene.expected, scene.pushes, repair_seconds=10
-    ) as sampler:
+    with Sampler(lab.destination.url, scene.expected, scene.pushes, repair_seconds=10) as sampler:
         identity = scene.start()
         try:
             for _ in range(strikes):
