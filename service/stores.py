@@ -303,4 +303,8 @@ class Stores:
         """What regions have to do for releases."""
         from service.store.release_work import ReleaseWorkStore
 
-        return ReleaseWorkStore(self.database, self.settings.dead_after_seconds)
+        return ReleaseWorkStore(
+            self.database,
+            self.settings.dead_after_seconds,
+            self.settings.agent_dead_after_seconds,
+        )

@@ -137,9 +137,11 @@ class Deleter:
             for name in destination_registries(destination, scan.rule.source, members)
         }
         self._store.drop_unfinished(scan)
+        own = (scan.rule.name, scan.execution)
+        self._done = {one for one in self._done if one[0] != own[0] or one[:2] == own}
         closed: TransshipError | None = None
         for registry in sorted(registries):
-            done = (scan.rule.name, scan.execution, registry)
+            done = (*own, registry)
             if done in self._done:
                 continue
             try:
@@ -160,7 +162,6 @@ class Deleter:
             self._done.add(done)
         if closed is not None:
             raise closed
-        self._done = {one for one in self._done if one[0] != scan.rule.name}
         self._store.scanned(scan)
 
     def _first_look(

@@ -7,7 +7,19 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.model.release import BACK, ReleaseImage, ReleaseState, ReleaseTag, TagState
@@ -17,6 +29,7 @@ from service.store import codec, relay
 from service.store.clock import database_now, now_epoch
 from service.store.creation import insert_tags
 from service.store.database import Database
+from service.store.processes import AGENT
 from service.store.recovery import again
 from service.store.release_steps import ENDED, PENDING, SENT, advance, lock, open_parts, reasons
 from service.store.releases import Release, as_release, as_tag
@@ -26,6 +39,8 @@ from service.store.tables_releases import release_parts, release_tags, releases
 TRIGGER = "release"
 RESEND_SECONDS = 2.0
 NAMES_AT_ONCE = 200
+HEARD_SECONDS = 3.0
+"""An agent that asks so long after something was taken back has had the answer to an earlier question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +74,30 @@ class TagResult:
 class ReleaseWorkStore:
     """Parts of releases. Every write of a worker holds only while the release is at the part's fence."""
 
-    def __init__(self, database: Database, dead_after_seconds: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        dead_after_seconds: float,
+        agent_dead_after_seconds: float = 90.0,
+    ) -> None:
         self._database = database
         self._dead_after = dead_after_seconds
+        self._agent_dead_after = agent_dead_after_seconds
 
     # ---- the scheduler's leader --------------------------------------------------------------------
 
     def to_send(self) -> list[Part]:
-        """Return parts that nobody is at, marked as sent: new ones, and those whose message was lost."""
+        """Return parts that nobody is at, marked as sent: new ones, and those whose message was lost.
+
+        No tag is looked at for a flip before each far region has heard whose it is.
+        """
+        wanted = _UNSENT.where(self._idle(), ~self._unheard())
         with self._database.read() as connection:
-            if connection.execute(_UNSENT.where(self._idle()).limit(1)).first() is None:
+            if connection.execute(wanted.limit(1)).first() is None:
                 return []
 
         def work(connection: Connection) -> list[Part]:
-            found = [Part(*row) for row in connection.execute(_UNSENT.where(self._idle())).all()]
+            found = [Part(*row) for row in connection.execute(wanted).all()]
             for part in found:
                 connection.execute(
                     update(release_parts)
@@ -260,6 +285,23 @@ class ReleaseWorkStore:
     def _unowned(self) -> ColumnElement[bool]:
         alive = select(processes.c.boot).where(processes.c.seen_at > now_epoch() - self._dead_after)
         return or_(release_parts.c.owner == "", release_parts.c.owner.not_in(alive))
+
+    def _unheard(self) -> ColumnElement[bool]:
+        """Return the condition that a flip would begin while some agent may not know that its tags were taken.
+
+        That was when its staging was made. Each answer to an agent says so (recalls.py); one that is not heard of
+        any more moves no tag when it counts as dead (docs/adr/0017).
+        """
+        taken = select(executions.c.created_at).where(executions.c.id == releases.c.execution_id)
+        unaware = exists().where(
+            processes.c.kind == AGENT,
+            processes.c.region.in_(
+                select(release_tags.c.region).where(release_tags.c.release == releases.c.name)
+            ),
+            processes.c.seen_at > now_epoch() - self._agent_dead_after,
+            processes.c.seen_at < taken.scalar_subquery() + HEARD_SECONDS,
+        )
+        return and_(releases.c.state == ReleaseState.PREPARING, unaware)
 
     def _idle(self) -> ColumnElement[bool]:
         late = release_parts.c.sent_at < now_epoch() - RESEND_SECONDS

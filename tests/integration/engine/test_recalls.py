@@ -11,13 +11,15 @@ from sqlalchemy import update
 
 from service.model.endpoint import CredentialSpec
 from service.model.project import Grant, Project
-from service.model.release import ReleaseTag
+from service.model.release import FLIP, ReleaseTag
 from service.model.states import CopyState
 from service.settings import Settings
+from service.store.clock import now_epoch
 from service.store.keyring import write_new_key
 from service.store.recalls import WATCH_SECONDS
 from service.store.schema import create_or_upgrade
-from service.store.tables import rules
+from service.store.tables import executions, processes, rules
+from service.store.tables_releases import release_parts, releases
 from tests.integration.engine.databases import on_both_databases
 from tests.integration.engine.lent import REGION, FarRegion, Line, fleet, rule_of, silent
 from tests.support.world import World
@@ -144,6 +146,38 @@ def test_a_home_of_an_earlier_release_is_asked_as_before(world: World, far: FarR
     far.run_to_end(execution)
 
     assert world.states(execution) == [CopyState.COPIED] * 3
+
+
+def since(world: World, table: Any, column: str, seconds: float) -> None:
+    """Have something been so long ago."""
+    world.services.database.write(
+        lambda c: c.execute(update(table).values({column: now_epoch() - seconds}))
+    )
+
+
+@on_both_databases
+def test_no_flip_begins_before_the_region_has_heard_whose_the_tags_are(
+    world: World, far: FarRegion
+) -> None:
+    execution = fleet(world, 1)
+    far.step()
+    a_release_takes_it(world, execution)
+    services = world.services
+    services.database.write(lambda c: c.execute(update(releases).values(state="staged")))
+    services.releases.act("spring", FLIP, region="local")
+    since(world, executions, "created_at", 10)
+    since(world, processes, "seen_at", 11)
+
+    assert services.release_work.to_send() == []
+    since(world, processes, "seen_at", 8)
+    assert services.release_work.to_send() == [], "its question may have been on its way then"
+
+    far.pass_by(A_WATCH)
+    (part,) = services.release_work.to_send()
+    assert (part.release, part.region) == ("spring", REGION)
+    since(world, release_parts, "sent_at", 10)
+    since(world, processes, "seen_at", 1000)
+    assert services.release_work.to_send() == [part], "a region that fell silent moves no tag"
 
 
 # ---- registries --------------------------------------------------------------------------------
