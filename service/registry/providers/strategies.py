@@ -96,10 +96,17 @@ def _ecr(plane: ControlPlane) -> Strategies:
     return open_ecr(plane)
 
 
+def _tcr(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.tcr import open_tcr
+
+    return open_tcr(plane)
+
+
 OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
     "acr": _acr,
     "dockerhub": _dockerhub,
     "ecr": _ecr,
     "harbor": _harbor,
+    "tcr": _tcr,
 }
 """By provider; a module is loaded when a registry of its provider is first asked for more."""

@@ -1,0 +1,246 @@
+"""Tencent TCR, enterprise: API 3.0 of 2019-09-24, signed by TC3.
+
+The registry's credential is a SecretId (AKID..., IKID...) with its SecretKey; every other user name, as of
+long-lived tokens and service accounts, is presented as it is, and can do nothing beside pushing and pulling.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from service import errors
+from service.model.endpoint import Credential
+from service.registry.providers.control_plane import ControlPlane, Reply
+from service.registry.providers.strategies import NONE, Strategies
+from service.registry.providers.tc3 import sign
+from service.registry.redaction import clean
+from service.registry.results import RepositoryPage
+
+VERSION = "2019-09-24"
+ROWS_A_PAGE = 100  # Limit's most
+ANY_REGION = "ap-guangzhou"
+"""Sent with what is asked of all regions, since one has to be named."""
+LIFE_SECONDS = 60.0
+"""For how long a token is believed whose end lies in the past, by another clock."""
+MARGIN = 0.2
+
+_SECRET_ID = re.compile(r"[AI]KID[A-Za-z0-9]{8,}")
+_BY_CODE: tuple[tuple[str, type[errors.RegistryError]], ...] = (
+    ("AuthFailure.UnauthorizedOperation", errors.Denied),
+    ("AuthFailure", errors.AuthenticationFailed),
+    ("UnauthorizedOperation", errors.Denied),
+    ("RequestLimitExceeded", errors.Throttled),
+    ("ResourceNotFound", errors.RepositoryNotFound),
+    ("InternalError", errors.ServerError),
+)
+
+
+def open_tcr(plane: ControlPlane) -> Strategies:
+    """Return TCR's strategies; none where the credential is not a SecretId's."""
+    if not _SECRET_ID.fullmatch(plane.credential().username):
+        return NONE
+    tcr = Tcr(plane)
+    images = TcrImages(tcr)
+    return Strategies(
+        login=TcrLogin(tcr),
+        repositories=TcrRepositories(tcr),
+        tags_with_digests=images,
+        maker=TcrMaker(tcr),
+        tag_deleter=images,
+    )
+
+
+class Tcr:
+    """Requests to Tencent Cloud's API about one instance."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self.registry = plane.name
+        self._lock = threading.Lock()
+        self._instance: tuple[str, str] | None = None
+
+    def ask(self, action: str, **members: Any) -> dict[str, Any]:
+        """Call an action about the instance; raises RegistryError as its Error says."""
+        identity, region = self._find()
+        return self._call(action, region, {"RegistryId": identity, **members})
+
+    def rows(
+        self, action: str, member: str, members: Mapping[str, str], page: int = 1
+    ) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
+        """Yield pages of a list, each with the number of the next one; `Offset` is a page's number."""
+        seen = (page - 1) * ROWS_A_PAGE
+        following: int | None = page
+        while following is not None:
+            answer = self.ask(action, Offset=following, Limit=ROWS_A_PAGE, **members)
+            rows, total = answer.get(member) or [], answer.get("TotalCount")
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                raise errors.ProtocolError(f"{self.registry}: {action} answers no {member}")
+            seen += len(rows)
+            more = bool(rows) and isinstance(total, int) and seen < total
+            following = following + 1 if more else None
+            yield rows, following
+
+    def _find(self) -> tuple[str, str]:
+        """Return the instance's identity and region, by the name that its host begins with."""
+        with self._lock:
+            if self._instance is None:
+                name = self._plane.hosts[0].partition(".")[0]
+                answer = self._call(
+                    "DescribeInstances",
+                    ANY_REGION,
+                    {"AllRegion": True, "Filters": [{"Name": "RegistryName", "Values": [name]}]},
+                )
+                rows = answer.get("Registries") or []
+                found = [row for row in rows if row.get("RegistryName") == name]
+                if len(found) != 1:
+                    raise errors.Denied(
+                        f"{self.registry}: there is no instance {name} that the SecretId sees",
+                        registry=self.registry,
+                    )
+                self._instance = str(found[0]["RegistryId"]), str(found[0]["RegionName"])
+            return self._instance
+
+    def _call(self, action: str, region: str, body: dict[str, Any]) -> dict[str, Any]:
+        def headers(content: bytes) -> dict[str, str]:
+            credential, now = self._plane.credential(), int(time.time())
+            return {
+                "Content-Type": "application/json",
+                "X-TC-Action": action,
+                "X-TC-Version": VERSION,
+                "X-TC-Region": region,
+                "X-TC-Timestamp": str(now),
+                "Authorization": sign(
+                    credential.username,
+                    credential.password,
+                    service="tcr",
+                    host=self._plane.origin.authority,
+                    body=content,
+                    timestamp=now,
+                ),
+            }
+
+        value = self._plane.call("POST", "/", signed=headers, body=body, judge=self._judge).value
+        return dict(value["Response"])
+
+    def _judge(self, reply: Reply) -> errors.RegistryError | None:
+        said = reply.value.get("Response") if isinstance(reply.value, dict) else None
+        if not isinstance(said, dict):
+            return errors.ProtocolError(f"{self.registry}: its API answers no Response")
+        error = said.get("Error")
+        if not isinstance(error, dict):
+            return None
+        code, words = str(error.get("Code"))[:80], clean(str(error.get("Message")), 240)
+        found = (kind for prefix, kind in _BY_CODE if code.startswith(prefix))
+        error_class = next(found, errors.Rejected)
+        return error_class(
+            f"{self.registry}: {clean(code, 80)}: {words}", registry=self.registry, oci_code=code
+        )
+
+
+class TcrLogin:
+    """Temporary tokens, by CreateInstanceToken."""
+
+    def __init__(self, tcr: Tcr) -> None:
+        self._tcr = tcr
+
+    def login(self) -> Credential:
+        """Return a user and password of an hour, with the monotonic second of the next login."""
+        before = time.monotonic()
+        answer = self._tcr.ask("CreateInstanceToken", TokenType="temp")
+        try:
+            user, token = str(answer["Username"]), str(answer["Token"])
+            life = float(answer["ExpTime"]) / 1000 - time.time()
+        except (LookupError, TypeError, ValueError):
+            raise errors.ProtocolError(f"{self._tcr.registry}: no token in its answer") from None
+        life = life if life > 0 else LIFE_SECONDS
+        return Credential(user, token, renew_at=before + life * (1 - MARGIN))
+
+
+class TcrRepositories:
+    """DescribeRepositories."""
+
+    def __init__(self, tcr: Tcr) -> None:
+        self._tcr = tcr
+
+    def pages(self, cursor: str | None) -> Iterator[RepositoryPage]:
+        """Yield all repositories of the instance; a cursor is a page's number."""
+        page = int(cursor) if cursor is not None and cursor.isdigit() else 1
+        for rows, following in self._tcr.rows("DescribeRepositories", "RepositoryList", {}, page):
+            names = tuple(_full_name(row) for row in rows)
+            yield RepositoryPage(names, None if following is None else str(following))
+
+
+class TcrImages:
+    """DescribeImages and DeleteImage: a row a tag."""
+
+    def __init__(self, tcr: Tcr) -> None:
+        self._tcr = tcr
+
+    def pages(self, repository: str) -> Iterator[Mapping[str, str]]:
+        """Yield tag to digest, 100 a page."""
+        for rows, _ in self._tcr.rows("DescribeImages", "ImageInfoList", _named(repository)):
+            yield {
+                row["ImageVersion"]: row["Digest"]
+                for row in rows
+                if isinstance(row.get("ImageVersion"), str) and isinstance(row.get("Digest"), str)
+            }
+
+    def delete(self, repository: str, tag: str) -> None:
+        """Delete one tag; raises ManifestNotFound."""
+        try:
+            self._tcr.ask("DeleteImage", ImageVersion=tag, **_named(repository))
+        except errors.RepositoryNotFound as error:
+            raise errors.ManifestNotFound(
+                error.message, registry=error.registry, oci_code=error.oci_code
+            ) from error
+
+
+class TcrMaker:
+    """Namespace and repository."""
+
+    def __init__(self, tcr: Tcr) -> None:
+        self._tcr = tcr
+
+    def place(self, repository: str) -> str:
+        """Return the repository itself."""
+        return repository
+
+    def exists(self, place: str) -> bool:
+        """Whether there is such a repository."""
+        pages = self._tcr.rows("DescribeRepositories", "RepositoryList", _named(place))
+        return any(_full_name(row) == place for rows, _ in pages for row in rows)
+
+    def make(self, place: str) -> None:
+        """Make a private namespace, unless it is there, and the repository in it."""
+        members = _named(place)
+        namespace = members["NamespaceName"]
+        if not self._has_namespace(namespace):
+            try:
+                self._tcr.ask("CreateNamespace", NamespaceName=namespace, IsPublic=False)
+            except errors.Rejected:
+                if not self._has_namespace(namespace):  # else somebody else was faster
+                    raise
+        try:
+            self._tcr.ask("CreateRepository", **members)
+        except errors.Rejected:
+            if not self.exists(place):
+                raise
+
+    def _has_namespace(self, name: str) -> bool:
+        answer = self._tcr.ask("DescribeNamespaces", NamespaceName=name, All=True)
+        return any(row.get("Name") == name for row in answer.get("NamespaceList") or ())
+
+
+def _named(repository: str) -> dict[str, str]:
+    namespace, _, name = repository.partition("/")
+    return {"NamespaceName": namespace, "RepositoryName": name}
+
+
+def _full_name(row: Mapping[str, Any]) -> str:
+    """Return a repository's whole name; its `Name` has the namespace in front, or has not."""
+    name, namespace = str(row.get("Name")), str(row.get("Namespace"))
+    return name if name.startswith(f"{namespace}/") else f"{namespace}/{name}"
