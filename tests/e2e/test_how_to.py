@@ -6,6 +6,7 @@ for other people's tools and machines; a page that has only those names the test
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -24,6 +25,9 @@ from tests.support.up import Up, running_up
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs/how-to").glob("*.md"))
+OF_THEIR_OWN = {"freshness.md", "govern.md", "regions.md", "release.md", "replicas.md"}
+"""Pages that leave projects, regions, releases or secrets behind, and get a service for themselves."""
+
 ELSEWHERE = {"run-a-fleet.md": "tests/e2e/test_compose_fleet.py"}
 SHELL = """set -euo pipefail
 transship() {{
@@ -62,19 +66,38 @@ class Stage:
         }
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One service for the pages that leave nothing behind but rules."""
+    with running_up(tmp_path_factory.mktemp("how-to") / "up") as up:
+        yield up
+
+
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with (
-        running_up(tmp_path / "up") as up,
-        SampleRegistry() as east,
-        SampleRegistry() as west,
-    ):
+def stage(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    with contextlib.ExitStack() as stack:
+        if page.name in OF_THEIR_OWN:
+            up = stack.enter_context(running_up(tmp_path / "up"))
+        else:
+            up = request.getfixturevalue("lasting")
+            stack.callback(_clear, up)
+        east = stack.enter_context(SampleRegistry())
+        west = stack.enter_context(SampleRegistry())
         push_image(east, "team/app", "v1")
         push_image(east, "team-a/app", "v1")
         up.registry("east", east.url)
         up.registry("west", west.url)
         up.rule("fleet", "east", "west", trigger={"event": True})
         yield Stage(up, east, west, up.hook("east"))
+
+
+def _clear(up: Up) -> None:
+    """Take away what a page has left, its rules, its webhooks and its hook, and let all come to rest."""
+    for kind in ("rules", "webhooks"):
+        for one in up.ask("GET", f"/{kind}")["items"]:
+            up.ask("DELETE", f"/{kind}/{one['name']}")
+    up.ask("DELETE", "/registries/east/hook")
+    up.idle()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
