@@ -20,6 +20,9 @@ MOST_BLOBS = 64
 QUEUED_SECONDS = 20.0
 """An errand that has not begun after so long is lost."""
 
+FORGOTTEN_SECONDS = 600.0
+"""A blob that for so long nobody brought anywhere goes from the board: those that need it are not to have it so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -62,6 +65,7 @@ class OnBoard:
     holders: dict[int, str]
     needs: dict[int, Need]
     under_way: dict[int, UnderWay] = field(default_factory=dict)
+    moved_at: float = 0.0
 
 
 @dataclass
@@ -72,7 +76,7 @@ class Board:
     lines: dict[str, Line] = field(default_factory=dict)
 
     def offer(
-        self, blob: PartBlob, holder: int, registry: str, needs: Mapping[int, Need]
+        self, blob: PartBlob, holder: int, registry: str, needs: Mapping[int, Need], now: float
     ) -> list[str]:
         """Put up a blob that a copy has brought to its registry; return the registries that are to get it.
 
@@ -83,7 +87,7 @@ class Board:
             if not needs or len(self.blobs) >= MOST_BLOBS:
                 return []
             found = self.blobs[blob.digest] = OnBoard(blob.size, blob.media_type, {}, {})
-        self._has(found, holder, registry)
+        self._has(found, holder, registry, now)
         there = {*found.holders.values(), *(need.registry for need in found.needs.values())}
         new = {copy: need for copy, need in needs.items() if need.registry not in there}
         found.needs.update(new)
@@ -138,7 +142,7 @@ class Board:
                 sender, size, since = found.holders[under_way.holder], found.size, under_way.since
                 self._line("out", sender).note(since, now, size, under_way.beside_out, answer)
                 self._line("in", need.registry).note(since, now, size, under_way.beside_in, answer)
-            self._has(found, errand.follower, need.registry)
+            self._has(found, errand.follower, need.registry, now)
         self._clean(errand.blob.digest)
         return need
 
@@ -153,8 +157,9 @@ class Board:
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def _has(self, found: OnBoard, copy: int, registry: str) -> None:
+    def _has(self, found: OnBoard, copy: int, registry: str, now: float) -> None:
         found.holders[copy] = registry
+        found.moved_at = now
         for other in [c for c, need in found.needs.items() if need.registry == registry]:
             del found.needs[other]
             found.under_way.pop(other, None)
@@ -226,8 +231,10 @@ class Board:
         return self.lines.setdefault(f"{direction} {name}", Line())
 
     def _forget_lost(self, moment: Moment) -> None:
-        for found in self.blobs.values():
+        for digest, found in list(self.blobs.items()):
             for copy, under_way in list(found.under_way.items()):
                 is_old = moment.now - under_way.since > QUEUED_SECONDS
                 if under_way.boot not in moment.alive if under_way.boot else is_old:
                     del found.under_way[copy]
+            if not found.under_way and moment.now - found.moved_at > FORGOTTEN_SECONDS:
+                del self.blobs[digest]

@@ -54,6 +54,8 @@ class Errands:
             return
         part = PartBlob(str(blob.digest), blob.size, blob.media_type)
         try:
+            if not self._needs:
+                return
             change = partial(_offer, part, work, self._needs)
             waiting, sent = self._engine.boards.change(work.execution, change)
             announce(self._engine, part, waiting)
@@ -70,7 +72,7 @@ class Errands:
 def _offer(
     blob: PartBlob, work: CopyWork, needs: Mapping[int, Need], board: Board, moment: Moment
 ) -> tuple[Sequence[str], Sent]:
-    waiting = board.offer(blob, work.ref.id, work.destination_registry, needs)
+    waiting = board.offer(blob, work.ref.id, work.destination_registry, needs, moment.now)
     return waiting, board.assign(work.execution, moment)
 
 

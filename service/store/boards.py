@@ -74,6 +74,7 @@ def _on_board(value: dict[str, Any]) -> OnBoard:
             for copy, need in value["needs"].items()
         },
         {int(copy): UnderWay(**one) for copy, one in value["under_way"].items()},
+        value["moved_at"],
     )
 
 

@@ -14,15 +14,15 @@ from service.store.claims import RedisClaims
 NEED = Need("west", "eu", "label", ("east", "north"))
 
 
-def put_up(board: Board, number: int) -> None:
-    board.offer(PartBlob(f"sha256:{number:064x}", 5, "a/b"), 1, "east", {2: NEED})
+def put_up(board: Board, number: int, now: float = 0.0) -> None:
+    board.offer(PartBlob(f"sha256:{number:064x}", 5, "a/b"), 1, "east", {2: NEED}, now)
 
 
 def test_a_board_is_read_as_it_was_written(client: redis.Redis) -> None:
     boards = RedisBoards(client)
 
     def change(board: Board, moment: Moment) -> Board:
-        put_up(board, 7)
+        put_up(board, 7, moment.now)
         ((errand, need),) = board.assign("x", moment)
         assert need == NEED
         assert board.begin(errand, moment.now, "p") == []
@@ -51,7 +51,7 @@ def test_a_board_is_told_who_lives(client: redis.Redis) -> None:
     claims.keep_alive("p", 60)
 
     def change(board: Board, moment: Moment) -> frozenset[str]:
-        put_up(board, 1)
+        put_up(board, 1, moment.now)
         for errand, _ in board.assign("x", moment):
             board.begin(errand, moment.now, "p")
         return moment.alive

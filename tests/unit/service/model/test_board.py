@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from service.model.board import (
+    FORGOTTEN_SECONDS,
     MOST_BLOBS,
     QUEUED_SECONDS,
     Board,
@@ -32,7 +33,7 @@ def needs(*copies: int, near: tuple[str, ...] = ()) -> dict[int, Need]:
 
 
 def offer(board: Board, one: PartBlob, *copies: int, by: int = HEAD) -> list[str]:
-    return board.offer(one, by, registry(by), needs(*copies))
+    return board.offer(one, by, registry(by), needs(*copies), now=0.0)
 
 
 def assign(board: Board, now: float = 0.0, *alive: str) -> list[Errand]:
@@ -114,7 +115,8 @@ def test_small_blobs_go_side_by_side_as_far_as_the_line_carries() -> None:
 
 def test_a_blob_goes_only_where_it_is_best_fed_from() -> None:
     board = Board()
-    board.offer(blob(1), HEAD, "r0", needs(1, near=("r0",)) | needs(2, near=("r1",)))
+    wanted = needs(1, near=("r0",)) | needs(2, near=("r1",))
+    board.offer(blob(1), HEAD, "r0", wanted, now=0.0)
 
     first = assign(board)
     assert ways(first) == [(HEAD, 1)]
@@ -130,9 +132,9 @@ def test_an_errand_that_does_not_begin_or_whose_process_dies_is_given_again() ->
     assert assign(board, QUEUED_SECONDS - 1) == []
     assert ways(assign(board, QUEUED_SECONDS + 1)) == [(HEAD, 1)]
     assert board.begin(errand, 30.0, "p") == []
-    assert assign(board, 1000.0, "p") == []
+    assert assign(board, 500.0, "p") == []
     assert board.boots() == {"p"}
-    assert ways(assign(board, 1000.0)) == [(HEAD, 1)]
+    assert ways(assign(board, 500.0)) == [(HEAD, 1)]
 
 
 def test_an_errand_is_carried_out_once() -> None:
@@ -167,6 +169,16 @@ def test_who_has_brought_it_itself_needs_it_no_more_and_passes_it_on() -> None:
 
     assert ways(carried) == [(HEAD, 1)]
     assert ways(assign(board)) == [(2, 3)]
+
+
+def test_a_blob_that_nobody_can_bring_goes_from_the_board() -> None:
+    board = Board()
+    board.offer(blob(1), HEAD, "r0", needs(1, near=("r9",)), now=0.0)
+
+    assert assign(board, FORGOTTEN_SECONDS - 1) == []
+    assert board.awaits(1)
+    assert assign(board, FORGOTTEN_SECONDS + 1) == []
+    assert not board.awaits(1)
 
 
 def test_a_full_board_takes_no_more() -> None:
