@@ -167,7 +167,8 @@ class Comparer:
 
         result = Comparison()
         with self._meter.collect(result.requests):
-            self._listed.expect((source, ask.repository, ask.reference) for ask in page)
+            if not self._asked:  # what an event tells of may be newer than a list
+                self._listed.expect((source, ask.repository, ask.reference) for ask in page)
             self._listed.expect(place for names in named for place in _places_of(names))
         outcomes: dict[int, list[Found]] = {}
         first = set() if self._tags is None else self._tags.expect(map(_places_of, named))

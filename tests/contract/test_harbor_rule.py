@@ -82,6 +82,24 @@ def test_tag_that_was_moved_at_harbor_is_seen_in_its_list(world: World, harbor: 
     assert harbor.storage.tags("team/app") == tags
 
 
+def test_tags_that_an_event_names_are_not_looked_up_in_a_list(
+    world: World, harbor: FakeHarbor
+) -> None:
+    for number in range(6):
+        world.push("app", f"v{number}", LAYERS[:1], mark=str(number))
+    there = mirror("app", to="team/app", registry="harbor")
+    assert finish(world, plan(world, there)) is ExecutionState.SUCCEEDED
+    rule = mirror("team/app", name="out", source="harbor")
+    named = [("team/app", f"v{number}") for number in range(6)]
+    before = len(harbor.log)
+
+    execution = world.services.executions.create_tags(rule, named).id
+    assert world.services.planner.plan(execution, world.services.boot)
+
+    assert finish(world, execution) is ExecutionState.SUCCEEDED
+    assert [one.path for one in harbor.log[before:] if "/artifacts" in one.path] == []
+
+
 def test_rule_takes_all_repositories_of_all_projects(world: World, harbor: FakeHarbor) -> None:
     for name in ("a/app", "b/c/app"):
         world.push(name, "v1", LAYERS[:2])
