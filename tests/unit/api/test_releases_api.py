@@ -89,4 +89,10 @@ def test_what_the_state_does_not_allow_is_a_conflict(fleet: Api, services: Servi
 
     begun = fleet.post("/api/v1/releases/spring/rollback")
 
-    assert (begun.status_code, begun.get_json()["state"]) == (202, "rolling_back")
+    assert (begun.status_code, begun.get_json()["state"]) == (202, "checking")
+    again = fleet.post("/api/v1/releases/spring/rollback")
+    assert again.status_code == 409
+    wrong = fleet.post("/api/v1/releases/spring/rollback", {"force": "yes"})
+    assert wrong.status_code == 400
+    forced = fleet.post("/api/v1/releases/spring/rollback", {"force": True})
+    assert (forced.status_code, forced.get_json()["state"]) == (202, "rolling_back")
