@@ -96,6 +96,8 @@ class Provider:
     """Regular expressions over whole host names, without a port, in lower case."""
     api_urls: tuple[tuple[str, str], ...] = ()
     """Where its own API is: a regular expression over whole host names, and a URL with its groups."""
+    api_at_realm: bool = False
+    """Otherwise its API is where its tokens are had."""
     capabilities: Capabilities = Capabilities()
     offers: Offers = Offers()
     namespace: Literal["none", "project", "repository", "namespace", "organization"] = "none"

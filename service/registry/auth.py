@@ -21,7 +21,7 @@ from service.model.reference import DOCKER_HUB_ALIASES
 from service.protections import without
 from service.registry.access import Access
 from service.registry.challenge import parse_challenges
-from service.registry.origin import Origin, resolve_url
+from service.registry.origin import Origin, resolve_url, split_url
 from service.registry.pool import Pool
 from service.registry.wire_errors import credentials_refused
 
@@ -72,6 +72,11 @@ class Authenticator:
         self._flights: dict[Access, threading.Lock] = {}
         self._lock = threading.Lock()
         self._token_service: TokenService | None = None
+
+    @property
+    def realm_url(self) -> str | None:
+        """Where tokens are had, as scheme://host[:port]: a host that may see the credential; None: unknown."""
+        return str(split_url(self._realm)[0]) if self._realm else None
 
     def line(self, access: Access) -> str:
         """Return the Authorization header line to send at first: empty until a challenge was seen.

@@ -348,8 +348,13 @@ class Http:
         return self.breaker.doubted(error)
 
     def introduce(self) -> None:
-        """Ask GET /v2/ without credentials, so that the registry tells who it is; raises RegistryError."""
-        self._ping("")
+        """Ask GET /v2/ without credentials, so that the registry tells who it is.
+
+        Raises RegistryError, and AddressRefused for a token service that may not be asked.
+        """
+        status, challenge = self._ping("")
+        if status == 401:
+            self.auth.told(challenge)
 
     def _ping(self, line: str) -> tuple[int, str]:
         response = self._exchange(self.origin, "GET", "ping", "/v2/", line, b"")

@@ -74,10 +74,19 @@ class Provided:
             if self._strategies is None:
                 from service.registry.providers.control_plane import ControlPlane
 
-                usual = self.provider.api_url(self._http.origin.host)
+                usual = self._usual_api()
                 self._plane = ControlPlane(self._http, self._endpoint, self._credential, usual)
                 self._strategies = opener(self._plane)
             return self._strategies
+
+    def _usual_api(self) -> str | None:
+        """Return where the provider has its API; a registry that has not said where is asked once."""
+        found = self.provider.api_url(self._http.origin.host)
+        if found is not None or not self.provider.api_at_realm or self._endpoint.api_url:
+            return found
+        if self._http.auth.realm_url is None:
+            self._http.introduce()
+        return self._http.auth.realm_url
 
     def credential(self) -> Credential:
         """Return what the registry is to be given: what is configured, or what a login gives for it."""

@@ -72,6 +72,12 @@ class Strategies:
 NONE = Strategies()
 
 
+def _gitlab(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.gitlab import open_gitlab
+
+    return open_gitlab(plane)
+
+
 def _harbor(plane: ControlPlane) -> Strategies:
     from service.registry.providers.harbor import open_harbor
 
@@ -106,6 +112,7 @@ OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
     "acr": _acr,
     "dockerhub": _dockerhub,
     "ecr": _ecr,
+    "gitlab": _gitlab,
     "harbor": _harbor,
     "tcr": _tcr,
 }

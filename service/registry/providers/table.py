@@ -201,10 +201,13 @@ _ROWS = (
         "gitlab",
         "GitLab",
         hosts=(r"registry\.gitlab\.com",),
+        api_at_realm=True,
         capabilities=Capabilities(catalog=False, mount="same-namespace"),
-        offers=Offers(listing="not built yet", create="not built yet"),
+        offers=Offers(create="not built yet"),
         namespace="project",
-        notes="The project must be there, with its registry switched on.",
+        proof="contract",
+        notes="An access token with read_api, read_registry and write_registry as password. The project must be there, "
+        "with its registry switched on; repositories of the projects that the user is a member of are listed.",
     ),
     Provider(
         "jfrog",
