@@ -25,13 +25,20 @@ pytestmark = pytest.mark.timeout(180)
 SLOW = 100
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiProcess]:
-    made = ApiProcess(tmp_path, api_concurrency=100)
+@contextlib.contextmanager
+def an_api(folder: Path) -> Iterator[ApiProcess]:
+    made = ApiProcess(folder, api_concurrency=100)
     with made.process:
         made.process.wait_ready(made.ready)
         yield made
     made.services.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
+    """One for all: whoever was slow or went away has to have left it as it was."""
+    with an_api(tmp_path_factory.mktemp("api")) as made:
+        yield made
 
 
 def connected(server: ApiProcess, stack: contextlib.ExitStack) -> socket.socket:
@@ -192,8 +199,15 @@ def test_f006_clients_that_go_away_leave_nothing_behind(
         assert b" 200 " in watching.recv(200)
 
 
-def test_f004_an_api_that_is_asked_to_end_answers_what_it_holds(server: ApiProcess) -> None:
+@pytest.fixture
+def ending(tmp_path: Path) -> Iterator[ApiProcess]:
+    with an_api(tmp_path) as made:
+        yield made
+
+
+def test_f004_an_api_that_is_asked_to_end_answers_what_it_holds(ending: ApiProcess) -> None:
     """Fifty requests wait for a lock of the database when it is told; nobody new is let in."""
+    server = ending
     server.run()
     path = server.settings.database_url.removeprefix("sqlite:///")
     holder = sqlite3.connect(path, timeout=20, isolation_level=None)
