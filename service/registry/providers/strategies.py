@@ -102,6 +102,12 @@ def _ecr(plane: ControlPlane) -> Strategies:
     return open_ecr(plane)
 
 
+def _jfrog(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.jfrog import open_jfrog
+
+    return open_jfrog(plane)
+
+
 def _tcr(plane: ControlPlane) -> Strategies:
     from service.registry.providers.tcr import open_tcr
 
@@ -114,6 +120,7 @@ OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
     "ecr": _ecr,
     "gitlab": _gitlab,
     "harbor": _harbor,
+    "jfrog": _jfrog,
     "tcr": _tcr,
 }
 """By provider; a module is loaded when a registry of its provider is first asked for more."""

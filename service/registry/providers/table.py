@@ -214,9 +214,11 @@ _ROWS = (
         "JFrog Artifactory",
         hosts=(r"[a-z0-9-]+\.jfrog\.io",),
         capabilities=Capabilities(mount="no"),
-        offers=Offers(listing="not built yet", create="not built yet", mount="no"),
+        offers=Offers(create="yes", mount="no"),
         namespace="repository",
-        notes="The catalog lists one repository key at a time.",
+        proof="contract",
+        notes="Names are `<repository key>/<image>`, the repository path method. Missing keys are made as local Docker "
+        "repositories, by a user that may create them; virtual and remote keys are listed, too.",
     ),
     Provider(
         "volcengine",
