@@ -72,6 +72,12 @@ class Strategies:
 NONE = Strategies()
 
 
+def _gar(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.gar import open_gar
+
+    return open_gar(plane)
+
+
 def _gitlab(plane: ControlPlane) -> Strategies:
     from service.registry.providers.gitlab import open_gitlab
 
@@ -108,6 +114,12 @@ def _jfrog(plane: ControlPlane) -> Strategies:
     return open_jfrog(plane)
 
 
+def _swr(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.swr import open_swr
+
+    return open_swr(plane)
+
+
 def _tcr(plane: ControlPlane) -> Strategies:
     from service.registry.providers.tcr import open_tcr
 
@@ -118,9 +130,11 @@ OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
     "acr": _acr,
     "dockerhub": _dockerhub,
     "ecr": _ecr,
+    "gar": _gar,
     "gitlab": _gitlab,
     "harbor": _harbor,
     "jfrog": _jfrog,
+    "swr": _swr,
     "tcr": _tcr,
 }
 """By provider; a module is loaded when a registry of its provider is first asked for more."""

@@ -112,11 +112,14 @@ _ROWS = (
         "gar",
         "Google Artifact Registry and gcr.io names",
         hosts=(r"[a-z0-9-]+-docker\.pkg\.dev", r"((us|eu|asia)\.)?gcr\.io"),
-        capabilities=Capabilities(uploads="whole"),
-        offers=Offers(keyless="not built yet", create="not built yet"),
+        api_urls=((r".*", "https://artifactregistry.googleapis.com"),),
+        capabilities=Capabilities(digest_lists=True, uploads="whole"),
+        offers=Offers(keyless="not built yet", create="yes"),
         namespace="repository",
-        notes="User _json_key with a service account's key works; the metadata server and workload "
-        "identity are not built yet.",
+        proof="contract",
+        notes="The user _json_key with a service account's key: repositories of its own project in the host's location "
+        "are listed, and made before the first push. The metadata server and workload identity are not built yet; an "
+        "access token as password of oauth2accesstoken works for its hour, and neither lists nor makes.",
     ),
     Provider(
         "aliyun-acr",
@@ -142,15 +145,12 @@ _ROWS = (
         "Huawei SWR",
         hosts=(r"swr\.[a-z0-9-]+\.myhuaweicloud\.(com|eu)",),
         capabilities=Capabilities(catalog=False, referrers="fallback", tag_delete="api"),
-        offers=Offers(
-            listing="not built yet",
-            create="not built yet",
-            delete="not built yet",
-            referrers="no",
-            events="no",
-        ),
+        offers=Offers(create="yes", delete="not built yet", referrers="no", events="no"),
         namespace="organization",
-        notes="The long-term login works as user and password.",
+        proof="contract",
+        notes="An access key (AK, or REGION@AK) with its secret key: the long-term login is made from it; one that was made "
+        "works as user and password, too. Organizations are made before the first push; their names are unique over "
+        "all accounts of a region.",
     ),
     Provider(
         "tcr",

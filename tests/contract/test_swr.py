@@ -1,0 +1,147 @@
+"""contract:swr. Logins, organizations and listings at the fake Huawei SWR."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from service import errors
+from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
+from service.model.states import ExecutionState
+from service.registry.client import RegistryClient
+from service.registry.providers.swr import long_term
+from tests.contract.swr import FakeSwr, documented_password
+from tests.integration.registry.support import client, push
+from tests.support.planning import finish, mirror, plan
+from tests.support.world import open_world, some_bytes
+
+ACCESS_KEY, SECRET_KEY = "RVHVMX4NEWEXAMPLE000", "H6mqE3xkEXAMPLEsecretkey0000000000000000"
+SKOPEO = shutil.which("skopeo")
+GIVEN = Credential(f"cn-north-4@{ACCESS_KEY}", SECRET_KEY)
+
+
+@pytest.fixture
+def swr() -> Iterator[FakeSwr]:
+    with FakeSwr("cn-north-4", ACCESS_KEY, SECRET_KEY) as fake:
+        yield fake
+
+
+@pytest.fixture
+def account(swr: FakeSwr) -> Iterator[RegistryClient]:
+    made = client(swr.url, credential=GIVEN, endpoint={"provider": "swr"})
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("user", [ACCESS_KEY, f"cn-north-4@{ACCESS_KEY}"])
+def test_login_is_what_the_documented_command_prints(user: str) -> None:
+    found = long_term(Credential(user, SECRET_KEY), "swr.cn-north-4.myhuaweicloud.com")
+
+    password = documented_password(ACCESS_KEY, SECRET_KEY)
+    assert found == Credential(f"cn-north-4@{ACCESS_KEY}", password)
+    assert long_term(found, "swr.cn-north-4.myhuaweicloud.com") == found, "it is one already"
+
+
+def test_user_without_region_at_another_host_is_told_what_to_write() -> None:
+    with pytest.raises(errors.InvalidConfiguration) as caught:
+        long_term(Credential(ACCESS_KEY, SECRET_KEY), "images.example.com")
+
+    assert "REGION@AK" in caught.value.message
+    assert SECRET_KEY not in str(caught.value)
+
+
+@pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
+def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
+    swr: FakeSwr, account: RegistryClient, tmp_path: Path
+) -> None:
+    swr.organizations.add("team")
+    pushed = push(account, "team/app", "v1", b"layer" * 100)
+    assert SKOPEO is not None
+    file = str(tmp_path / "auth.json")
+
+    def skopeo(*words: str) -> None:
+        subprocess.run([str(SKOPEO), *words], check=True, capture_output=True, timeout=60)
+
+    skopeo(
+        *("login", "--authfile", file, "--tls-verify=false"),
+        *("-u", swr.user, "-p", swr.password, swr.host),
+    )
+    base = f"docker://{swr.host}/team"
+    tls = ("--src-tls-verify=false", "--dest-tls-verify=false")
+    skopeo(
+        "copy",
+        "-q",
+        "--preserve-digests",
+        "--authfile",
+        file,
+        *tls,
+        f"{base}/app:v1",
+        f"{base}/b:2",
+    )
+
+    found = swr.storage.manifest("team/b", "2")
+    assert found is not None
+    assert found.digest == str(pushed.digest)
+
+
+def test_first_push_makes_the_organization_once(swr: FakeSwr, account: RegistryClient) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: push(account, f"new/app{n}", "v1", b"x" * n), range(8)))
+
+    made = [one.status for one in swr.log if one.path == "/dockyard/v2/namespaces"]
+    assert swr.organizations == {"new"}
+    assert made == [201]
+    assert len(swr.storage.repositories()) == 8
+
+
+def test_organization_of_another_account_is_told(swr: FakeSwr, account: RegistryClient) -> None:
+    swr.others.add("theirs")
+
+    with pytest.raises(errors.Rejected) as caught:
+        push(account, "theirs/app", "v1", b"one")
+
+    assert "already existed" in caught.value.message
+
+
+def test_key_that_may_not_make_organizations_is_told_so(
+    swr: FakeSwr, account: RegistryClient
+) -> None:
+    swr.may_make = False
+
+    with pytest.raises(errors.Denied) as caught:
+        push(account, "new/app", "v1", b"one")
+
+    assert "no organization new" in caught.value.message
+
+
+def test_repositories_of_the_account_are_listed(swr: FakeSwr, account: RegistryClient) -> None:
+    swr.organizations |= {"a", "b"}
+    names = [f"{organization}/app/{n}" for organization in "ab" for n in range(3)]
+    for name in names:
+        push(account, name, "v1", name.encode())
+
+    assert [page.repositories for page in account.list_repositories()] == [tuple(names)]
+
+
+def test_rule_copies_into_an_organization_that_is_not_there(
+    swr: FakeSwr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSSHIP_SECRET_SWR", SECRET_KEY)
+    layers = [some_bytes(f"layer{number}", 3000) for number in range(3)]
+    with open_world(tmp_path) as world:
+        credentials = CredentialSpec(GIVEN.username, password_env="TRANSSHIP_SECRET_SWR")
+        endpoint = RegistryEndpoint("swr", swr.url, credentials=credentials, provider="swr")
+        world.services.registries.put(endpoint, document={})
+        for number in range(4):
+            world.push(f"app{number % 2}", f"v{number}", layers, mark=str(number))
+
+        execution = plan(world, mirror("app*", to="{name}-team/app", registry="swr"))
+
+        assert finish(world, execution) is ExecutionState.SUCCEEDED, world.copies(execution)
+    assert swr.organizations == {"app0-team", "app1-team"}
+    assert sorted(swr.storage.tags("app0-team/app") or ()) == ["v0", "v2"]
