@@ -185,7 +185,7 @@ class Services(Stores):
         """Holds deletions to the borders."""
         from service.replication.deletion_borders import DeletionBorders
 
-        return DeletionBorders(self.guard, self._lead, self._resign)
+        return DeletionBorders(self.guard, self._lead, self._resign, self.dispatching.slots)
 
     def keepers(self, publisher: Publisher) -> list[Keeper]:
         """Return the threads that bring deletions, replicas and releases forward."""
@@ -194,6 +194,7 @@ class Services(Stores):
         from service.replication.release_keeper import LEASE as RELEASES
         from service.replication.replicas import LEASE as REPLICAS
 
+        self.deleter.share(publisher.delete)
         return [
             self._keeper(DELETIONS, self.deleter.step, self.deletion_borders.lease),
             self._keeper(REPLICAS, self.replicas.keeper.step),

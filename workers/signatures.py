@@ -17,6 +17,7 @@ COMMIT = "transship.commit_manifest"
 AHEAD = "transship.place_ahead"
 EXAMINE = "transship.examine_registry"
 RELEASE = "transship.carry_out_release"
+DELETE = "transship.delete"
 
 
 class QueuePublisher:
@@ -148,6 +149,18 @@ class QueuePublisher:
             args=[examination],
             queue=queue,
             argsrepr=f"examination {examination}",
+        )
+        envelope.send(self._redis, queue, [text])
+
+    def delete(self, region: str, piece: str, registries: Sequence[str]) -> None:
+        """Send a piece of deletions that is to be done in a region; it does not stand behind copies."""
+        queue = queues.urgent(region)
+        text = envelope.message(
+            task=DELETE,
+            identity=_fresh_id(),
+            args=[piece, list(registries)],
+            queue=queue,
+            argsrepr=f"deletions of {piece}",
         )
         envelope.send(self._redis, queue, [text])
 

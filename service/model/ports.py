@@ -201,6 +201,9 @@ class Publisher(Protocol):
     def examine(self, region: str, examination: str) -> None:
         """Have an examination of a registry carried out by a worker of the region, soon."""
 
+    def delete(self, region: str, piece: str, registries: Sequence[str]) -> None:
+        """Have a piece of deletions done by a worker of the region, soon."""
+
     def release_part(self, place: str, release: str, region: str, fence: int) -> None:
         """Have what a release has to do in a region done by workers of `place`, soon."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from service.errors import BorderClosed, NotFoundInStore, StoreUnavailable, WrongRegion
@@ -98,6 +98,15 @@ class BorderGuard:
             h for h in work.holders if not borders.lies_between(self._region(h.registry), there)
         ]
         return replace(work, holders=tuple(near))
+
+    def able(self, alive: Iterable[str], registries: Sequence[str]) -> list[str]:
+        """Return those of some regions whose workers may touch registries; the last one's own region first."""
+        borders = self.borders()
+        regions = [self._region(name) for name in registries]
+        able = [one for one in sorted(alive) if borders.may_work(one, regions)]
+        return sorted(
+            able, key=lambda one: (one != regions[-1], borders.lies_between(one, regions[-1]))
+        )
 
     def turf(self) -> str:
         """Return the jurisdiction that holds this process back, "" for none: no border, or one machine alone."""

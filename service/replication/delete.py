@@ -37,7 +37,7 @@ from service.model.selection import destination_registries, members_of_groups
 from service.protections import without
 from service.registry.client import RegistryClient
 from service.replication.clients import Clients
-from service.replication.deletion_borders import DeletionBorders, why
+from service.replication.deletion_borders import DeletionBorders, Elsewhere, why
 from service.settings import Settings
 from service.store.deletion_values import (
     DELETED,
@@ -65,6 +65,12 @@ NO_TAGS_HINT = (
     "of the image (docker-registry 2.8 knows nothing else; distribution 3 deletes tags)"
 )
 
+Piece = tuple[str, Callable[[], None], Deletion | None]
+"""A piece of work: its name, the work, and the deletion that it is of."""
+
+Send = Callable[[str, str, Sequence[str]], None]
+"""Takes a region, the name of a piece, and the registries that are left of a rule's run."""
+
 log = get_logger("delete")
 
 
@@ -82,9 +88,9 @@ class Deleter:
         borders: DeletionBorders,
     ) -> None:
         self._borders = borders
-        self._done: set[tuple[str, str, str]] = (
-            set()
-        )  # of scans that wait for others: rule, execution, registry
+        self._send: Send | None = None
+        self._done: set[tuple[str, str, str]] = set()
+        """Of scans that are not through: rule, execution, and a registry that is."""
         self._settings = settings
         self._rules = rules
         self._registries = registries
@@ -93,14 +99,35 @@ class Deleter:
         self._clients = clients
         self._not_before: dict[str, float] = {}
 
+    def share(self, send: Send) -> None:
+        """Have `send` bring to workers of a region what this process may not touch."""
+        self._send = send
+
     def step(self) -> None:
         """Do what is due; one rule's trouble does not keep the others back."""
+        for name, work, deletion in self._pieces():
+            self._attempt(name, work, deletion)
+
+    def take(self, piece: str, registries: Sequence[str]) -> bool:
+        """Do a piece of work that was sent here; False when there is none of that name (any more).
+
+        `registries`: those at which a rule's run is left to be looked at; none: all.
+        """
+        taken = False
+        for name, work, deletion in self._pieces(registries):
+            if name == piece:
+                self._attempt(name, work, deletion)
+                taken = True
+        return taken
+
+    def _pieces(self, only: Sequence[str] = ()) -> Iterator[Piece]:
+        """Yield what is due by name; what is due when the pieces before have been done is among it."""
         for scan in self._store.due_scans():
-            self._attempt(f"rule {scan.rule.name}", partial(self._scan, scan))
+            yield f"rule {scan.rule.name}", partial(self._scan, scan, only), None
         for found in self._store.to_check(self._settings.absence_seconds):
-            self._attempt(found.id, partial(self._second_look, found), found)
+            yield found.id, partial(self._second_look, found), found
         for due in self._store.due():
-            self._attempt(due.id, partial(self._carry_out, due), due)
+            yield due.id, partial(self._carry_out, due), due
 
     def _attempt(
         self, name: str, work: Callable[[], None], deletion: Deletion | None = None
@@ -113,6 +140,11 @@ class Deleter:
                     work()
         except StoreUnavailable:
             raise
+        except Elsewhere as error:
+            if self._send is not None:
+                self._send(error.region, name, error.registries)
+                log.info("deletion_sent", of=name, region=error.region)
+            self._not_before[name] = time.monotonic() + AGAIN_SECONDS
         except TransshipError as error:
             at_border = isinstance(error, BorderClosed | WrongRegion)
             if deletion is not None and at_border:
@@ -125,10 +157,11 @@ class Deleter:
 
     # ---- absence ---------------------------------------------------------------------------------
 
-    def _scan(self, scan: Scan) -> None:
+    def _scan(self, scan: Scan, only: Sequence[str] = ()) -> None:
         """Look a first time for what the run did not see, destination by destination.
 
-        Raises what keeps this process from some of them, when it has been through with the others.
+        `only`: the registries that are left, others have been through with the rest; none: all. Raises what keeps
+        this process from some, when it has been through with the others.
         """
         members = members_of_groups(one.endpoint for one in self._registries.list(limit=10_000))
         registries = {
@@ -139,15 +172,15 @@ class Deleter:
         self._store.drop_unfinished(scan)
         own = (scan.rule.name, scan.execution)
         self._done = {one for one in self._done if one[0] != own[0] or one[:2] == own}
-        closed: TransshipError | None = None
-        for registry in sorted(registries):
+        closed: dict[str, TransshipError] = {}
+        for registry in sorted(registries & set(only) if only else registries):
             done = (*own, registry)
             if done in self._done:
                 continue
             try:
                 self._borders.check(scan.rule, registry)
             except (BorderClosed, WrongRegion) as error:
-                closed = error
+                closed[registry] = error
                 continue
             identity = ""
             for group in self._store.candidates(scan, registry):
@@ -160,8 +193,10 @@ class Deleter:
                 self._store.looked(identity)
                 log.info("tags_gone_at_source", rule=scan.rule.name, registry=registry)
             self._done.add(done)
-        if closed is not None:
-            raise closed
+        for obstacle in sorted(closed.values(), key=lambda one: not isinstance(one, Elsewhere)):
+            if isinstance(obstacle, Elsewhere):
+                obstacle.registries = tuple(closed)
+            raise obstacle
         self._store.scanned(scan)
 
     def _first_look(

@@ -1,12 +1,14 @@
 """Deletions and borders: by the guard that copies are held to (DESIGN section 7, issue 6 point 5).
 
-Schedulers of several jurisdictions share the work: each does what it may, one at a time what several may.
+What the scheduler may not touch is sent to workers who may; where none lives, it waits and says why. One piece of work
+is in the hands of one process at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from service.errors import TransshipError, WrongRegion
@@ -15,8 +17,14 @@ from service.replication.borders import BorderGuard
 from service.store.audit import Change
 from service.store.deletion_values import Deletion, WrittenTag
 
-HINT = "start a scheduler with TRANSSHIP_REGION in the source's or the destination's jurisdiction"
+HINT = "start a worker, or a scheduler with TRANSSHIP_REGION, in the source's or the destination's jurisdiction"
 MAX_NAME = 255
+
+
+class Elsewhere(WrongRegion):
+    """Workers of another region may, and live: `region`. `registries`: where a rule's run is left to be looked at."""
+
+    registries: Sequence[str] = ()
 
 
 class DeletionBorders:
@@ -27,8 +35,15 @@ class DeletionBorders:
         guard: BorderGuard,
         lead: Callable[[str], bool],
         resign: Callable[[str], None],
+        slots: Callable[[], Mapping[str, int]],
     ) -> None:
-        """`lead` takes or renews a lease by its name, False while another process has it; `resign` lets it go."""
+        """`lead` takes or renews a lease by its name, False while another process has it; `resign` lets it go.
+
+        `slots`: the live slots of workers by region.
+        """
+        self._slots = slots
+        self._lock = threading.Lock()
+        self._in_hand: set[str] = set()
         self._guard = guard
         self._lead = lead
         self._resign = resign
@@ -44,19 +59,38 @@ class DeletionBorders:
         if not self._guard.turf():
             yield True
             return
-        lease = f"deletion {_short(piece)}"
-        if not self._lead(lease):
+        with self._lock:
+            free = piece not in self._in_hand
+            self._in_hand.add(piece)
+        if not free:  # another thread of this process has it
             yield False
             return
+        lease = f"deletion {_short(piece)}"
         try:
-            yield True
+            ours = self._lead(lease)
+            try:
+                yield ours
+            finally:
+                if ours:
+                    self._resign(lease)
         finally:
-            self._resign(lease)
+            with self._lock:
+                self._in_hand.discard(piece)
 
     def check(self, rule: SyncRule, registry: str) -> None:
-        """Raise BorderClosed where a rule may not reach, WrongRegion where this process may not."""
+        """Raise BorderClosed where a rule may not reach, WrongRegion where this process may not.
+
+        Elsewhere names a region whose workers may.
+        """
         named = rule.mode != REPLICATE and any(d.registry == registry for d in rule.destinations)
-        self._guard.check_way(rule.source, registry, named=named)
+        try:
+            self._guard.check_way(rule.source, registry, named=named)
+        except WrongRegion as error:
+            alive = [region for region, count in self._slots().items() if count]
+            able = self._guard.able(alive, (rule.source, registry))
+            if not able:
+                raise
+            raise Elsewhere(error.message, region=able[0]) from error
 
     def crossing(self, rule: SyncRule, due: Deletion, tag: WrittenTag) -> Change | None:
         """Return the row for the audit log of a tag that goes at the other side of a border, None inside of one."""

@@ -43,6 +43,7 @@ class RecordingPublisher:
     standing: int = 0
     regions: list[str | None] = field(default_factory=list)
     release_parts: list[tuple[str, str, int]] = field(default_factory=list)
+    deletions: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
 
     def plan(self, execution: str, *, urgent: bool = False, region: str | None = None) -> None:
         self.plans.append(execution)
@@ -71,6 +72,9 @@ class RecordingPublisher:
 
     def part(self, region: str, ref: CopyRef, part: int, task_id: str) -> None:
         self.parts.append((ref, part))
+
+    def delete(self, region: str, piece: str, registries: Sequence[str]) -> None:
+        self.deletions.append((region, piece, tuple(registries)))
 
     def release_part(self, place: str, release: str, region: str, fence: int) -> None:
         self.release_parts.append((release, region, fence))

@@ -8,14 +8,16 @@ from typing import Any
 
 from sqlalchemy import select
 
+from service.model.endpoint import RegistryEndpoint
 from service.model.region import Region
+from service.model.work import ProcessReport
 from service.replication.delete import Deleter
 from service.store.deletion_values import CHECKING, DONE
 from service.store.tables_governance import audit
 from tests.integration.engine.databases import on_both_databases
 from tests.integration.engine.test_effects_deletions import Scene, deletes
 from tests.support.effects import standing
-from tests.support.world import World
+from tests.support.world import RecordingPublisher, World
 
 
 def place(world: World, **registries: str) -> None:
@@ -152,6 +154,67 @@ def test_a_deletion_across_a_border_is_in_the_audit_log(world: World) -> None:
     assert action == "delete"
     assert (after["from"], after["to"], after["deletion"]) == ("eu", "us", scene.only().id)
     assert after["digest"].startswith("sha256:")
+
+
+def alive(world: World, *regions: str) -> None:
+    for region in regions:
+        report = ProcessReport(f"worker-{region}", "worker", region, 4, "host", 1)
+        world.services.state.heartbeat(report)
+
+
+@on_both_databases
+def test_what_the_scheduler_may_not_touch_is_sent_to_workers_who_may(world: World) -> None:
+    scene = gone(world)
+    place(world, east="eu-1", west="eu-2")
+    declare(world, **{"eu-1": "eu", "eu-2": "eu", "us-1": "us"})
+    alive(world, "eu-1", "eu-2", "us-1")
+    scheduler, worker = scheduler_in(world, "us-1"), scheduler_in(world, "eu-2")
+    sent = RecordingPublisher()
+    scheduler.share(sent.delete)
+
+    scheduler.step()
+    scheduler.step()
+
+    piece = f"rule {scene.rule.name}"
+    assert sent.deletions == [("eu-2", piece, ("west",))], "once, and to the destination's region"
+    assert worker.take(piece, ["west"])
+    assert scene.only().state == CHECKING
+    scheduler.step()
+    (_, (region, deletion, left)) = sent.deletions
+    assert (region, deletion, left) == ("eu-2", scene.only().id, ())
+    assert worker.take(deletion, left)
+    assert (scene.only().state, standing(world)) == (DONE, {"app:v2"})
+    assert rows(world) == [], "it was never held"
+    scheduler.step()
+    assert len(sent.deletions) == 2
+    assert not worker.take(piece, ["west"]), "delivered once more"
+
+
+def test_a_run_is_looked_at_by_several_until_it_is_through(world: World) -> None:
+    """Three jurisdictions: whoever may look at one destination sends the rest on."""
+    scene = gone(world)
+    services = world.services
+    services.registries.put(RegistryEndpoint("asia", world.east.url, region="ap-1"), document={})
+    other = replace(scene.rule.destinations[0], registry="asia")
+    scene.save(replace(scene.rule, destinations=(*scene.rule.destinations, other)))
+    place(world, east="eu-1", west="us-1")
+    declare(world, **{"eu-1": "eu", "us-1": "us", "ap-1": "ap"})
+    alive(world, "ap-1", "us-1")
+    piece = f"rule {scene.rule.name}"
+    queue = RecordingPublisher()
+    deleters = {region: scheduler_in(world, region) for region in ("local", "ap-1", "us-1")}
+    for deleter in deleters.values():
+        deleter.share(queue.delete)
+
+    deleters["local"].step()
+    assert queue.deletions.pop() == ("ap-1", piece, ("asia", "west"))
+    assert deleters["ap-1"].take(piece, ["asia", "west"])
+    assert queue.deletions.pop() == ("us-1", piece, ("west",))
+    assert deleters["us-1"].take(piece, ["west"])
+
+    assert services.deletions.due_scans() == []
+    assert scene.only().registry == "west"
+    assert not any(deleter.take(piece, ()) for deleter in deleters.values())
 
 
 def test_schedulers_on_either_side_take_turns(world: World) -> None:
