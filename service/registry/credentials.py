@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -67,6 +69,11 @@ def _read(path: Path) -> str:
 
 
 def _with_password(spec: CredentialSpec, secret: str) -> Credential:
+    if (
+        spec.username == "_json_key"
+    ):  # Google's keys are written with line ends between their members
+        with contextlib.suppress(ValueError):
+            secret = json.dumps(json.loads(secret), separators=(",", ":"))
     if any(ord(character) < 32 or ord(character) == 127 for character in secret):
         raise _missing("the secret holds control characters", "credentials")
     if spec.username == "<token>":

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import httpx
 
@@ -50,6 +51,8 @@ class ControlPlane:
         such a host; else the registry itself.
         """
         self.name = endpoint.name
+        self._endpoint = endpoint
+        self._others: list[ControlPlane] = []
         self.credential = credential
         self._http = self.http = http
         self.origin = http.origin
@@ -68,6 +71,14 @@ class ControlPlane:
             follow_redirects=False,
             headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
         )
+
+    def at(self, url: str) -> ControlPlane:
+        """Return what calls another host of the provider; this one, where `api_url` stands for all of them."""
+        if self._endpoint.api_url is not None:
+            return self
+        other = ControlPlane(self.http, self._endpoint, self.credential, url)
+        self._others.append(other)
+        return other
 
     @property
     def hosts(self) -> tuple[str, str]:
@@ -89,17 +100,21 @@ class ControlPlane:
         headers: Mapping[str, str] | None = None,
         signed: Callable[[bytes], Mapping[str, str]] | None = None,
         body: object = None,
+        form: Mapping[str, str] | None = None,
         accept: tuple[int, ...] = (200,),
         judge: Callable[[Reply], RegistryError | None] | None = None,
     ) -> Reply:
         """Send a request that may be sent again; `target` is path and query, encoded.
 
-        `signed` returns the headers for a body, anew for each try. Network failures, 408, 429 and 5xx
+        `form` is sent in place of a JSON body. `signed` returns the headers for a body, anew for each try. Network failures, 408, 429 and 5xx
         are tried again as the registry's own requests are. Raises RegistryError for every status that is
         not in `accept`, or where `judge` has an error for an answer, for APIs with words of their own.
         """
         content = b"" if body is None else json.dumps(body).encode()
         given = dict(headers or {})
+        if form is not None:
+            content = urlencode(form).encode()
+            given["Content-Type"] = "application/x-www-form-urlencoded"
         if body is not None:
             given.setdefault("Content-Type", "application/json")
         attempt = 0
@@ -123,6 +138,8 @@ class ControlPlane:
 
     def close(self) -> None:
         """Close what is kept for the API alone."""
+        for other in self._others:
+            other.close()
         if self._own_pool is not None:
             self._own_pool.close()
 
