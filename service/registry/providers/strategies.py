@@ -78,6 +78,12 @@ def _gar(plane: ControlPlane) -> Strategies:
     return open_gar(plane)
 
 
+def _ghcr(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.ghcr import open_ghcr
+
+    return open_ghcr(plane)
+
+
 def _gitlab(plane: ControlPlane) -> Strategies:
     from service.registry.providers.gitlab import open_gitlab
 
@@ -131,6 +137,7 @@ OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
     "dockerhub": _dockerhub,
     "ecr": _ecr,
     "gar": _gar,
+    "ghcr": _ghcr,
     "gitlab": _gitlab,
     "harbor": _harbor,
     "jfrog": _jfrog,

@@ -193,9 +193,14 @@ _ROWS = (
         "ghcr",
         "GitHub Container Registry",
         hosts=(r"ghcr\.io",),
-        capabilities=Capabilities(catalog=False, referrers="fallback", tag_delete="never"),
-        offers=Offers(listing="not built yet", delete="no", referrers="no"),
-        notes="Classic tokens only. Its API deletes whole versions, with all of their tags: never done.",
+        api_urls=((r".*", "https://api.github.com"),),
+        capabilities=Capabilities(
+            catalog=False, digest_lists=True, referrers="fallback", tag_delete="never"
+        ),
+        offers=Offers(delete="no", referrers="no"),
+        proof="contract",
+        notes="A classic token with read:packages, write:packages and read:org as password: packages of the user and of "
+        "the user's organisations are listed. Its API deletes whole versions, with all of their tags: never done.",
     ),
     Provider(
         "gitlab",
