@@ -132,6 +132,12 @@ def _tcr(plane: ControlPlane) -> Strategies:
     return open_tcr(plane)
 
 
+def _volcengine(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.volcengine import open_volcengine
+
+    return open_volcengine(plane)
+
+
 OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
     "acr": _acr,
     "dockerhub": _dockerhub,
@@ -143,5 +149,6 @@ OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
     "jfrog": _jfrog,
     "swr": _swr,
     "tcr": _tcr,
+    "volcengine": _volcengine,
 }
 """By provider; a module is loaded when a registry of its provider is first asked for more."""
