@@ -133,6 +133,20 @@ def test_wrong_password_is_an_authentication_failure(hub: FakeHub) -> None:
         list(open_client(hub, Credential("crew", "wrong")).list_repositories())
 
 
+def test_named_secret_is_shown_to_hosts_that_it_is_bound_to_only(hub: FakeHub) -> None:
+    spec = CredentialSpec("crew", secret="hub")
+    keys = {"provider": "dockerhub", "credentials": spec}
+    unbound = client(hub.url, credential=USER, endpoint=keys)
+
+    with pytest.raises(
+        errors.InvalidConfiguration, match=r"secret hub would be shown to hub\.docker"
+    ):
+        list(unbound.list_repositories())
+    bound = client(hub.url, credential=USER, endpoint={**keys, "api_url": hub.hub.url})
+    assert list(bound.list_repositories())
+    assert hub.hub.authority in bound.endpoint.audience
+
+
 def test_password_and_tokens_reach_their_own_hosts_only(hub: FakeHub, crew: RegistryClient) -> None:
     push(crew, "crew/app", "v1", b"one")
     assert list(crew.list_repositories())

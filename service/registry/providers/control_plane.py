@@ -13,7 +13,14 @@ from urllib.parse import urlencode
 
 import httpx
 
-from service.errors import NetworkError, ProtocolError, RegistryError, ServerError, Throttled
+from service.errors import (
+    InvalidConfiguration,
+    NetworkError,
+    ProtocolError,
+    RegistryError,
+    ServerError,
+    Throttled,
+)
 from service.model.endpoint import Credential, RegistryEndpoint
 from service.registry.connector import Connector
 from service.registry.http import MAX_ATTEMPTS, USER_AGENT, Http
@@ -85,9 +92,24 @@ class ControlPlane:
         """The hosts of the registry and of its API."""
         return self._http.origin.host, self.origin.host
 
+    def presented(self) -> Credential:
+        """Return the credential, to be shown to the API's host as it is.
+
+        Raises InvalidConfiguration for a named secret that nobody has bound to that host.
+        """
+        endpoint, host = self._endpoint, self.origin.authority
+        named = endpoint.credentials.secret
+        if named is not None and self.origin != self.http.origin and host not in endpoint.audience:
+            raise InvalidConfiguration(
+                f"secret {named} would be shown to {host}, the API of {self.name}'s provider",
+                field="credentials.secret",
+                hint=f"bind the secret to {host}, too, and give the registry api_url: {self.origin}",
+            )
+        return self.credential()
+
     def basic(self) -> dict[str, str]:
         """Return the Authorization header of the registry's credential; none for an anonymous one."""
-        credential = self.credential()
+        credential = self.presented()
         if credential.anonymous:
             return {}
         return {"Authorization": basic_value(credential)}

@@ -68,7 +68,7 @@ class Hub:
     def _current(self, stale: str) -> str:
         with self._lock:
             if not self._token or self._token == stale or time.monotonic() >= self._renew_at:
-                credential = self._plane.credential()
+                credential = self._plane.presented()
                 body = {"identifier": credential.username, "secret": credential.password}
                 reply = self._plane.call("POST", "/v2/auth/token", body=body)
                 token = reply.value.get("access_token") if isinstance(reply.value, dict) else None

@@ -49,7 +49,7 @@ class GitHub:
                 raise errors.ProtocolError(f"{self.name}: a list of its API goes in a circle")
             seen.add(following)
             headers = {
-                "Authorization": f"Bearer {self._plane.credential().password}",
+                "Authorization": f"Bearer {self._plane.presented().password}",
                 "Accept": "application/vnd.github+json",
                 "X-GitHub-Api-Version": "2022-11-28",
             }

@@ -58,7 +58,7 @@ class GitLabRepositories:
 
     def _rows(self, path: str, page: int) -> tuple[list[dict[str, Any]], int | None]:
         """Return a page of a list, and the number of the next one."""
-        token = self._plane.credential().password
+        token = self._plane.presented().password
         reply = self._plane.call(
             "GET", f"/api/v4{path}&page={page}", headers={"PRIVATE-TOKEN": token}
         )
