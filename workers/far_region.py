@@ -45,7 +45,7 @@ def outlying(settings: Settings, region: str) -> Settings:
             raise InvalidConfiguration(
                 f"TRANSSHIP_AGENT_DIR is set and {name} is not",
                 field=name,
-                hint="make a token with POST /api/v1/tokens, role agent, for this region",
+                hint=f"transship tokens create {region} --role agent --region {region}, at home",
             )
     check_address(settings.url)
     folder = Path(settings.agent_dir)

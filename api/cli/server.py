@@ -34,7 +34,8 @@ def list_tokens(data: Path | None, as_json: bool) -> None:
                 ("NAME", lambda t: t["name"]),
                 ("ID", lambda t: t["id"]),
                 ("ROLE", lambda t: t["role"]),
-                ("PROJECT", lambda t: t["project"] or "all"),
+                ("PROJECT", lambda t: t["project"] or ("" if t.get("region") else "all")),
+                ("REGION", lambda t: t.get("region") or ""),
                 ("EXPIRES", lambda t: t["expires_at"] or "never"),
                 ("STANDING", lambda t: "revoked" if t["revoked_at"] else ""),
             ),
@@ -43,8 +44,11 @@ def list_tokens(data: Path | None, as_json: bool) -> None:
 
 @tokens.command("create")
 @click.argument("name")
-@click.option("--role", type=click.Choice(["viewer", "operator", "admin"]), required=True)
+@click.option("--role", type=click.Choice(["viewer", "operator", "admin", "agent"]), required=True)
 @click.option("--project", help="See and touch this project only; without it the whole platform.")
+@click.option(
+    "--region", help="Of role agent: the region whose copies it fetches, and nothing else."
+)
 @click.option("--expires-in", help='How long it lives, such as "30d"; without it for ever.')
 @DATA
 @JSON
@@ -52,6 +56,7 @@ def create_token(
     name: str,
     role: str,
     project: str | None,
+    region: str | None,
     expires_in: str | None,
     data: Path | None,
     as_json: bool,
@@ -59,6 +64,7 @@ def create_token(
     """Make a token and print it, this once."""
     body: dict[str, Any] = {"name": name, "role": role}
     body |= {"project": project} if project else {}
+    body |= {"region": region} if region else {}
     body |= {"expires_in": expires_in} if expires_in else {}
     with connect(data) as server:
         made = server.ask("POST", "/tokens", body)

@@ -149,6 +149,17 @@ def test_tokens_are_made_and_revoked(
     assert "role viewer" in refused.err
 
 
+def test_tokens_of_agents_are_of_one_region(run: Run, fleet: Path) -> None:
+    said = run("tokens", "create", "lost", "--role", "agent")
+    assert (said.code, "region: is missing" in said.err) == (2, True)
+
+    made = run("tokens", "create", "ap", "--role", "agent", "--region", "ap-south", "--json")
+
+    assert json.loads(made.out)["region"] == "ap-south"
+    (row,) = [line for line in run("tokens", "ls").out.splitlines() if line.startswith("ap ")]
+    assert row.split()[2:5] == ["agent", "ap-south", "never"]
+
+
 def test_unknown_things_and_tokens_are_exit_code_2(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
