@@ -116,14 +116,16 @@ def test_f182_credentials_that_change_in_mid_run_cost_no_copy_and_nobodys_hand(
         register(lab, proxy, side, "old")
         path = scene.at_source("app") if side == "east" else scene.at_destination("app")
 
+        refusals: list[int] = []  # by then: those after it may be over before anybody looks
+
         def rotate(_: Request) -> None:
+            refusals.append(len(refused(proxy)))
             users["robot"] = "new"
 
         at_work = proxy.fault(rf"{path}.*/blobs/", before=rotate, nth=2 * IMAGES)
         identity = scene.start()
         wait_until(lambda: at_work.fired, 20, "the rotation at the registry")
-        refusals = len(refused(proxy))
-        wait_until(lambda: len(refused(proxy)) > refusals, 20, "a request with the old password")
+        wait_until(lambda: len(refused(proxy)) > refusals[0], 20, "a request with the old password")
         during = lab.execution(identity)
         assert during["copies"]["copied"] < IMAGES, "it was changed when all was done"
         assert during["copies"]["failed"] == 0, during
