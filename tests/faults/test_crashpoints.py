@@ -5,7 +5,11 @@ A table says what makes a process come by. A point without a row here is red.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,6 +28,7 @@ pytestmark = pytest.mark.timeout(180)
 
 RECOVERY_SECONDS = 20.0
 TESTING = {"TRANSSHIP_TESTING": "true"}
+TIMES = range(int(os.environ.get("CRASH_TIMES", "1")))
 SMALL, LARGE, FANNED = (20_000, 30_000), (600_000, 30_000), (9_000_000, 9_000_000, 30_000)
 
 
@@ -112,10 +117,11 @@ def dead(lab: Lab, role: str, point: str) -> None:
     killed(point)
 
 
+@pytest.mark.parametrize("time", TIMES)
 @pytest.mark.parametrize("point", WAYS)
-def test_a_process_killed_at_a_point_loses_nothing(lab: Lab, point: str) -> None:
+def test_a_process_killed_at_a_point_loses_nothing(lab: Lab, point: str, time: int) -> None:
     way = WAYS[point]
-    scene = lab.scene(point.replace(".", "-").replace("_", "-"))
+    scene = lab.scene(f"{point}-{time}".replace(".", "-").replace("_", "-"))
     scene.push("app:v1", way.sizes)
     scene.push("other:v1")
     lab.rearm(way.role, crash(point, "kill9", way.nth))
@@ -130,12 +136,13 @@ def test_a_process_killed_at_a_point_loses_nothing(lab: Lab, point: str) -> None
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("time", TIMES)
 @pytest.mark.parametrize("point", [name for name in WAYS if WAYS[name].role == "worker"])
 def test_an_error_that_nobody_expects_at_a_point_fails_no_copy_for_good(
-    lab: Lab, point: str
+    lab: Lab, point: str, time: int
 ) -> None:
     way = WAYS[point]
-    scene = lab.scene(f"raise-{point}".replace(".", "-").replace("_", "-"))
+    scene = lab.scene(f"raise-{point}-{time}".replace(".", "-").replace("_", "-"))
     scene.push("app:v1", way.sizes)
     lab.rearm(way.role, crash(point, "raise", way.nth))
 
@@ -148,6 +155,47 @@ def test_an_error_that_nobody_expects_at_a_point_fails_no_copy_for_good(
 
     assert reached.alive
     whole(scene, tags=1, blobs=len(way.sizes) + 1)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("time", TIMES)
+@pytest.mark.parametrize("point", WAYS)
+def test_a_process_that_stands_still_at_a_point_is_replaced_and_does_no_harm_when_it_goes_on(
+    lab: Lab, point: str, time: int
+) -> None:
+    """Who stops while another of its threads writes keeps SQLite's lock: nobody goes on before it does."""
+    way = WAYS[point]
+    scene = lab.scene(f"stop-{point}-{time}".replace(".", "-").replace("_", "-"))
+    scene.push("app:v1", way.sizes)
+    lab.rearm(way.role, crash(point, "stop", way.nth))
+    other = f"{way.role}-2"
+    try:
+        identity = scene.start()
+        frozen = lab.processes[way.role]
+        wait_until(lambda: f'"point": "{point}"' in frozen.output(100_000), 20, point)
+        if holds_the_database(lab):
+            frozen.send_signal(signal.SIGCONT)
+        lab.start(other)
+
+        assert lab.wait(identity, RECOVERY_SECONDS)["state"] == "succeeded"
+        frozen.send_signal(signal.SIGCONT)
+        scene.push("app:v2")
+        assert scene.run()["state"] == "succeeded"
+
+        assert frozen.alive
+        whole(scene, tags=2, blobs=len(way.sizes) + 4)
+    finally:
+        lab.processes.pop(other).kill()
+
+
+def holds_the_database(lab: Lab) -> bool:
+    """Whether somebody has SQLite's lock for longer than anybody writes."""
+    with contextlib.closing(sqlite3.connect(lab.folder / "transship.db", timeout=3)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+    return False
 
 
 # ---- the API -------------------------------------------------------------------------------------
