@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from marshmallow import ValidationError, fields, post_load, validates_schema
 
 from api.schemas.common import StrictSchema, load
-from api.schemas.fields import Flag, Items, Judged, Name, Text, Told, invalid
+from api.schemas.fields import Choice, Flag, Items, Judged, Name, Text, Told, invalid
 from api.schemas.limits import LimitsSchema, effective_limits
 from api.schemas.provider import CapabilitiesSchema, effective_provider, provider_field
 from api.schemas.region import NearerAddresses, effective_nearer
@@ -20,7 +20,8 @@ from service.model.provider import AUTO, CapabilityOverrides
 from service.model.reference import validate_host
 
 _MASKS = frozenset("*•.xX")
-_SOURCES = ("password", "password_env", "password_file", "secret", "docker_config")
+_SOURCES = ("password", "password_env", "password_file", "secret", "docker_config", "keyless")
+_WITHOUT_USER = ("docker_config", "keyless")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +73,15 @@ class Password(Text):
 class CredentialsSchema(StrictSchema):
     """Where the credential comes from; none of the sources means anonymous."""
 
-    absent: ClassVar[Mapping[str, str]] = {
-        "keyless": "use password_env, password_file or secret",
-    }
     username = Text(longest=256)
     password = Password()
     password_env = Judged(secret_variable, longest=128)
     password_file = Text()
     secret = Name()
     docker_config = Flag()
+    keyless = Choice(
+        "aws", absent="this version knows AWS machines only: use password_file or secret"
+    )
 
     @validates_schema
     def _one_source(self, data: dict[str, Any], **kwargs: Any) -> None:
@@ -88,11 +89,12 @@ class CredentialsSchema(StrictSchema):
         given = [source for source in _SOURCES if data.get(source)]
         if len(given) > 1:
             raise invalid(f"has {' and '.join(given)}", "give one of them")
-        if given and given != ["docker_config"] and "username" not in data:
+        alone = bool(given) and given[0] in _WITHOUT_USER
+        if given and not alone and "username" not in data:
             raise ValidationError({"username": [Told("is missing", f"{given[0]} needs one")]})
-        if "username" in data and given == ["docker_config"]:
+        if "username" in data and alone:
             raise ValidationError(
-                {"username": [Told("does not go with docker_config", "leave one of them out")]}
+                {"username": [Told(f"does not go with {given[0]}", "leave one of them out")]}
             )
         if "username" in data and not given:
             raise invalid("has a username and no password", "give password_env or password_file")
@@ -220,6 +222,8 @@ def effective_registry(endpoint: RegistryEndpoint) -> dict[str, Any]:
             credentials[key] = getattr(spec, key)
     if spec.docker_config:
         credentials["docker_config"] = True
+    if spec.keyless:
+        credentials["keyless"] = spec.keyless
     tls = {
         key: getattr(endpoint.tls, key)
         for key in ("ca_file", "client_cert_file", "client_key_file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from service.model.provider import AUTO, CapabilityOverrides
 from service.model.reference import DOCKER_HUB_ALIASES
@@ -22,7 +23,8 @@ class TLSOptions:
 class CredentialSpec:
     """Where a registry's credential comes from; never the secret itself.
 
-    Exactly one of password_env, password_file, stored, secret, docker_config is used; none means anonymous.
+    Exactly one of password_env, password_file, stored, secret, docker_config, keyless is used; none means
+    anonymous.
     """
 
     username: str = ""
@@ -31,6 +33,7 @@ class CredentialSpec:
     stored: bool = False  # an encrypted secret is kept in the store under the registry's name
     secret: str | None = None  # the name of a secret object
     docker_config: bool = False
+    keyless: Literal["aws"] | None = None  # the identity of the machine that asks
 
 
 @dataclass(frozen=True, slots=True)

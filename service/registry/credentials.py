@@ -43,6 +43,10 @@ def resolve(
         if not secret:
             raise _missing(f"no secret is stored for {host}", "secret")
         return _with_password(spec, secret)
+    if spec.keyless is not None:
+        raise _missing(
+            f"{host} is no registry of {spec.keyless}, whose machines it would know", "keyless"
+        )
     if spec.docker_config:
         return from_docker_config(host, environment, helpers=helpers)
     if spec.username:

@@ -93,6 +93,7 @@ class FakeEcr(SampleRegistry):
         self._part = part
         self._parts: dict[str, list[int]] = {}
         self.actions: list[str] = []
+        self.session = ""  # that the key's requests have to bear
 
     def start(self) -> Self:
         self.control.start()
@@ -195,6 +196,8 @@ class FakeEcr(SampleRegistry):
             headers={name: request.headers[name] for name in names},
         )
         again.context["timestamp"] = request.headers["x-amz-date"]
+        if request.headers.get("x-amz-security-token", "") != self.session:
+            raise EcrError("UnrecognizedClientException", "The security token is invalid")
         signer = SigV4Auth(Credentials(KEY, SECRET), "ecr", REGION)
         again.headers["X-Amz-Date"] = request.headers["x-amz-date"]
         text = signer.string_to_sign(again, signer.canonical_request(again))

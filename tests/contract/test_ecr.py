@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from service.model.provider import CapabilityOverrides
 from service.model.states import ExecutionState
 from service.registry.blob_copy import copy_blob
 from service.registry.client import RegistryClient
+from service.registry.credentials import resolve
 from service.registry.providers.sigv4 import sign
 from service.registry.providers.table import PROVIDERS
 from tests.contract.ecr import KEY, REGION, SECRET, FakeEcr
@@ -270,6 +272,58 @@ def test_wrong_key_is_an_authentication_failure(ecr: FakeEcr) -> None:
 
     with pytest.raises(errors.AuthenticationFailed, match="InvalidSignature"):
         wrong.head_manifest("team/app", "v1")
+
+
+def keyless(ecr: FakeEcr) -> RegistryClient:
+    keys = {"credentials": CredentialSpec(keyless="aws"), "provider": "ecr"}
+    return RegistryClient(
+        RegistryEndpoint("it", ecr.url, api_url=ecr.control.url, **keys),
+        lambda: pytest.fail("no credential is configured"),
+    )
+
+
+def test_effect_registries_credentials_keyless(
+    ecr: FakeEcr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of this hour")
+    ecr.session = "of this hour"
+    made = keyless(ecr)
+
+    push(made, "team/app", "v1", b"one")
+    made.delete_manifest("team/app", "v1")
+
+    assert ecr.storage.tags("team/app") == {}
+    made.close()
+
+
+def test_machine_without_an_identity_is_told_so(
+    ecr: FakeEcr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+
+    with pytest.raises(errors.InvalidConfiguration, match="has no AWS identity"):
+        keyless(ecr).head_manifest("team/app", "v1")
+
+
+def test_identity_without_botocore_says_what_to_install(
+    ecr: FakeEcr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
+
+    with pytest.raises(errors.InvalidConfiguration, match="needs botocore") as caught:
+        keyless(ecr).head_manifest("team/app", "v1")
+    assert "transship[aws]" in caught.value.hint
+
+
+def test_keyless_registry_that_is_no_aws_is_refused_and_not_taken_for_anonymous() -> None:
+    with pytest.raises(errors.InvalidConfiguration, match="no registry of aws"):
+        resolve(CredentialSpec(keyless="aws"), "registry.example", lambda: None)
 
 
 def test_ready_made_password_needs_no_api(ecr: FakeEcr) -> None:

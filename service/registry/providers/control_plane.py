@@ -88,6 +88,11 @@ class ControlPlane:
         return other
 
     @property
+    def keyless(self) -> str | None:
+        """Whose machine's identity is the credential: aws; None: one is configured, or none at all."""
+        return self._endpoint.credentials.keyless
+
+    @property
     def hosts(self) -> tuple[str, str]:
         """The hosts of the registry and of its API."""
         return self._http.origin.host, self.origin.host
@@ -197,7 +202,7 @@ class ControlPlane:
             registry=self.name,
             action=f"{method} {target.partition('?')[0]}",
             kind="api",
-            anonymous=self.credential().anonymous,
+            anonymous=self.keyless is None and self.credential().anonymous,
         )
 
 

@@ -1,6 +1,6 @@
 """AWS ECR, private: AWS JSON 1.1 requests, signed (API version 2015-09-21).
 
-The registry's credential is an access key (username) with its secret; the user AWS, whose password
+The registry's credential is an access key (username) with its secret, or the machine's own (`keyless: aws`); the user AWS, whose password
 somebody else has fetched, is presented as it is, and can do nothing beside pushing and pulling.
 """
 
@@ -10,12 +10,13 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from service import errors
 from service.model.endpoint import Credential
+from service.registry.providers.aws_identity import AccessKey, machine_keys
 from service.registry.providers.control_plane import ControlPlane, Reply
 from service.registry.providers.sigv4 import sign
 from service.registry.providers.strategies import NONE, Strategies
@@ -51,11 +52,14 @@ _BY_TYPE: Mapping[str, type[errors.RegistryError]] = {
 
 
 def open_ecr(plane: ControlPlane) -> Strategies:
-    """Return ECR's strategies; none where the credential is not an access key."""
-    credential = plane.credential()
-    if credential.anonymous or credential.username == READY_MADE:
-        return NONE
-    ecr = Ecr(plane)
+    """Return ECR's strategies; none where the credential is neither an access key nor the machine's."""
+    if plane.keyless is not None:
+        ecr = Ecr(plane, machine_keys(plane.name))
+    else:
+        credential = plane.credential()
+        if credential.anonymous or credential.username == READY_MADE:
+            return NONE
+        ecr = Ecr(plane, lambda: _configured_key(plane))
     return Strategies(
         login=EcrLogin(ecr),
         repositories=EcrRepositories(ecr),
@@ -65,11 +69,17 @@ def open_ecr(plane: ControlPlane) -> Strategies:
     )
 
 
+def _configured_key(plane: ControlPlane) -> AccessKey:
+    credential = plane.credential()
+    return AccessKey(credential.username, credential.password)
+
+
 class Ecr:
     """Requests to ECR's API in one account and region."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, key: Callable[[], AccessKey]) -> None:
         self._plane = plane
+        self._key = key
         self.registry = plane.name
         found = [match for host in plane.hosts for rule in _HOSTS if (match := rule.match(host))]
         self._account = next((match[1] for match in found if match[1]), "")
@@ -111,16 +121,18 @@ class Ecr:
             token = after
 
     def _headers(self, action: str, body: bytes) -> dict[str, str]:
-        credential = self._plane.credential()
+        key = self._key()
+        session = {"X-Amz-Security-Token": key.token} if key.token else {}
         return sign(
-            credential.username,
-            credential.password,
+            key.identity,
+            key.secret,
             region=self._region,
             service="ecr",
             host=self._plane.origin.authority,
             headers={
                 "Content-Type": "application/x-amz-json-1.1",
                 "X-Amz-Target": f"{TARGET}.{action}",
+                **session,
             },
             body=body,
             moment=datetime.now(UTC),

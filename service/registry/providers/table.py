@@ -76,12 +76,13 @@ _ROWS = (
             chunk_minimum_bytes=5 * MIB,
             tag_delete="api",
         ),
-        offers=Offers(keyless="not built yet", create="yes", limits="yes"),
+        offers=Offers(keyless="yes", create="yes", limits="yes"),
         namespace="repository",
         proof="contract",
-        notes="An access key as user with its secret as password. Roles, and the machine's own identity, are "
-        "not built yet: for them, user AWS with a password of `aws ecr get-login-password`, which lasts 12 hours "
-        "and neither makes repositories nor deletes tags.",
+        notes="An access key as user with its secret as password, or `keyless: aws` for the worker's own identity "
+        "(with transship[aws] installed). Assuming another role is not built yet: AWS's own configuration files can "
+        "say it. The user AWS with a password of `aws ecr get-login-password` works for its 12 hours, and neither makes "
+        "repositories nor deletes tags.",
     ),
     Provider(
         "ecr-public",

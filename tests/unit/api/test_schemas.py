@@ -143,7 +143,17 @@ def test_password_as_the_api_shows_it_means_the_stored_one() -> None:
         ),
         ({"credentials": {"username": "u", "password": "****"}}, "credentials.password", "mask"),
         ({"credentials": {"username": "u", "password": "a\nb"}}, "credentials.password", "char"),
-        ({"credentials": {"keyless": "aws"}}, "credentials.keyless", "this version"),
+        ({"credentials": {"keyless": "gcp"}}, "credentials.keyless", "this version"),
+        (
+            {"credentials": {"keyless": "aws", "username": "u"}},
+            "credentials.username",
+            "does not go with keyless",
+        ),
+        (
+            {"credentials": {"keyless": "aws", "docker_config": True}},
+            "credentials",
+            "docker_config and keyless",
+        ),
         ({"credentials": {"username": "u", "docker_config": True}}, "credentials.username", ""),
     ],
 )
