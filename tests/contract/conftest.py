@@ -1,11 +1,18 @@
-"""Tests of providers by contract: named `contract:<provider>`, and marked so."""
+"""Tests of providers by contract: `pytest -m contract` runs all, `-k contract:harbor` those of one provider."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+HERE = Path(__file__).parent
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Put the provider in front of a test's name in every report."""
-    provider = item.path.stem.split("_")[1]
-    item._nodeid = f"contract:{provider}::{item.nodeid}"  # pytest has no other way
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder, and let them be called by their provider."""
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.contract)
+            item.extra_keyword_matches.add(f"contract:{item.path.stem.split('_')[1]}")
