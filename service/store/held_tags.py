@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, bindparam, select, tuple_
 
 from service.model.release import BACK, ReleaseState
 from service.store.tables_releases import release_tags, releases
@@ -16,16 +16,15 @@ Name = tuple[str, str, str]
 _NAME = tuple_(release_tags.c.registry, release_tags.c.repository, release_tags.c.tag)
 _TO_BE_PUT = frozenset({ReleaseState.FLIPPING, ReleaseState.FLIPPED, ReleaseState.CHECKING})
 
+_HELD = select(*_NAME.clauses, release_tags.c.release).where(
+    _NAME.in_(bindparam("b_names", expanding=True)), release_tags.c.tag != ""
+)
+
 
 def held_among(connection: Connection, names: Collection[Name]) -> dict[Name, str]:
     """Return those of the names that a release holds, each with the release's name."""
-    query = select(
-        release_tags.c.registry,
-        release_tags.c.repository,
-        release_tags.c.tag,
-        release_tags.c.release,
-    ).where(_NAME.in_(list(names)), release_tags.c.tag != "")
-    return {(row[0], row[1], row[2]): row[3] for row in connection.execute(query)}
+    found = connection.execute(_HELD, {"b_names": list(names)})
+    return {(row[0], row[1], row[2]): row[3] for row in found}
 
 
 @dataclass(frozen=True, slots=True)
