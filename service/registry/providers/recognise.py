@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from service.model.endpoint import RegistryEndpoint
 from service.model.provider import AUTO, Provider
 from service.registry.challenge import parse_challenges
-from service.registry.providers.table import PROVIDERS
+from service.registry.providers.table import GENERIC, PROVIDERS
 
 
 def configured(endpoint: RegistryEndpoint) -> Provider | None:
     """Return the provider that configuration or host name tells; None where only answers can."""
     if endpoint.provider != AUTO:
-        return PROVIDERS[endpoint.provider]
+        return PROVIDERS.get(endpoint.provider, GENERIC)  # a later version may have saved its name
     return next((row for row in PROVIDERS.values() if row.has_host(endpoint.host)), None)
 
 

@@ -52,6 +52,12 @@ def test_what_is_configured_goes_before_the_host() -> None:
     assert found is PROVIDERS["harbor"]
 
 
+def test_provider_of_a_later_version_is_any_registry() -> None:
+    found = configured(RegistryEndpoint("it", "https://quay.io", provider="of-next-year"))
+
+    assert found is PROVIDERS["generic"]
+
+
 @pytest.mark.parametrize(
     ("headers", "name"),
     [
