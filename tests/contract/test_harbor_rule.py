@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from api.samples.registry import SampleRegistry
 from service.model.endpoint import CredentialSpec, RegistryEndpoint
 from service.model.states import ExecutionState
 from tests.contract.harbor import FakeHarbor
+from tests.support.images import push_image
 from tests.support.planning import finish, mirror, plan
+from tests.support.transship import transship, write_rules
 from tests.support.world import World, open_world, some_bytes
 
 ROBOT = "robot$transship"
@@ -111,3 +115,25 @@ def test_rule_takes_all_repositories_of_all_projects(world: World, harbor: FakeH
 
     assert finish(world, plan(world, back)) is ExecutionState.SUCCEEDED
     assert {"back/a/app", "back/b/c/app"} <= set(world.west.storage.repositories())
+
+
+def test_one_shot_sync_makes_the_project_that_its_workers_need(tmp_path: Path) -> None:
+    """The whole way: a file, the command, a real queue, a real worker process."""
+    with SampleRegistry() as east, FakeHarbor({ROBOT: "s3cret"}, frozenset({ROBOT})) as harbor:
+        push_image(east, "team/app", "v1")
+        push_image(east, "team/app", "v2")
+        file = write_rules(tmp_path / "rules.yaml", east.url, harbor.url)
+        document = json.loads(file.read_text())
+        document["registries"][1]["credentials"] = {
+            "username": ROBOT,
+            "password_env": "TRANSSHIP_SECRET_HARBOR",
+        }
+        file.write_text(json.dumps(document))
+
+        done = transship("sync", "-f", str(file), "--json", TRANSSHIP_SECRET_HARBOR="s3cret")
+
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["copies"]["copied"] == 2
+        assert harbor.harbor.projects == {"mirror"}
+        assert sorted(harbor.storage.tags("mirror/team/app") or ()) == ["v1", "v2"]
+        assert "s3cret" not in done.stdout + done.stderr
