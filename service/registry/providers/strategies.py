@@ -102,6 +102,12 @@ def _acr(plane: ControlPlane) -> Strategies:
     return open_acr(plane)
 
 
+def _aliyun(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.aliyun import open_aliyun
+
+    return open_aliyun(plane)
+
+
 def _dockerhub(plane: ControlPlane) -> Strategies:
     from service.registry.providers.dockerhub import open_dockerhub
 
@@ -140,6 +146,7 @@ def _volcengine(plane: ControlPlane) -> Strategies:
 
 OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
     "acr": _acr,
+    "aliyun-acr": _aliyun,
     "dockerhub": _dockerhub,
     "ecr": _ecr,
     "gar": _gar,

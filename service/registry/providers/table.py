@@ -129,17 +129,21 @@ _ROWS = (
             r"registry(-vpc|-internal)?\.[a-z0-9-]+\.aliyuncs\.com",
             r"[a-z0-9-]+-registry(-vpc)?\.[a-z0-9-]+\.cr\.aliyuncs\.com",
         ),
-        capabilities=Capabilities(catalog=False, referrers="fallback", tag_delete="api"),
-        offers=Offers(
-            keyless="not built yet",
-            listing="not built yet",
-            create="not built yet",
-            delete="not built yet",
-            referrers="no",
-            limits="yes",
+        api_urls=(
+            (
+                r"[a-z0-9-]+-registry(?:-vpc)?\.([a-z0-9-]+)\.cr\.aliyuncs\.com",
+                r"https://cr.\1.aliyuncs.com",
+            ),
         ),
+        capabilities=Capabilities(
+            catalog=False, digest_lists=True, referrers="fallback", tag_delete="api"
+        ),
+        offers=Offers(keyless="not built yet", create="yes", referrers="no", limits="yes"),
         namespace="namespace",
-        notes="A fixed password works; temporary tokens are not built yet.",
+        proof="contract",
+        notes="Enterprise Edition: an AccessKey ID (LTAI...) as user with its secret as password: temporary tokens are got for it, "
+        "namespaces and private repositories made. Fixed passwords, and the personal edition, work as user and password "
+        "and can only push and pull: there repositories are named in the rule, and made by the push where the namespace says so.",
     ),
     Provider(
         "swr",

@@ -1,0 +1,291 @@
+"""Alibaba Cloud Container Registry, Enterprise Edition: API cr of 2018-12-01, signed by ACS3-HMAC-SHA256.
+
+The registry's credential is an AccessKey ID (LTAI...) with its secret; every other user name, as of fixed passwords, is
+presented as it is, and can do nothing beside pushing and pulling, as at the personal edition. Sources:
+alibabacloud.com/help, ACR API reference 2018-12-01 as alibabacloud-cr20181201 has it, and "V3 request
+structure and signature".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from service import errors
+from service.model.endpoint import Credential
+from service.registry.providers.control_plane import ControlPlane, Reply
+from service.registry.providers.strategies import NONE, Strategies
+from service.registry.redaction import clean
+from service.registry.results import RepositoryPage
+
+VERSION = "2018-12-01"
+ALGORITHM = "ACS3-HMAC-SHA256"
+ROWS_A_PAGE = 100  # PageSize's most
+LIFE_SECONDS = 60.0
+"""For how long a token is believed whose end lies in the past, by another clock."""
+MARGIN = 0.2
+
+_ACCESS_KEY = re.compile(r"LTAI[A-Za-z0-9]{8,}")
+_HOST = re.compile(r"(?P<instance>.+)-registry(-vpc)?\.(?P<region>[a-z0-9-]+)\.cr\.aliyuncs\.com")
+_MISSING = frozenset(
+    {"REPO_NOT_EXIST", "NAMESPACE_NOT_EXIST", "REPO_TAG_NOT_EXIST", "INSTANCE_NOT_EXIST"}
+)
+_BY_CODE: tuple[tuple[str, type[errors.RegistryError]], ...] = (
+    ("Forbidden", errors.Denied),
+    ("NoPermission", errors.Denied),
+    ("InvalidAccessKeyId", errors.AuthenticationFailed),
+    ("IncompleteSignature", errors.AuthenticationFailed),
+    ("SignatureDoesNotMatch", errors.AuthenticationFailed),
+    ("Throttling", errors.Throttled),
+    ("ServiceUnavailable", errors.ServerError),
+    ("InternalError", errors.ServerError),
+)
+
+
+def open_aliyun(plane: ControlPlane) -> Strategies:
+    """Return the Enterprise Edition's strategies; none for the personal one, or where no AccessKey is configured."""
+    host, _ = plane.hosts
+    if not _HOST.fullmatch(host) or not _ACCESS_KEY.fullmatch(plane.credential().username):
+        return NONE
+    acr = AliyunAcr(plane)
+    tags = AliyunTags(acr)
+    return Strategies(
+        login=AliyunLogin(acr),
+        repositories=AliyunRepositories(acr),
+        tags_with_digests=tags,
+        maker=AliyunMaker(acr),
+        tag_deleter=tags,
+    )
+
+
+def sign(
+    key: str, secret: str, *, host: str, action: str, query: str, moment: datetime, nonce: str
+) -> dict[str, str]:
+    """Return the headers of a POST without a body to a path of / ("V3 request structure"); `moment` is now, in UTC.
+
+    `query` is encoded and sorted by names.
+    """
+    empty = hashlib.sha256(b"").hexdigest()
+    signed = {
+        "host": host,
+        "x-acs-action": action,
+        "x-acs-content-sha256": empty,
+        "x-acs-date": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "x-acs-signature-nonce": nonce,
+        "x-acs-version": VERSION,
+    }
+    names = ";".join(signed)
+    lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
+    request = f"POST\n/\n{query}\n{lines}\n{names}\n{empty}"
+    text = f"{ALGORITHM}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    signature = hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+    del signed["host"]
+    return {
+        **signed,
+        "Authorization": f"{ALGORITHM} Credential={key},SignedHeaders={names},Signature={signature}",
+    }
+
+
+class AliyunAcr:
+    """Requests to Alibaba Cloud's API about one instance, whose name and region are in the registry's host."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self.registry = plane.name
+        self._lock = threading.Lock()
+        self._instance: str | None = None
+
+    def ask(self, action: str, **parameters: str) -> dict[str, Any]:
+        """Call an action about the instance; raises RegistryError as its answer says."""
+        return self._call(action, {"InstanceId": self._find(), **parameters})
+
+    def rows(
+        self, action: str, member: str, parameters: Mapping[str, str], page: int = 1
+    ) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
+        """Yield pages of a list, each with the number of the next one; totals are texts."""
+        seen = (page - 1) * ROWS_A_PAGE
+        following: int | None = page
+        while following is not None:
+            numbers = {"PageNo": str(following), "PageSize": str(ROWS_A_PAGE)}
+            answer = self.ask(action, **parameters, **numbers)
+            rows, total = answer.get(member) or [], str(answer.get("TotalCount") or 0)
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                raise errors.ProtocolError(f"{self.registry}: {action} answers no {member}")
+            seen += len(rows)
+            more = bool(rows) and total.isdigit() and seen < int(total)
+            following = following + 1 if more else None
+            yield rows, following
+
+    def _find(self) -> str:
+        with self._lock:
+            if self._instance is None:
+                found = _HOST.fullmatch(self._plane.hosts[0])
+                name = found["instance"] if found is not None else ""
+                rows = self._call("ListInstance", {"InstanceName": name}).get("Instances") or []
+                wanted = [row for row in rows if row.get("InstanceName") == name]
+                if len(wanted) != 1:
+                    raise errors.Denied(
+                        f"{self.registry}: there is no instance {name} that the AccessKey sees",
+                        registry=self.registry,
+                    )
+                self._instance = str(wanted[0]["InstanceId"])
+            return self._instance
+
+    def _call(self, action: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+        query = "&".join(
+            f"{quote(name, safe='-_.~')}={quote(parameters[name], safe='-_.~')}"
+            for name in sorted(parameters)
+        )
+
+        def headers(_content: bytes) -> dict[str, str]:
+            credential = self._plane.credential()
+            return sign(
+                credential.username,
+                credential.password,
+                host=self._plane.origin.authority,
+                action=action,
+                query=query,
+                moment=datetime.now(UTC),
+                nonce=os.urandom(16).hex(),
+            )
+
+        reply = self._plane.call("POST", f"/?{query}", signed=headers, judge=self._judge)
+        return dict(reply.value)
+
+    def _judge(self, reply: Reply) -> errors.RegistryError | None:
+        told = reply.value
+        if not isinstance(told, dict):
+            return errors.ProtocolError(f"{self.registry}: its API answers no JSON")
+        if reply.status < 300 and told.get("IsSuccess", True) is not False:
+            return None
+        code, words = str(told.get("Code"))[:80], clean(str(told.get("Message") or ""), 240)
+        found = (kind for prefix, kind in _BY_CODE if code.startswith(prefix))
+        usual = errors.RepositoryNotFound if code in _MISSING else errors.Rejected
+        return next(found, usual)(
+            f"{self.registry}: {clean(code, 80)}: {words}", registry=self.registry, oci_code=code
+        )
+
+
+class AliyunLogin:
+    """Temporary tokens of an hour, by GetAuthorizationToken."""
+
+    def __init__(self, acr: AliyunAcr) -> None:
+        self._acr = acr
+
+    def login(self) -> Credential:
+        """Return a user and password, with the monotonic second of the next login."""
+        before = time.monotonic()
+        answer = self._acr.ask("GetAuthorizationToken")
+        try:
+            user, token = str(answer["TempUsername"]), str(answer["AuthorizationToken"])
+            life = float(answer["ExpireTime"]) / 1000 - time.time()
+        except (LookupError, TypeError, ValueError):
+            raise errors.ProtocolError(f"{self._acr.registry}: no token in its answer") from None
+        life = life if life > 0 else LIFE_SECONDS
+        return Credential(user, token, renew_at=before + life * (1 - MARGIN))
+
+
+class AliyunRepositories:
+    """ListRepository."""
+
+    def __init__(self, acr: AliyunAcr) -> None:
+        self._acr = acr
+
+    def pages(self, cursor: str | None) -> Iterator[RepositoryPage]:
+        """Yield all repositories of the instance; a cursor is a page's number."""
+        page = int(cursor) if cursor is not None and cursor.isdigit() else 1
+        wanted = {"RepoStatus": "ALL"}
+        for rows, following in self._acr.rows("ListRepository", "Repositories", wanted, page):
+            names = tuple(f"{row.get('RepoNamespaceName')}/{row.get('RepoName')}" for row in rows)
+            yield RepositoryPage(names, None if following is None else str(following))
+
+
+class AliyunTags:
+    """ListRepoTag and DeleteRepoTag: a row a tag, of a repository known by its identity."""
+
+    def __init__(self, acr: AliyunAcr) -> None:
+        self._acr = acr
+        self._identities: dict[str, str] = {}
+
+    def pages(self, repository: str) -> Iterator[Mapping[str, str]]:
+        """Yield tag to digest, 100 a page; the API leaves the algorithm out."""
+        wanted = {"RepoId": self._identity(repository)}
+        for rows, _ in self._acr.rows("ListRepoTag", "Images", wanted):
+            yield {
+                row["Tag"]: digest if ":" in digest else f"sha256:{digest}"
+                for row in rows
+                if isinstance(row.get("Tag"), str) and (digest := str(row.get("Digest") or ""))
+            }
+
+    def delete(self, repository: str, tag: str) -> None:
+        """Delete one tag; raises ManifestNotFound."""
+        try:
+            self._acr.ask("DeleteRepoTag", RepoId=self._identity(repository), Tag=tag)
+        except errors.RepositoryNotFound as error:
+            raise errors.ManifestNotFound(
+                error.message, registry=error.registry, oci_code=error.oci_code
+            ) from error
+
+    def _identity(self, repository: str) -> str:
+        if repository not in self._identities:
+            answer = self._acr.ask("GetRepository", **_named(repository))
+            self._identities[repository] = str(answer.get("RepoId"))
+        return self._identities[repository]
+
+
+class AliyunMaker:
+    """Namespace and repository."""
+
+    def __init__(self, acr: AliyunAcr) -> None:
+        self._acr = acr
+
+    def place(self, repository: str) -> str:
+        """Return the repository itself."""
+        return repository
+
+    def exists(self, place: str) -> bool:
+        """Whether there is such a repository."""
+        try:
+            self._acr.ask("GetRepository", **_named(place))
+        except errors.RepositoryNotFound:
+            return False
+        return True
+
+    def make(self, place: str) -> None:
+        """Make the namespace, unless it is there, and a private repository in it."""
+        named = _named(place)
+        namespace = named["RepoNamespaceName"]
+        if not self._has_namespace(namespace):
+            try:
+                self._acr.ask(
+                    "CreateNamespace",
+                    NamespaceName=namespace,
+                    AutoCreateRepo="true",
+                    DefaultRepoType="PRIVATE",
+                )
+            except errors.Rejected:
+                if not self._has_namespace(namespace):  # else somebody else was faster
+                    raise
+        try:
+            self._acr.ask("CreateRepository", RepoType="PRIVATE", Summary="by Transship", **named)
+        except errors.Rejected:
+            if not self.exists(place):
+                raise
+
+    def _has_namespace(self, name: str) -> bool:
+        wanted = {"NamespaceName": name}
+        pages = self._acr.rows("ListNamespace", "Namespaces", wanted)
+        return any(row.get("NamespaceName") == name for rows, _ in pages for row in rows)
+
+
+def _named(repository: str) -> dict[str, str]:
+    namespace, _, name = repository.partition("/")
+    return {"RepoNamespaceName": namespace, "RepoName": name}
