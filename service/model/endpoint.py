@@ -33,6 +33,9 @@ class CredentialSpec:
     stored: bool = False  # an encrypted secret is kept in the store under the registry's name
     secret: str | None = None  # the name of a secret object
     docker_config: bool = False
+    named: bool = (
+        False  # in a far region: the stored one is a secret object at home, bound to its hosts
+    )
     keyless: Literal["aws"] | None = None  # the identity of the machine that asks
 
 

@@ -63,7 +63,8 @@ class LentRegistries:
         spec = endpoint.credentials
         secret = self._registries.secret(name) if spec.stored or spec.secret else None
         if secret is not None:
-            spec = replace(spec, stored=True, secret=None)
+            named = spec.secret is not None
+            spec = replace(spec, stored=True, secret=None, named=named)
         told = asdict(replace(endpoint, credentials=spec))
         return {"endpoint": told, "secret": secret, "version": version}
 

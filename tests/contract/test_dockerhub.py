@@ -133,14 +133,16 @@ def test_wrong_password_is_an_authentication_failure(hub: FakeHub) -> None:
         list(open_client(hub, Credential("crew", "wrong")).list_repositories())
 
 
-def test_named_secret_is_shown_to_hosts_that_it_is_bound_to_only(hub: FakeHub) -> None:
-    spec = CredentialSpec("crew", secret="hub")
+@pytest.mark.parametrize(
+    "spec", [CredentialSpec("crew", secret="hub"), CredentialSpec("crew", stored=True, named=True)]
+)
+def test_named_secret_is_shown_to_hosts_that_it_is_bound_to_only(
+    hub: FakeHub, spec: CredentialSpec
+) -> None:
     keys = {"provider": "dockerhub", "credentials": spec}
     unbound = client(hub.url, credential=USER, endpoint=keys)
 
-    with pytest.raises(
-        errors.InvalidConfiguration, match=r"secret hub would be shown to hub\.docker"
-    ):
+    with pytest.raises(errors.InvalidConfiguration, match=r"would be shown to hub\.docker\.com"):
         list(unbound.list_repositories())
     bound = client(hub.url, credential=USER, endpoint={**keys, "api_url": hub.hub.url})
     assert list(bound.list_repositories())

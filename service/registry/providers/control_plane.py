@@ -103,10 +103,11 @@ class ControlPlane:
         Raises InvalidConfiguration for a named secret that nobody has bound to that host.
         """
         endpoint, host = self._endpoint, self.origin.authority
-        named = endpoint.credentials.secret
-        if named is not None and self.origin != self.http.origin and host not in endpoint.audience:
+        spec = endpoint.credentials
+        bound = spec.secret is not None or spec.named
+        if bound and self.origin != self.http.origin and host not in endpoint.audience:
             raise InvalidConfiguration(
-                f"secret {named} would be shown to {host}, the API of {self.name}'s provider",
+                f"the secret of {self.name} would be shown to {host}, the API of its provider",
                 field="credentials.secret",
                 hint=f"bind the secret to {host}, too, and give the registry api_url: {self.origin}",
             )
