@@ -126,6 +126,12 @@ def _jfrog(plane: ControlPlane) -> Strategies:
     return open_jfrog(plane)
 
 
+def _quay(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.quay import open_quay
+
+    return open_quay(plane)
+
+
 def _swr(plane: ControlPlane) -> Strategies:
     from service.registry.providers.swr import open_swr
 
@@ -154,6 +160,7 @@ OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
     "gitlab": _gitlab,
     "harbor": _harbor,
     "jfrog": _jfrog,
+    "quay": _quay,
     "swr": _swr,
     "tcr": _tcr,
     "volcengine": _volcengine,

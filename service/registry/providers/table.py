@@ -189,10 +189,13 @@ _ROWS = (
         "quay",
         "Quay and quay.io",
         hosts=(r"quay\.io",),
-        offers=Offers(listing="not built yet", create="not built yet"),
+        capabilities=Capabilities(digest_lists=True),
+        offers=Offers(create="not built yet"),
         namespace="organization",
-        notes="The catalog lists what the robot sees; repositories are made by the first push of a robot "
-        "that may create.",
+        proof="contract",
+        notes="With the user `$oauthtoken` and an OAuth token, the repositories of the user's namespaces are listed, and "
+        "digests by the page; for robots the catalog lists what they see. Repositories are made by the first push of a robot "
+        "that may create; organizations are not made.",
     ),
     Provider(
         "ghcr",

@@ -1,0 +1,113 @@
+"""Quay: repositories by namespace, and tags with digests, by /api/v1 with an OAuth access token.
+
+The registry's credential is the user name `$oauthtoken` with the token of an OAuth application as password; robots
+and other users have the catalog and the distribution API. Sources: the Red Hat Quay API guide, `user`,
+`repository.listRepos` and `tag.listRepoTags`; quay's endpoints/api of the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from service import errors
+from service.registry.providers.control_plane import ControlPlane
+from service.registry.providers.strategies import NONE, Strategies
+from service.registry.results import RepositoryPage
+
+API = "/api/v1"
+OAUTH_USER = "$oauthtoken"
+ROWS_A_PAGE = 100
+
+
+def open_quay(plane: ControlPlane) -> Strategies:
+    """Return Quay's strategies; none where the credential is not an OAuth token."""
+    if plane.credential().username != OAUTH_USER:
+        return NONE
+    quay = Quay(plane)
+    return Strategies(repositories=QuayRepositories(quay), tags_with_digests=QuayTags(quay))
+
+
+class Quay:
+    """Requests to one Quay's API."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self.name = plane.name
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """Get what is below /api/v1; raises RegistryError."""
+        headers = {"Authorization": f"Bearer {self._plane.credential().password}"}
+        value = self._plane.call("GET", f"{API}{path}", headers=headers).value
+        if not isinstance(value, dict):
+            raise errors.ProtocolError(f"{self.name}: its API answers no object")
+        return value
+
+    def rows(self, path: str, member: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Get a page of a list: the answer, and its rows."""
+        answer = self.ask(path)
+        rows = answer.get(member) or []
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise errors.ProtocolError(f"{self.name}: a list of its API that is none")
+        return answer, rows
+
+
+class QuayRepositories:
+    """Repositories, namespace by namespace: a page is those of one."""
+
+    def __init__(self, quay: Quay) -> None:
+        self._quay = quay
+
+    def pages(self, cursor: str | None) -> Iterator[RepositoryPage]:
+        """Yield the repositories of the user and of the user's organizations; the cursor is the last namespace."""
+        left = [name for name in self._namespaces() if cursor is None or name > cursor]
+        for position, namespace in enumerate(left):
+            names = tuple(dict.fromkeys(self._of(namespace)))
+            yield RepositoryPage(names, namespace if position + 1 < len(left) else None)
+
+    def _namespaces(self) -> list[str]:
+        user = self._quay.ask("/user/")
+        organizations = user.get("organizations") or []
+        names = [user.get("username"), *(row.get("name") for row in organizations)]
+        return sorted({name for name in names if isinstance(name, str)})
+
+    def _of(self, namespace: str) -> Iterator[str]:
+        seen: set[str] = set()
+        token = ""
+        while True:
+            path = f"/repository?namespace={quote(namespace, safe='')}"
+            answer, rows = self._quay.rows(
+                f"{path}&next_page={quote(token, safe='')}" if token else path, "repositories"
+            )
+            for row in rows:
+                if row.get("kind", "image") == "image":
+                    yield f"{row.get('namespace')}/{row.get('name')}"
+            token = str(answer.get("next_page") or "")
+            if not token:
+                return
+            if token in seen:
+                raise errors.ProtocolError(f"{self._quay.name}: a list of its API goes in a circle")
+            seen.add(token)
+
+
+class QuayTags:
+    """Tags that are there now: 100 digests a request."""
+
+    def __init__(self, quay: Quay) -> None:
+        self._quay = quay
+
+    def pages(self, repository: str) -> Iterator[Mapping[str, str]]:
+        """Yield tag to digest; tags of the past are not among them."""
+        page, more = 1, True
+        while more:
+            path = f"/repository/{quote(repository, safe='/')}/tag/"
+            answer, rows = self._quay.rows(
+                f"{path}?limit={ROWS_A_PAGE}&page={page}&onlyActiveTags=true", "tags"
+            )
+            yield {
+                row["name"]: row["manifest_digest"]
+                for row in rows
+                if isinstance(row.get("name"), str) and isinstance(row.get("manifest_digest"), str)
+            }
+            page, more = page + 1, bool(rows) and answer.get("has_additional") is True

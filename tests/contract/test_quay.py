@@ -1,0 +1,142 @@
+"""contract:quay. Listings and digests at the fake Quay."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service import errors
+from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
+from service.model.states import ExecutionState
+from service.registry.client import RegistryClient
+from tests.contract.quay import FakeQuay
+from tests.integration.registry.support import client, push
+from tests.support.planning import finish, mirror, plan
+from tests.support.world import open_world, some_bytes
+
+TOKEN = "0auth-t0ken"
+ROBOT = {"me+robot": "r0bot"}
+SKOPEO = shutil.which("skopeo")
+
+
+@pytest.fixture
+def quay() -> Iterator[FakeQuay]:
+    with FakeQuay(TOKEN, ROBOT) as fake:
+        fake.organizations = ["crew", "team"]
+        yield fake
+
+
+@pytest.fixture
+def account(quay: FakeQuay) -> Iterator[RegistryClient]:
+    made = client(
+        quay.url, credential=Credential("$oauthtoken", TOKEN), endpoint={"provider": "quay"}
+    )
+    yield made
+    made.close()
+
+
+def asked(quay: FakeQuay) -> list[str]:
+    return [one.path for one in quay.log if one.path.startswith("/api/")]
+
+
+@pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
+def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
+    quay: FakeQuay, account: RegistryClient, tmp_path: Path
+) -> None:
+    pushed = push(account, "team/app", "v1", b"layer" * 100)
+    assert SKOPEO is not None
+    file = str(tmp_path / "auth.json")
+
+    def skopeo(*words: str) -> None:
+        subprocess.run([str(SKOPEO), *words], check=True, capture_output=True, timeout=60)
+
+    login = ("--tls-verify=false", "-u", "$oauthtoken", "-p", TOKEN, quay.host)
+    skopeo("login", "--authfile", file, *login)
+    base = f"docker://{quay.host}/team"
+    tls = ("--src-tls-verify=false", "--dest-tls-verify=false")
+    skopeo(
+        "copy",
+        "-q",
+        "--preserve-digests",
+        "--authfile",
+        file,
+        *tls,
+        f"{base}/app:v1",
+        f"{base}/b:2",
+    )
+
+    found = quay.storage.manifest("team/b", "2")
+    assert found is not None
+    assert found.digest == str(pushed.digest)
+
+
+def test_repositories_of_all_namespaces_are_listed_and_gone_on_with(
+    quay: FakeQuay, account: RegistryClient
+) -> None:
+    names = [f"{namespace}/app{n}" for namespace in ("crew", "me", "team") for n in range(3)]
+    for name in [*names, "other/app"]:
+        push(account, name, "v1", name.encode())
+
+    pages = list(account.list_repositories())
+    rest = list(account.list_repositories(cursor=pages[0].next))
+
+    assert [name for page in pages for name in page.repositories] == names
+    assert [page.repositories for page in rest] == [page.repositories for page in pages[1:]]
+
+
+def test_digests_of_tags_are_those_of_now(quay: FakeQuay, account: RegistryClient) -> None:
+    pushed = {f"v{n}": str(push(account, "team/app", f"v{n}", b"x" * n).digest) for n in range(5)}
+    quay.past = [{"name": "v0", "manifest_digest": "sha256:" + "0" * 64, "reversion": True}]
+    lister = account.provided.strategies().tags_with_digests or pytest.fail("no lister")
+
+    pages = list(lister.pages("team/app"))
+
+    assert {tag: digest for page in pages for tag, digest in page.items()} == pushed
+    assert len(pages) == 3
+
+
+def test_robot_asks_no_api(quay: FakeQuay) -> None:
+    ((user, password),) = ROBOT.items()
+    robot = client(quay.url, credential=Credential(user, password), endpoint={"provider": "quay"})
+
+    push(robot, "me/app", "v1", b"one")
+
+    assert [page.repositories for page in robot.list_repositories()] == [("me/app",)]
+    assert asked(quay) == []
+
+
+def test_token_that_is_not_taken_is_an_authentication_failure(quay: FakeQuay) -> None:
+    wrong = client(
+        quay.url, credential=Credential("$oauthtoken", "old"), endpoint={"provider": "quay"}
+    )
+
+    with pytest.raises(errors.AuthenticationFailed):
+        list(wrong.list_repositories())
+
+
+def test_unchanged_tags_cost_a_page_and_no_heads(
+    quay: FakeQuay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSSHIP_SECRET_QUAY", TOKEN)
+    quay._page = 100
+    with open_world(tmp_path) as world:
+        credentials = CredentialSpec("$oauthtoken", password_env="TRANSSHIP_SECRET_QUAY")
+        endpoint = RegistryEndpoint("quay", quay.url, credentials=credentials, provider="quay")
+        world.services.registries.put(endpoint, document={})
+        for number in range(12):
+            world.push("app", f"v{number}", [some_bytes("layer", 3000)], mark=str(number))
+        rule = mirror("app", to="team/app", registry="quay")
+        assert finish(world, plan(world, rule)) is ExecutionState.SUCCEEDED
+
+        def heads() -> int:
+            return sum(one.method == "HEAD" and "/manifests/" in one.path for one in list(quay.log))
+
+        before = heads()
+
+        assert finish(world, plan(world, rule)) is ExecutionState.SUCCEEDED
+        assert heads() == before
+    assert sorted(quay.storage.tags("team/app") or ()) == sorted(f"v{n}" for n in range(12))
