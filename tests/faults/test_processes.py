@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from api.samples.registry import SampleRegistry
+from service.model.line import LEAST_BYTES
 from tests.faults.lab import Lab, Scene
+from tests.support.content import push_image
 from tests.support.fault_proxy import FaultProxy
 from tests.support.processes import wait_until
+from tests.support.world import some_bytes
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -85,6 +89,49 @@ def test_f040_f070_a_worker_killed_in_a_copy_loses_nothing(
     assert lab.wait(identity, RECOVERY_SECONDS)["state"] == "succeeded"
     assert len(scene.tag_puts("app:v1")) <= 2
     whole(scene, tags=2, blobs=6)
+
+
+def test_f040_a_worker_killed_with_an_errand_holds_nobody_up(lab: Lab) -> None:
+    """Two registries go on from a third; who brings one of them a large layer ahead of its image dies with it."""
+    layer = some_bytes("f040-errand", LEAST_BYTES + 1000)
+    lab.ask("PUT", "/regions/local", {"jurisdiction": "one"})  # it stays: all registries are in it
+    with (
+        SampleRegistry() as source,
+        SampleRegistry() as a,
+        SampleRegistry() as b,
+        SampleRegistry() as c,
+    ):
+        places = {"f040-a": a, "f040-b": b, "f040-c": c}
+        for name, registry in {"f040-source": source, **places}.items():
+            lab.ask("PUT", f"/registries/{name}", {"url": registry.url})
+        image = push_image(source.storage, "team/app", "v1", mark="f040", layer=layer)
+        gate = threading.Event()
+        rules = [
+            one.fault("/v2/team/app/blobs/uploads/", method="PUT", hold=gate) for one in (b, c)
+        ]
+        lab.rule(
+            "f040-errand",
+            source="f040-source",
+            select=[{"repositories": ["team/app"]}],
+            destinations=[{"registry": name} for name in places],
+        )
+
+        identity = lab.run("f040-errand")
+        wait_until(lambda: any(rule.fired for rule in rules), 20, "an errand")
+        lab.processes["worker"].kill()
+        gate.set()
+        lab.start("worker")
+
+        assert lab.wait(identity, RECOVERY_SECONDS)["state"] == "succeeded"
+        for registry in (a, b, c):
+            found = registry.storage.manifest("team/app", "v1")
+            assert found is not None
+            assert found.digest == image
+        reads = [one for one in source.log if one.method == "GET" and "/blobs/" in one.path]
+        assert sum(one.bytes for one in reads) < 1.5 * len(layer), "the source was asked twice"
+        lab.ask("DELETE", "/rules/f040-errand")
+        for name in ("f040-source", *places):
+            lab.ask("DELETE", f"/registries/{name}")
 
 
 def test_f041_a_worker_asked_to_end_finishes_what_it_holds(lab: Lab) -> None:

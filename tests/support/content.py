@@ -50,15 +50,17 @@ def push_image(
     created: str | None = None,
     mark: str = "",
     annotations: Mapping[str, str] | None = None,
+    layer: bytes | None = None,
 ) -> str:
-    """Put an image of one platform; return its digest."""
+    """Put an image of one platform and one layer; return its digest."""
     os, architecture, *variant = platform.split("/")
     config: dict[str, Any] = {"os": os, "architecture": architecture, "mark": mark}
     if variant:
         config["variant"] = variant[0]
     if created is not None:
         config["created"] = created
-    layer = f"{repository} {platform} {mark}".encode()
+    if layer is None:
+        layer = f"{repository} {platform} {mark}".encode()
     document: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": OCI_IMAGE,
