@@ -92,7 +92,6 @@ def create_app(
         pages,
     ):
         app.register_blueprint(resource.blueprint)
-    pages.make_document(app)
     return app
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from importlib.resources import files
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, json, render_template
+from flask import Blueprint, Response, current_app, json, render_template
 from werkzeug.exceptions import NotFound
 
 from api.openapi import openapi_document
@@ -14,11 +15,7 @@ from api.operations import operation
 blueprint = Blueprint("pages", __name__, template_folder="console/templates")
 _TYPES = {"console.js": "text/javascript", "style.css": "text/css", "icon.svg": "image/svg+xml"}
 _DOCUMENT = "transship-openapi"
-
-
-def make_document(app: Flask) -> None:
-    """Make the OpenAPI document once, when all routes are there."""
-    app.extensions[_DOCUMENT] = openapi_document(app)
+_making = threading.Lock()
 
 
 @blueprint.get("/openapi.json")
@@ -50,5 +47,9 @@ def console_file(name: str) -> Response:
 
 
 def _document() -> dict[str, Any]:
+    """Return the OpenAPI document, made once, for whoever asks first: it takes a third of a start."""
+    with _making:
+        if _DOCUMENT not in current_app.extensions:
+            current_app.extensions[_DOCUMENT] = openapi_document(current_app)
     document: dict[str, Any] = current_app.extensions[_DOCUMENT]
     return document
