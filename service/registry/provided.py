@@ -6,12 +6,13 @@ tells more; one request is sent to find out only when a refusal may be due to it
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from service.errors import Unsupported
+from service.errors import RegistryError, Unsupported
 from service.model.endpoint import Credential, RegistryEndpoint
 from service.model.provider import Capabilities, Provider
 from service.registry.http import Http
@@ -173,7 +174,8 @@ class Provided:
             with self._introducing:
                 if self._known is None and not self._introduced:
                     self._introduced = True
-                    self._http.introduce()
+                    with contextlib.suppress(RegistryError):  # the refusal says more
+                        self._http.introduce()
         return self.strategies().maker
 
     def _effective(self) -> Capabilities:

@@ -144,3 +144,14 @@ def test_effect_registries_capabilities_tag_delete(west: SampleRegistry, how: st
 
     assert bool(west.storage.tags("a")) is (how != "oci")
     assert len(paths(west, "DELETE", "/manifests/")) == (how == "oci")
+
+
+def test_refusal_is_told_as_it_was_where_nobody_says_who_it_is(west: SampleRegistry) -> None:
+    realm = 'Bearer realm="http://evil.example/token",service="x"'
+    asked = west.fault("^/v2/$", status=401, headers={"WWW-Authenticate": realm}, times=9)
+    told = b'{"errors":[{"code":"NAME_UNKNOWN","message":"no such project"}]}'
+    west.fault("/blobs/uploads/", method="POST", status=404, body=told, times=9)
+
+    with pytest.raises(errors.RepositoryNotFound, match="no such project"):
+        configured(west.url).start_upload("team/app")
+    assert asked.fired == 1
