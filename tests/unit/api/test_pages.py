@@ -121,3 +121,13 @@ def test_console_tells_kinds_apart_and_say_what_is_waited_for() -> None:
 def test_console_answers_its_own_files_only(api: Api) -> None:
     for name in ("../app.py", "%2e%2e/app.py", "nothing.js", "__init__.py"):
         assert api.get(f"/console/{name}", role=None).status_code == 404
+
+
+def test_document_is_made_once_for_whoever_asks_first(api: Api) -> None:
+    made = api.app.extensions
+    assert "transship-openapi" not in made, "each start pays for it"
+
+    assert api.get("/docs", role=None).status_code == 200
+    document = made["transship-openapi"]
+    assert api.get("/openapi.json", role=None).get_json() == document
+    assert made["transship-openapi"] is document
