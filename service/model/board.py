@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from service.model.line import Line, large
+from service.model.line import Line
 from service.model.work import Errand, PartBlob
 
 MOST_BLOBS = 64
@@ -215,8 +215,8 @@ class Board:
 
     def _join(self, sender: str, receiver: str) -> None:
         """Note with all on two lines how many large ones they share them with by now."""
-        beside_out = large(self._busy("out", sender))
-        beside_in = large(self._busy("in", receiver))
+        beside_out = self._line("out", sender).large(self._busy("out", sender))
+        beside_in = self._line("in", receiver).large(self._busy("in", receiver))
         for found in self.blobs.values():
             for copy, under_way in found.under_way.items():
                 if found.holders.get(under_way.holder) == sender:

@@ -14,13 +14,16 @@ ANSWERS_OF_A_BLOB = 6
 
 MOST_AT_ONCE = 16
 
-TRIES = (0, 0, 1, -1)
-"""Of four large blobs one goes beside one more than was found best, and one beside one less."""
+TRIES = (0, 0, 0, 1, 0, 0, 0, -1)
+"""Of eight large blobs one goes beside one more than was found best, and one beside one less."""
 
 ENOUGH = 0.85
 """Fewer at once are better when they bring this part of what more of them do."""
 
 FADES = 0.95
+
+MOVING = 0.3
+"""Of a large blob's time its bytes take this part at least."""
 
 MEASURED = 16
 """Transfers that tell what a line carries."""
@@ -37,10 +40,21 @@ class Line:
     lately: list[tuple[float, float, int]] = field(default_factory=list)  # since, until, bytes
 
     def has_room(self, busy: Sequence[int], size: int) -> bool:
-        """Whether a blob of `size` bytes may go beside those that are under way."""
-        if not busy or (size >= LEAST_BYTES and large(busy) < self.blobs_at_once()):
+        """Whether a blob of `size` bytes may go beside those that are under way.
+
+        Small ones go beside large ones: they fill the time in which those are asked for and closed.
+        """
+        if not busy:
             return True
-        return sum(busy) + size <= self.bytes_at_once()
+        window = self.bytes_at_once()
+        if size >= window:
+            return self.large(busy) < self.blobs_at_once()
+        return sum(one for one in busy if one < window) + size <= window
+
+    def large(self, sizes: Iterable[int]) -> int:
+        """Return how many blobs are large here: each keeps the line busy by its bytes."""
+        window = self.bytes_at_once()
+        return sum(size >= window for size in sizes)
 
     def bytes_at_once(self) -> float:
         """Return how many bytes of smaller blobs keep the line busy."""
@@ -49,7 +63,7 @@ class Line:
         since = min(one[0] for one in self.lately)
         until = max(one[1] for one in self.lately)
         rate = sum(one[2] for one in self.lately) / max(until - since, 0.001)
-        return max(LEAST_BYTES, rate * (BESIDES_ANSWERS_SECONDS + ANSWERS_OF_A_BLOB * self.answer))
+        return max(LEAST_BYTES, rate * self._besides())
 
     def blobs_at_once(self) -> int:
         """Return how many large blobs go at once: as few as bring what the line carries.
@@ -66,13 +80,13 @@ class Line:
         """Learn from a transfer that is over; `beside`: of how many large ones at once, itself included."""
         self.answer = answer
         self.lately = [*self.lately[1 - MEASURED :], (since, until, size)]
-        if size >= LEAST_BYTES:
-            rate = beside * size / max(until - since, 0.001)
+        if beside and size >= self.bytes_at_once():
+            seconds = max(until - since, 0.001)
+            rate = beside * size / max(seconds - self._besides(), MOVING * seconds)
             known = self.together.get(beside, 0.0)  # the other end may be what is slow
             self.together[beside] = max(rate, FADES * known)
             self.noted += 1
 
-
-def large(sizes: Iterable[int]) -> int:
-    """Return how many blobs are large: each of them keeps a line busy by its bytes."""
-    return sum(size >= LEAST_BYTES for size in sizes)
+    def _besides(self) -> float:
+        """Return the seconds that a blob takes besides its bytes."""
+        return BESIDES_ANSWERS_SECONDS + ANSWERS_OF_A_BLOB * self.answer

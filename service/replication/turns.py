@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from service.errors import Cancelled
-from service.model.line import Line, large
+from service.model.line import Line
 
 LOOK_SECONDS = 0.25
 
@@ -105,7 +105,7 @@ class _Way:
                 self._changed.notify_all()
             begun = _UnderWay(size, self._clock())
             self._under_way.append(begun)
-            together = large(one.size for one in self._under_way)
+            together = self._line.large(one.size for one in self._under_way)
             for one in self._under_way:
                 one.beside = max(one.beside, together)
             return begun
