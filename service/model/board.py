@@ -8,7 +8,7 @@ it is kept is another's business (service/store/boards.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from service.model.line import Line
@@ -26,10 +26,10 @@ FORGOTTEN_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When a board is changed, in seconds of its own clock, and which of its processes are alive."""
+    """When a board is changed, in seconds of its own clock, and whether a process lives."""
 
     now: float
-    alive: frozenset[str] = frozenset()
+    lives: Callable[[str], bool]
 
 
 @dataclass
@@ -150,10 +150,10 @@ class Board:
         """Whether a copy is to get another blob."""
         return any(copy in found.needs for found in self.blobs.values())
 
-    def boots(self) -> set[str]:
-        """Return the processes that carry out errands."""
+    def boots(self, before: float) -> set[str]:
+        """Return the processes that carry out errands which were begun before then."""
         under_way = (one for found in self.blobs.values() for one in found.under_way.values())
-        return {one.boot for one in under_way} - {""}
+        return {one.boot for one in under_way if one.since < before} - {""}
 
     # ---- inside ----------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class Board:
         for digest, found in list(self.blobs.items()):
             for copy, under_way in list(found.under_way.items()):
                 is_old = moment.now - under_way.since > QUEUED_SECONDS
-                if under_way.boot not in moment.alive if under_way.boot else is_old:
+                if not moment.lives(under_way.boot) if under_way.boot else is_old:
                     del found.under_way[copy]
             if not found.under_way and moment.now - found.moved_at > FORGOTTEN_SECONDS:
                 del self.blobs[digest]

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any, TypeVar
-
-from redis.exceptions import WatchError
 
 from service.model.board import Board, Moment, Need, OnBoard, UnderWay
 from service.model.line import Line
 
 T = TypeVar("T")
 
+BELIEVED_SECONDS = 5.0
+"""Whether its process lives is asked of an errand that takes longer."""
+
 KEPT_SECONDS = 3600
 """A board that nobody has changed for so long is forgotten, with what is known of its lines."""
 
 
+_REPLACE = """
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1
+"""
+
+
 class RedisBoards:
-    """Boards in one region's Redis; `work` is called again when somebody else was faster."""
+    """Boards in one region's Redis; `work` is called again when somebody else was faster. Safe between threads."""
 
     def __init__(self, redis: Any, *, prefix: str = "transship:") -> None:
         self._redis = redis
         self._prefix = prefix
+        self._replace = redis.register_script(_REPLACE)
+        self._lock = threading.Lock()  # or this process's threads would spoil each other's changes
 
     def change(self, execution: str, work: Callable[[Board, Moment], T]) -> T:
         """Have `work` read and change the board of an execution, and return what it returns.
@@ -31,22 +42,28 @@ class RedisBoards:
         Raises RedisError.
         """
         key = f"{self._prefix}board:{execution}"
-        with self._redis.pipeline() as pipe:
+        with self._lock:
             while True:
-                try:
-                    pipe.watch(key)
-                    board = parse(pipe.get(key))
-                    seconds, micros = pipe.time()
-                    alive = frozenset(
-                        boot for boot in board.boots() if pipe.exists(f"{self._prefix}alive:{boot}")
-                    )
-                    result = work(board, Moment(seconds + micros / 1e6, alive))
-                    pipe.multi()
-                    pipe.set(key, spell(board), ex=KEPT_SECONDS)
-                    pipe.execute()
-                except WatchError:
-                    continue
-                return result
+                text, (seconds, micros) = (
+                    self._redis.pipeline(transaction=False).get(key).time().execute()
+                )
+                board, now = parse(text), seconds + micros / 1e6
+                result = work(board, Moment(now, self._alive(board.boots(now - BELIEVED_SECONDS))))
+                args = [text or b"", spell(board), KEPT_SECONDS]
+                if self._replace(keys=[key], args=args):
+                    return result
+
+    def _alive(self, boots: Collection[str]) -> Callable[[str], bool]:
+        """Return whether a process lives; those that began a moment ago are believed to."""
+        pipe = self._redis.pipeline(transaction=False)
+        for boot in boots:
+            pipe.exists(f"{self._prefix}alive:{boot}")
+        dead = {
+            boot
+            for boot, lives in zip(boots, pipe.execute() if boots else (), strict=True)
+            if not lives
+        }
+        return lambda boot: boot not in dead
 
 
 def spell(board: Board) -> str:

@@ -8,7 +8,7 @@ import redis
 
 from service.model.board import Board, Moment, Need
 from service.model.work import PartBlob
-from service.store.boards import KEPT_SECONDS, RedisBoards
+from service.store.boards import BELIEVED_SECONDS, KEPT_SECONDS, RedisBoards
 from service.store.claims import RedisClaims
 
 NEED = Need("west", "eu", "label", ("east", "north"))
@@ -37,11 +37,14 @@ def test_a_board_is_read_as_it_was_written(client: redis.Redis) -> None:
 
 
 def test_of_many_changes_none_is_lost(client: redis.Redis) -> None:
-    boards = RedisBoards(client)
+    processes = [RedisBoards(client) for _ in range(4)]
+    boards = processes[0]
 
     with ThreadPoolExecutor(8) as pool:
         for number in range(40):
-            pool.submit(boards.change, "x", lambda board, _, n=number: put_up(board, n))
+            pool.submit(
+                processes[number % 4].change, "x", lambda board, _, n=number: put_up(board, n)
+            )
 
     assert len(boards.change("x", lambda board, _: board).blobs) == 40
 
@@ -50,13 +53,13 @@ def test_a_board_is_told_who_lives(client: redis.Redis) -> None:
     boards, claims = RedisBoards(client), RedisClaims(client)
     claims.keep_alive("p", 60)
 
-    def change(board: Board, moment: Moment) -> frozenset[str]:
+    def begin(board: Board, moment: Moment) -> bool:
         put_up(board, 1, moment.now)
         for errand, _ in board.assign("x", moment):
-            board.begin(errand, moment.now, "p")
-        return moment.alive
+            board.begin(errand, moment.now - 2 * BELIEVED_SECONDS, "p")
+        return moment.lives("p")
 
-    boards.change("x", change)
-    assert boards.change("x", change) == {"p"}
+    boards.change("x", begin)
+    assert boards.change("x", lambda _, moment: moment.lives("p"))
     claims.bury("p")
-    assert boards.change("x", change) == frozenset()
+    assert not boards.change("x", lambda _, moment: moment.lives("p"))
