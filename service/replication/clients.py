@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.errors import RegistryPaused
 from service.model.endpoint import Credential, RegistryEndpoint
@@ -140,6 +140,12 @@ class Clients:
             known = _Known(client, stored.version, stored.paused_at is not None, now)
             self._known[name] = known
         return known
+
+    def look_anew(self) -> None:
+        """Have the store asked again for each registry that is asked for next: what was saved before this counts."""
+        with self._lock:
+            for name, known in self._known.items():
+                self._known[name] = replace(known, seen_at=-RECHECK_SECONDS)
 
     def close(self) -> None:
         """Close every client."""

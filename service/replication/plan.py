@@ -144,6 +144,7 @@ class Planner:
             crashpoint("plan.begun")
             rule = self._executions.spec(execution)
             source = rule.source
+            self._clients.look_anew()  # a registry may have been given its credentials just before
             self._run(execution, rule, StillOpen(partial(self._plans.open, execution), stop))
             crashpoint("plan.listed")
         except StoreUnavailable:

@@ -10,13 +10,16 @@ import pytest
 from sqlalchemy import select
 
 from api.engine.oneshot import plan_here, unplanned
+from api.samples.registry import SampleRegistry
 from service.errors import StoreUnavailable
+from service.model.endpoint import RegistryEndpoint
 from service.model.rule import Destination
 from service.model.states import CopyState, ExecutionState
 from service.replication.plan import MAX_PLAN_ATTEMPTS
 from service.replication.survey import REPOSITORIES_IN_HAND
 from service.store.planning import Cursor
 from service.store.tables import copies
+from tests.support.content import push_image
 from tests.support.planning import (
     Watched,
     asked,
@@ -363,3 +366,17 @@ def test_what_is_in_place_everywhere_is_told_by_destination(world: World) -> Non
     assert finish(world, third) is ExecutionState.SUCCEEDED
     assert told(world, third)["destinations"]["west"]["copies"]["unchanged"] == 2
     assert world.states(third) == list[CopyState]()
+
+
+def test_a_registry_is_planned_with_as_it_was_saved_just_before(world: World) -> None:
+    """Its client is made anew at once: a planning with the credentials of a moment ago fails for good."""
+    world.push("app", "old", [LAYER])
+    finish(world, plan(world, mirror("app")))
+    with SampleRegistry() as moved:
+        push_image(moved.storage, "app", "new", mark="new")
+        world.services.registries.put(RegistryEndpoint("east", moved.url), document={})
+
+        execution = plan(world, mirror("app"))
+
+        assert finish(world, execution) is ExecutionState.SUCCEEDED
+    assert world.tag_at_west("app", "new")
