@@ -50,6 +50,11 @@ class BorderGuard:
                     raise
         return seen[1]
 
+    def look_anew(self) -> None:
+        """Have SQL asked when the borders are asked for next: what was drawn before this counts."""
+        if self._seen is not None:
+            self._seen = (self._clock() - RECHECK_SECONDS, self._seen[1])
+
     def check_place(self, registries: Iterable[str]) -> None:
         """Raise WrongRegion when this process stands in a jurisdiction that none of them is in.
 

@@ -144,7 +144,8 @@ class Planner:
             crashpoint("plan.begun")
             rule = self._executions.spec(execution)
             source = rule.source
-            self._clients.look_anew()  # a registry may have been given its credentials just before
+            self._clients.look_anew()  # a registry may have been given its credentials just before,
+            self._guard.look_anew()  # or a region its jurisdiction
             self._run(execution, rule, StillOpen(partial(self._plans.open, execution), stop))
             crashpoint("plan.listed")
         except StoreUnavailable:
