@@ -21,6 +21,7 @@ from tests.support.planning import finish, mirror, plan
 from tests.support.world import open_world, some_bytes
 
 ACCESS_KEY, SECRET_KEY = "RVHVMX4NEWEXAMPLE000", "H6mqE3xkEXAMPLEsecretkey0000000000000000"
+HOST = "swr.cn-north-4.myhuaweicloud.com"
 SKOPEO = shutil.which("skopeo")
 GIVEN = Credential(f"cn-north-4@{ACCESS_KEY}", SECRET_KEY)
 
@@ -40,18 +41,18 @@ def account(swr: FakeSwr) -> Iterator[RegistryClient]:
 
 @pytest.mark.parametrize("user", [ACCESS_KEY, f"cn-north-4@{ACCESS_KEY}"])
 def test_login_is_what_the_documented_command_prints(user: str) -> None:
-    found = long_term(Credential(user, SECRET_KEY), "swr.cn-north-4.myhuaweicloud.com")
+    found = long_term(Credential(user, SECRET_KEY), HOST, "swr")
 
     password = documented_password(ACCESS_KEY, SECRET_KEY)
     assert found == Credential(f"cn-north-4@{ACCESS_KEY}", password)
-    assert long_term(found, "swr.cn-north-4.myhuaweicloud.com") == found, "it is one already"
+    assert long_term(found, HOST, "swr") == found, "it is one already"
 
 
 def test_user_without_region_at_another_host_is_told_what_to_write() -> None:
-    with pytest.raises(errors.InvalidConfiguration) as caught:
-        long_term(Credential(ACCESS_KEY, SECRET_KEY), "images.example.com")
+    with pytest.raises(errors.Unsupported) as caught:
+        long_term(Credential(ACCESS_KEY, SECRET_KEY), "images.example.com", "swr")
 
-    assert "REGION@AK" in caught.value.message
+    assert "REGION@AK" in (caught.value.hint or "")
     assert SECRET_KEY not in str(caught.value)
 
 

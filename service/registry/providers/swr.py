@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from service.errors import Denied, InvalidConfiguration, ProtocolError, Rejected
+from service.errors import Denied, ProtocolError, Rejected, Unsupported
 from service.model.endpoint import Credential
 from service.registry.providers.control_plane import ControlPlane, Reply
 from service.registry.providers.strategies import Strategies
@@ -37,10 +37,10 @@ def open_swr(plane: ControlPlane) -> Strategies:
     )
 
 
-def long_term(credential: Credential, host: str) -> Credential:
+def long_term(credential: Credential, host: str, registry: str) -> Credential:
     """Return the login that an access key stands for: its password does not end.
 
-    Raises InvalidConfiguration where neither the user nor the host tells the region.
+    Raises Unsupported where neither the user nor the host of the `registry` tells the region.
     """
     if credential.anonymous or _LONG_TERM.fullmatch(credential.password):
         return credential
@@ -48,9 +48,10 @@ def long_term(credential: Credential, host: str) -> Credential:
     if not at:
         found = _HOST.fullmatch(host)
         if found is None:
-            raise InvalidConfiguration(
-                f"{host} does not tell which region of Huawei Cloud it is: write the user as REGION@AK",
-                field="credentials.username",
+            raise Unsupported(
+                f"{registry}: {host} does not tell which region of Huawei Cloud it is",
+                registry=registry,
+                hint="write the user as REGION@AK",
             )
         region = found[1]
     secret, text = credential.password.encode(), key.encode()
@@ -68,7 +69,7 @@ class Swr:
     def login(self) -> Credential:
         """Return what the registry and its API take."""
         host, _ = self._plane.hosts
-        return long_term(self._plane.credential(), host)
+        return long_term(self._plane.credential(), host, self.name)
 
     def ask(
         self, method: str, path: str, *, body: object = None, accept: tuple[int, ...] = (200,)
