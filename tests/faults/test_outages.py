@@ -114,7 +114,6 @@ def test_f182_credentials_that_change_in_mid_run_cost_no_copy_and_nobodys_hand(
     guard(proxy, users)
     try:
         register(lab, proxy, side, "old")
-        lab.lapse()  # workers look for what registries have become every two seconds
         path = scene.at_source("app") if side == "east" else scene.at_destination("app")
 
         refusals: list[int] = []  # by then: those after it may be over before anybody looks
