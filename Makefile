@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 RUNS ?= 10
-NIGHT ?= EXAMPLES=20000 SCALE_RULES=1000 CRASH_TIMES=10 CHAOS_FRESH=500 SIMULATIONS=200000 SOAK_SECONDS=7200
+NIGHT ?= EXAMPLES=20000 CRASH_TIMES=10 CHAOS_FRESH=500 SIMULATIONS=200000 SOAK_SECONDS=7200
 KILLS ?= 20
 PARSERS := tests/unit/api tests/unit/service tests/integration/registry/test_blob_copy.py
 .PHONY: help run check static test chaos nightly flakes bench docs pictures clean

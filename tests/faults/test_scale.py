@@ -20,7 +20,7 @@ from tests.oracle.closure import Place, check
 from tests.support.processes import wait_until
 
 DUE = int(os.environ.get("SCALE_DUE", "1000"))
-RULES = int(os.environ.get("SCALE_RULES", "100"))
+RULES = int(os.environ.get("SCALE_RULES", "1000"))
 REPOSITORIES, TAGS = 10, 10
 FIRED_WITHIN_SECONDS = 10.0
 
