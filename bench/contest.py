@@ -79,7 +79,7 @@ def once(
         faults = list(stage.judge(invocation))
         if measured.timed_out:
             faults.insert(0, f"was ended after {timeout:g} s")
-        if measured.exit_code:
+        elif measured.exit_code:
             last = (measured.stderr.strip().splitlines() or [""])[-1]
             faults.insert(0, f"exit code {measured.exit_code}: {last[:300]}")
         return _record(contestant, setting, number, measured, costs, faults)
