@@ -80,7 +80,10 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     with ExitStack() as stack:
         source = stack.enter_context(SampleRegistry())
         there = {region: stack.enter_context(SampleRegistry()) for region in REGIONS}
-        up = stack.enter_context(running_up(tmp_path))
+        patience = {
+            "TRANSSHIP_OUTAGE_PATIENCE_SECONDS": "150"
+        }  # who is away is looked for every 15 s at least
+        up = stack.enter_context(running_up(tmp_path, **patience))
         yield Fleet(up, source, there)
         for registry in there.values():
             registry.faults.clear()
