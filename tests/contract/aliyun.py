@@ -1,7 +1,8 @@
 """A contract fake of Alibaba Cloud Container Registry, Enterprise Edition: its API on one port, its registry on another.
 
 Sources: [api] ACR API 2018-12-01 with the members that alibabacloud-cr20181201 has; [sign] "V3 request structure and
-signature"; test_aliyun.py has a signature made by the vendor's own signer. Strict: an action that is not in them is refused.
+signature"; test_aliyun.py has a signature made by the vendor's own signer. The codes of errors are in neither
+and are guesses: on them hangs which error a user reads, and that a tag that is gone counts as deleted. Strict: an action that is not in them is refused.
 """
 
 from __future__ import annotations
@@ -127,7 +128,6 @@ class FakeAliyun(SampleRegistry):
             "ListNamespace": self._list_namespace,
             "CreateNamespace": self._create_namespace,
             "ListRepository": self._list_repository,
-            "GetRepository": self._get_repository,
             "CreateRepository": self._create_repository,
             "ListRepoTag": self._list_repo_tag,
             "DeleteRepoTag": self._delete_repo_tag,
@@ -171,12 +171,6 @@ class FakeAliyun(SampleRegistry):
                 {"RepoNamespaceName": namespace, "RepoName": name, "RepoId": _identity(full)}
             )
         return self._listed("Repositories", asked, rows)
-
-    def _get_repository(self, asked: dict[str, str]) -> dict[str, Any]:
-        full = f"{asked['RepoNamespaceName']}/{asked['RepoName']}"
-        if full not in self.repositories:
-            raise AliyunError(404, "REPO_NOT_EXIST", "the repository does not exist")
-        return {"RepoId": _identity(full), "RepoName": asked["RepoName"]}
 
     def _create_repository(self, asked: dict[str, str]) -> dict[str, Any]:
         if asked["RepoNamespaceName"] not in self.namespaces:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,12 +14,12 @@ from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
 from tests.contract.jfrog import FakeJfrog
+from tests.contract.skopeo import copy_by_skopeo, needs_skopeo
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.world import open_world, some_bytes
 
 USERS = {"ci": "t0ken", "reader": "also"}
-SKOPEO = shutil.which("skopeo")
 
 
 @pytest.fixture
@@ -41,32 +39,13 @@ def made(jfrog: FakeJfrog) -> list[str]:
     return [one.path for one in jfrog.log if one.method == "PUT" and "/api/" in one.path]
 
 
-@pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
+@needs_skopeo
 def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
     jfrog: FakeJfrog, ci: RegistryClient, tmp_path: Path
 ) -> None:
     jfrog.keys["docker-local"] = "docker"
     pushed = push(ci, "docker-local/app", "v1", b"layer" * 100)
-    assert SKOPEO is not None
-    file = str(tmp_path / "auth.json")
-
-    def skopeo(*words: str) -> None:
-        subprocess.run([str(SKOPEO), *words], check=True, capture_output=True, timeout=60)
-
-    login = ("--tls-verify=false", "-u", "ci", "-p", "t0ken", jfrog.host)
-    skopeo("login", "--authfile", file, *login)
-    base = f"docker://{jfrog.host}/docker-local"
-    tls = ("--src-tls-verify=false", "--dest-tls-verify=false")
-    skopeo(
-        "copy",
-        "-q",
-        "--preserve-digests",
-        "--authfile",
-        file,
-        *tls,
-        f"{base}/app:v1",
-        f"{base}/b:2",
-    )
+    copy_by_skopeo(jfrog.host, "ci", "t0ken", "docker-local/app:v1", "docker-local/b:2", tmp_path)
 
     found = jfrog.storage.manifest("docker-local/b", "2")
     assert found is not None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +12,13 @@ from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
 from tests.contract.quay import FakeQuay
+from tests.contract.skopeo import copy_by_skopeo, needs_skopeo
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.world import open_world, some_bytes
 
 TOKEN = "0auth-t0ken"
 ROBOT = {"me+robot": "r0bot"}
-SKOPEO = shutil.which("skopeo")
 
 
 @pytest.fixture
@@ -43,31 +41,12 @@ def asked(quay: FakeQuay) -> list[str]:
     return [one.path for one in quay.log if one.path.startswith("/api/")]
 
 
-@pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
+@needs_skopeo
 def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
     quay: FakeQuay, account: RegistryClient, tmp_path: Path
 ) -> None:
     pushed = push(account, "team/app", "v1", b"layer" * 100)
-    assert SKOPEO is not None
-    file = str(tmp_path / "auth.json")
-
-    def skopeo(*words: str) -> None:
-        subprocess.run([str(SKOPEO), *words], check=True, capture_output=True, timeout=60)
-
-    login = ("--tls-verify=false", "-u", "$oauthtoken", "-p", TOKEN, quay.host)
-    skopeo("login", "--authfile", file, *login)
-    base = f"docker://{quay.host}/team"
-    tls = ("--src-tls-verify=false", "--dest-tls-verify=false")
-    skopeo(
-        "copy",
-        "-q",
-        "--preserve-digests",
-        "--authfile",
-        file,
-        *tls,
-        f"{base}/app:v1",
-        f"{base}/b:2",
-    )
+    copy_by_skopeo(quay.host, "$oauthtoken", TOKEN, "team/app:v1", "team/b:2", tmp_path)
 
     found = quay.storage.manifest("team/b", "2")
     assert found is not None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +13,7 @@ from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
 from service.registry.providers.swr import long_term
+from tests.contract.skopeo import copy_by_skopeo, needs_skopeo
 from tests.contract.swr import FakeSwr, documented_password
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
@@ -22,7 +21,6 @@ from tests.support.world import open_world, some_bytes
 
 ACCESS_KEY, SECRET_KEY = "RVHVMX4NEWEXAMPLE000", "H6mqE3xkEXAMPLEsecretkey0000000000000000"
 HOST = "swr.cn-north-4.myhuaweicloud.com"
-SKOPEO = shutil.which("skopeo")
 GIVEN = Credential(f"cn-north-4@{ACCESS_KEY}", SECRET_KEY)
 
 
@@ -56,34 +54,13 @@ def test_user_without_region_at_another_host_is_told_what_to_write() -> None:
     assert SECRET_KEY not in str(caught.value)
 
 
-@pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
+@needs_skopeo
 def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
     swr: FakeSwr, account: RegistryClient, tmp_path: Path
 ) -> None:
     swr.organizations.add("team")
     pushed = push(account, "team/app", "v1", b"layer" * 100)
-    assert SKOPEO is not None
-    file = str(tmp_path / "auth.json")
-
-    def skopeo(*words: str) -> None:
-        subprocess.run([str(SKOPEO), *words], check=True, capture_output=True, timeout=60)
-
-    skopeo(
-        *("login", "--authfile", file, "--tls-verify=false"),
-        *("-u", swr.user, "-p", swr.password, swr.host),
-    )
-    base = f"docker://{swr.host}/team"
-    tls = ("--src-tls-verify=false", "--dest-tls-verify=false")
-    skopeo(
-        "copy",
-        "-q",
-        "--preserve-digests",
-        "--authfile",
-        file,
-        *tls,
-        f"{base}/app:v1",
-        f"{base}/b:2",
-    )
+    copy_by_skopeo(swr.host, swr.user, swr.password, "team/app:v1", "team/b:2", tmp_path)
 
     found = swr.storage.manifest("team/b", "2")
     assert found is not None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,6 +14,7 @@ from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
 from service.registry.providers.volcengine import sign
+from tests.contract.skopeo import copy_by_skopeo, needs_skopeo
 from tests.contract.volcengine import (
     ACCESS_KEY,
     REGION,
@@ -26,8 +25,6 @@ from tests.contract.volcengine import (
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.world import open_world, some_bytes
-
-SKOPEO = shutil.which("skopeo")
 
 
 @pytest.fixture
@@ -76,33 +73,14 @@ def test_signature_is_the_vendors_own() -> None:
     )
 
 
-@pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
+@needs_skopeo
 def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
     volcengine: FakeVolcengine, tmp_path: Path
 ) -> None:
     volcengine.repositories |= {"team/app", "team/b"}
     pushed = push(account(volcengine), "team/app", "v1", b"layer" * 100)
     volcengine.users["ci"] = "fixed"
-    assert SKOPEO is not None
-    file = str(tmp_path / "auth.json")
-
-    def skopeo(*words: str) -> None:
-        subprocess.run([str(SKOPEO), *words], check=True, capture_output=True, timeout=60)
-
-    login = ("--tls-verify=false", "-u", "ci", "-p", "fixed", volcengine.host)
-    skopeo("login", "--authfile", file, *login)
-    base = f"docker://{volcengine.host}/team"
-    tls = ("--src-tls-verify=false", "--dest-tls-verify=false")
-    skopeo(
-        "copy",
-        "-q",
-        "--preserve-digests",
-        "--authfile",
-        file,
-        *tls,
-        f"{base}/app:v1",
-        f"{base}/b:2",
-    )
+    copy_by_skopeo(volcengine.host, "ci", "fixed", "team/app:v1", "team/b:2", tmp_path)
 
     found = volcengine.storage.manifest("team/b", "2")
     assert found is not None

@@ -1,8 +1,8 @@
 """A contract fake of Volcengine CR: its API on one port, its registry on another.
 
-Sources: [api] volcengine.com/docs/6420, version 2022-05-12, as goharbor/harbor speaks it (src/pkg/reg/adapter/volcenginecr);
-[sign] volcengine.com/docs/6369; test_volcengine.py has a signature made by the vendor's own signer. Strict: an action
-that is not in them is refused.
+Sources: [api] version 2022-05-12 with the members that volcengine-python-sdk (volcenginesdkcr) has; [sign]
+volcengine.com/docs/6369; test_volcengine.py has a signature made by the vendor's own signer. The codes of errors are in neither
+and are guesses: on them hangs which error a user reads, and that a tag that is gone counts as deleted. Strict: an action that is not in them is refused.
 """
 
 from __future__ import annotations

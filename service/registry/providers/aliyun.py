@@ -22,22 +22,21 @@ from urllib.parse import quote
 from service import errors
 from service.model.endpoint import Credential
 from service.registry.providers.control_plane import ControlPlane, Reply
+from service.registry.providers.steps import (
+    ROWS_A_PAGE,
+    ending,
+    make_unless_there,
+    numbered,
+    page_number,
+)
 from service.registry.providers.strategies import NONE, Strategies
 from service.registry.redaction import clean
 from service.registry.results import RepositoryPage
 
 VERSION = "2018-12-01"
 ALGORITHM = "ACS3-HMAC-SHA256"
-ROWS_A_PAGE = 100  # PageSize's most
-LIFE_SECONDS = 60.0
-"""For how long a token is believed whose end lies in the past, by another clock."""
-MARGIN = 0.2
-
 _ACCESS_KEY = re.compile(r"LTAI[A-Za-z0-9]{8,}")
 _HOST = re.compile(r"(?P<instance>.+)-registry(-vpc)?\.(?P<region>[a-z0-9-]+)\.cr\.aliyuncs\.com")
-_MISSING = frozenset(
-    {"REPO_NOT_EXIST", "NAMESPACE_NOT_EXIST", "REPO_TAG_NOT_EXIST", "INSTANCE_NOT_EXIST"}
-)
 _BY_CODE: tuple[tuple[str, type[errors.RegistryError]], ...] = (
     ("Forbidden", errors.Denied),
     ("NoPermission", errors.Denied),
@@ -111,18 +110,22 @@ class AliyunAcr:
         self, action: str, member: str, parameters: Mapping[str, str], page: int = 1
     ) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
         """Yield pages of a list, each with the number of the next one; totals are texts."""
-        seen = (page - 1) * ROWS_A_PAGE
-        following: int | None = page
-        while following is not None:
-            numbers = {"PageNo": str(following), "PageSize": str(ROWS_A_PAGE)}
+
+        def fetch(number: int) -> tuple[Any, Any]:
+            numbers = {"PageNo": str(number), "PageSize": str(ROWS_A_PAGE)}
             answer = self.ask(action, **parameters, **numbers)
-            rows, total = answer.get(member) or [], str(answer.get("TotalCount") or 0)
-            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-                raise errors.ProtocolError(f"{self.registry}: {action} answers no {member}")
-            seen += len(rows)
-            more = bool(rows) and total.isdigit() and seen < int(total)
-            following = following + 1 if more else None
-            yield rows, following
+            return answer.get(member), answer.get("TotalCount")
+
+        return numbered(fetch, self.registry, page)
+
+    def repository(self, name: str) -> str | None:
+        """Return a repository's identity, None where there is no such repository."""
+        wanted = {"RepoStatus": "ALL", **_named(name)}
+        for rows, _ in self.rows("ListRepository", "Repositories", wanted):
+            for row in rows:
+                if _full_name(row) == name:
+                    return str(row.get("RepoId"))
+        return None
 
     def _find(self) -> str:
         with self._lock:
@@ -168,7 +171,7 @@ class AliyunAcr:
             return None
         code, words = str(told.get("Code"))[:80], clean(str(told.get("Message") or ""), 240)
         found = (kind for prefix, kind in _BY_CODE if code.startswith(prefix))
-        usual = errors.RepositoryNotFound if code in _MISSING else errors.Rejected
+        usual = errors.RepositoryNotFound if code.endswith("NOT_EXIST") else errors.Rejected
         return next(found, usual)(
             f"{self.registry}: {clean(code, 80)}: {words}", registry=self.registry, oci_code=code
         )
@@ -186,11 +189,10 @@ class AliyunLogin:
         answer = self._acr.ask("GetAuthorizationToken")
         try:
             user, token = str(answer["TempUsername"]), str(answer["AuthorizationToken"])
-            life = float(answer["ExpireTime"]) / 1000 - time.time()
+            until = float(answer["ExpireTime"]) / 1000
         except (LookupError, TypeError, ValueError):
             raise errors.ProtocolError(f"{self._acr.registry}: no token in its answer") from None
-        life = life if life > 0 else LIFE_SECONDS
-        return Credential(user, token, renew_at=before + life * (1 - MARGIN))
+        return ending(user, token, asked_at=before, until=until)
 
 
 class AliyunRepositories:
@@ -201,11 +203,11 @@ class AliyunRepositories:
 
     def pages(self, cursor: str | None) -> Iterator[RepositoryPage]:
         """Yield all repositories of the instance; a cursor is a page's number."""
-        page = int(cursor) if cursor is not None and cursor.isdigit() else 1
-        wanted = {"RepoStatus": "ALL"}
+        page, wanted = page_number(cursor), {"RepoStatus": "ALL"}
         for rows, following in self._acr.rows("ListRepository", "Repositories", wanted, page):
-            names = tuple(f"{row.get('RepoNamespaceName')}/{row.get('RepoName')}" for row in rows)
-            yield RepositoryPage(names, None if following is None else str(following))
+            yield RepositoryPage(
+                tuple(map(_full_name, rows)), None if following is None else str(following)
+            )
 
 
 class AliyunTags:
@@ -236,8 +238,13 @@ class AliyunTags:
 
     def _identity(self, repository: str) -> str:
         if repository not in self._identities:
-            answer = self._acr.ask("GetRepository", **_named(repository))
-            self._identities[repository] = str(answer.get("RepoId"))
+            found = self._acr.repository(repository)
+            if found is None:
+                raise errors.RepositoryNotFound(
+                    f"{self._acr.registry}: there is no repository {repository}",
+                    registry=self._acr.registry,
+                )
+            self._identities[repository] = found
         return self._identities[repository]
 
 
@@ -253,32 +260,22 @@ class AliyunMaker:
 
     def exists(self, place: str) -> bool:
         """Whether there is such a repository."""
-        try:
-            self._acr.ask("GetRepository", **_named(place))
-        except errors.RepositoryNotFound:
-            return False
-        return True
+        return self._acr.repository(place) is not None
 
     def make(self, place: str) -> None:
         """Make the namespace, unless it is there, and a private repository in it."""
         named = _named(place)
         namespace = named["RepoNamespaceName"]
         if not self._has_namespace(namespace):
-            try:
-                self._acr.ask(
-                    "CreateNamespace",
-                    NamespaceName=namespace,
-                    AutoCreateRepo="true",
-                    DefaultRepoType="PRIVATE",
-                )
-            except errors.Rejected:
-                if not self._has_namespace(namespace):  # else somebody else was faster
-                    raise
-        try:
-            self._acr.ask("CreateRepository", RepoType="PRIVATE", Summary="by Transship", **named)
-        except errors.Rejected:
-            if not self.exists(place):
-                raise
+            kind = {"AutoCreateRepo": "true", "DefaultRepoType": "PRIVATE"}
+            make_unless_there(
+                lambda: self._acr.ask("CreateNamespace", NamespaceName=namespace, **kind),
+                lambda: self._has_namespace(namespace),
+            )
+        about = {"RepoType": "PRIVATE", "Summary": "by Transship", **named}
+        make_unless_there(
+            lambda: self._acr.ask("CreateRepository", **about), lambda: self.exists(place)
+        )
 
     def _has_namespace(self, name: str) -> bool:
         wanted = {"NamespaceName": name}
@@ -289,3 +286,7 @@ class AliyunMaker:
 def _named(repository: str) -> dict[str, str]:
     namespace, _, name = repository.partition("/")
     return {"RepoNamespaceName": namespace, "RepoName": name}
+
+
+def _full_name(row: Mapping[str, Any]) -> str:
+    return f"{row.get('RepoNamespaceName')}/{row.get('RepoName')}"

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from service.errors import Denied, NotFound, ProtocolError, Rejected
+from service.errors import Denied, NotFound, ProtocolError
 from service.registry.links import next_cursor
 from service.registry.providers.control_plane import ControlPlane, Reply
+from service.registry.providers.steps import make_unless_there
 from service.registry.providers.strategies import Strategies
 from service.registry.results import RepositoryPage
 
@@ -119,10 +120,10 @@ class JfrogKeys:
         }
         path = f"/repositories/{quote(place, safe='')}"
         try:
-            self._artifactory.ask("PUT", path, body=body, accept=(200, 201))
-        except Rejected:  # 400 also says that somebody else was faster
-            if not self.exists(place):
-                raise
+            make_unless_there(
+                lambda: self._artifactory.ask("PUT", path, body=body, accept=(200, 201)),
+                lambda: self.exists(place),
+            )
         except Denied as error:
             raise Denied(
                 f"{error.registry} has no repository {place} and does not let it be made: {error.message}",

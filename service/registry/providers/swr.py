@@ -16,9 +16,10 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from service.errors import Denied, ProtocolError, Rejected, Unsupported
+from service.errors import Denied, ProtocolError, Unsupported
 from service.model.endpoint import Credential
 from service.registry.providers.control_plane import ControlPlane, Reply
+from service.registry.providers.steps import make_unless_there
 from service.registry.providers.strategies import Strategies
 from service.registry.results import RepositoryPage
 from service.registry.tokens import basic_value
@@ -124,11 +125,12 @@ class SwrOrganizations:
 
     def make(self, place: str) -> None:
         """Make it; raises Denied where the credentials may not, Rejected where another account has the name."""
+        body = {"namespace": place}
         try:
-            self._swr.ask("POST", "/namespaces", body={"namespace": place}, accept=(200, 201))
-        except Rejected:  # 409: somebody was faster, or it is another account's
-            if not self.exists(place):
-                raise
+            make_unless_there(
+                lambda: self._swr.ask("POST", "/namespaces", body=body, accept=(200, 201)),
+                lambda: self.exists(place),
+            )
         except Denied as error:
             raise Denied(
                 f"{error.registry} has no organization {place} and does not let it be made: {error.message}",

@@ -15,18 +15,21 @@ from typing import Any
 from service import errors
 from service.model.endpoint import Credential
 from service.registry.providers.control_plane import ControlPlane, Reply
+from service.registry.providers.steps import (
+    ROWS_A_PAGE,
+    ending,
+    make_unless_there,
+    numbered,
+    page_number,
+)
 from service.registry.providers.strategies import NONE, Strategies
 from service.registry.providers.tc3 import sign
 from service.registry.redaction import clean
 from service.registry.results import RepositoryPage
 
 VERSION = "2019-09-24"
-ROWS_A_PAGE = 100  # Limit's most
 ANY_REGION = "ap-guangzhou"
 """Sent with what is asked of all regions, since one has to be named."""
-LIFE_SECONDS = 60.0
-"""For how long a token is believed whose end lies in the past, by another clock."""
-MARGIN = 0.2
 
 _SECRET_ID = re.compile(r"[AI]KID[A-Za-z0-9]{8,}")
 _BY_CODE: tuple[tuple[str, type[errors.RegistryError]], ...] = (
@@ -72,17 +75,12 @@ class Tcr:
         self, action: str, member: str, members: Mapping[str, str], page: int = 1
     ) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
         """Yield pages of a list, each with the number of the next one; `Offset` is a page's number."""
-        seen = (page - 1) * ROWS_A_PAGE
-        following: int | None = page
-        while following is not None:
-            answer = self.ask(action, Offset=following, Limit=ROWS_A_PAGE, **members)
-            rows, total = answer.get(member) or [], answer.get("TotalCount")
-            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-                raise errors.ProtocolError(f"{self.registry}: {action} answers no {member}")
-            seen += len(rows)
-            more = bool(rows) and isinstance(total, int) and seen < total
-            following = following + 1 if more else None
-            yield rows, following
+
+        def fetch(number: int) -> tuple[Any, Any]:
+            answer = self.ask(action, Offset=number, Limit=ROWS_A_PAGE, **members)
+            return answer.get(member), answer.get("TotalCount")
+
+        return numbered(fetch, self.registry, page)
 
     def _find(self) -> tuple[str, str]:
         """Return the instance's identity and region, by the name that its host begins with."""
@@ -153,11 +151,10 @@ class TcrLogin:
         answer = self._tcr.ask("CreateInstanceToken", TokenType="temp")
         try:
             user, token = str(answer["Username"]), str(answer["Token"])
-            life = float(answer["ExpTime"]) / 1000 - time.time()
+            until = float(answer["ExpTime"]) / 1000
         except (LookupError, TypeError, ValueError):
             raise errors.ProtocolError(f"{self._tcr.registry}: no token in its answer") from None
-        life = life if life > 0 else LIFE_SECONDS
-        return Credential(user, token, renew_at=before + life * (1 - MARGIN))
+        return ending(user, token, asked_at=before, until=until)
 
 
 class TcrRepositories:
@@ -168,7 +165,7 @@ class TcrRepositories:
 
     def pages(self, cursor: str | None) -> Iterator[RepositoryPage]:
         """Yield all repositories of the instance; a cursor is a page's number."""
-        page = int(cursor) if cursor is not None and cursor.isdigit() else 1
+        page = page_number(cursor)
         for rows, following in self._tcr.rows("DescribeRepositories", "RepositoryList", {}, page):
             names = tuple(_full_name(row) for row in rows)
             yield RepositoryPage(names, None if following is None else str(following))
@@ -219,16 +216,13 @@ class TcrMaker:
         members = _named(place)
         namespace = members["NamespaceName"]
         if not self._has_namespace(namespace):
-            try:
-                self._tcr.ask("CreateNamespace", NamespaceName=namespace, IsPublic=False)
-            except errors.Rejected:
-                if not self._has_namespace(namespace):  # else somebody else was faster
-                    raise
-        try:
-            self._tcr.ask("CreateRepository", **members)
-        except errors.Rejected:
-            if not self.exists(place):
-                raise
+            make_unless_there(
+                lambda: self._tcr.ask("CreateNamespace", NamespaceName=namespace, IsPublic=False),
+                lambda: self._has_namespace(namespace),
+            )
+        make_unless_there(
+            lambda: self._tcr.ask("CreateRepository", **members), lambda: self.exists(place)
+        )
 
     def _has_namespace(self, name: str) -> bool:
         answer = self._tcr.ask("DescribeNamespaces", NamespaceName=name, All=True)

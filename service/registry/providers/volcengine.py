@@ -18,17 +18,19 @@ from typing import Any
 from service import errors
 from service.model.endpoint import Credential
 from service.registry.providers.control_plane import ControlPlane, Reply
+from service.registry.providers.steps import (
+    ROWS_A_PAGE,
+    ending,
+    make_unless_there,
+    numbered,
+    page_number,
+)
 from service.registry.providers.strategies import NONE, Strategies
 from service.registry.redaction import clean
 from service.registry.results import RepositoryPage
 
 VERSION = "2022-05-12"
 ALGORITHM = "HMAC-SHA256"
-ROWS_A_PAGE = 100  # PageSize's most
-LIFE_SECONDS = 60.0
-"""For how long a token is believed whose end lies in the past, by another clock."""
-MARGIN = 0.2
-
 _ACCESS_KEY = re.compile(r"AKLT[A-Za-z0-9]{8,}")
 _HOST = re.compile(r"(?P<registry>.+)-(?P<region>[a-z]{2}-[a-z]+(-\d+)?)\.cr\.i?volces\.com")
 _BY_CODE: tuple[tuple[str, type[errors.RegistryError]], ...] = (
@@ -129,17 +131,12 @@ class VolcengineCr:
         self, action: str, members: Mapping[str, Any], page: int = 1
     ) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
         """Yield pages of a list, each with the number of the next one."""
-        seen = (page - 1) * ROWS_A_PAGE
-        following: int | None = page
-        while following is not None:
-            answer = self.ask(action, PageNumber=following, PageSize=ROWS_A_PAGE, **members)
-            rows, total = answer.get("Items") or [], answer.get("TotalCount")
-            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-                raise errors.ProtocolError(f"{self.registry}: {action} answers no Items")
-            seen += len(rows)
-            more = bool(rows) and isinstance(total, int) and seen < total
-            following = following + 1 if more else None
-            yield rows, following
+
+        def fetch(number: int) -> tuple[Any, Any]:
+            answer = self.ask(action, PageNumber=number, PageSize=ROWS_A_PAGE, **members)
+            return answer.get("Items"), answer.get("TotalCount")
+
+        return numbered(fetch, self.registry, page)
 
     def _judge(self, reply: Reply) -> errors.RegistryError | None:
         told = reply.value.get("ResponseMetadata") if isinstance(reply.value, dict) else None
@@ -168,12 +165,10 @@ class VolcengineLogin:
         answer = self._cr.ask("GetAuthorizationToken")
         try:
             user, token = str(answer["Username"]), str(answer["Token"])
-            end = datetime.fromisoformat(str(answer["ExpireTime"]))
-            life = end.timestamp() - time.time()
+            until = datetime.fromisoformat(str(answer["ExpireTime"])).timestamp()
         except (LookupError, TypeError, ValueError):
             raise errors.ProtocolError(f"{self._cr.registry}: no token in its answer") from None
-        life = life if life > 0 else LIFE_SECONDS
-        return Credential(user, token, renew_at=before + life * (1 - MARGIN))
+        return ending(user, token, asked_at=before, until=until)
 
 
 class VolcengineRepositories:
@@ -184,8 +179,7 @@ class VolcengineRepositories:
 
     def pages(self, cursor: str | None) -> Iterator[RepositoryPage]:
         """Yield all repositories of the registry; a cursor is a page's number."""
-        page = int(cursor) if cursor is not None and cursor.isdigit() else 1
-        for rows, following in self._cr.rows("ListRepositories", {}, page):
+        for rows, following in self._cr.rows("ListRepositories", {}, page_number(cursor)):
             names = tuple(f"{row.get('Namespace')}/{row.get('Name')}" for row in rows)
             yield RepositoryPage(names, None if following is None else str(following))
 
@@ -241,16 +235,16 @@ class VolcengineMaker:
         named = _named(place)
         namespace, name = named["Namespace"], named["Repository"]
         if not self._has_namespace(namespace):
-            try:
-                self._cr.ask("CreateNamespace", Name=namespace)
-            except errors.Rejected:
-                if not self._has_namespace(namespace):  # else somebody else was faster
-                    raise
-        try:
-            self._cr.ask("CreateRepository", Namespace=namespace, Name=name, AccessLevel="Private")
-        except errors.Rejected:
-            if not self.exists(place):
-                raise
+            make_unless_there(
+                lambda: self._cr.ask("CreateNamespace", Name=namespace),
+                lambda: self._has_namespace(namespace),
+            )
+        make_unless_there(
+            lambda: self._cr.ask(
+                "CreateRepository", Namespace=namespace, Name=name, AccessLevel="Private"
+            ),
+            lambda: self.exists(place),
+        )
 
     def _has_namespace(self, name: str) -> bool:
         pages = self._cr.rows("ListNamespaces", {"Filter": {"Names": [name]}})
