@@ -15,4 +15,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == HERE:
             item.add_marker(pytest.mark.contract)
-            item.extra_keyword_matches.add(f"contract:{item.path.stem.split('_')[1]}")
+            item.extra_keyword_matches.add(
+                f"contract:{item.path.stem.removeprefix('test_').replace('_', '-')}"
+            )

@@ -82,6 +82,9 @@ class EcrAuth:
 class FakeEcr(SampleRegistry):
     """ECR. `repositories` maps what is there to whether its tags are immutable."""
 
+    target = "AmazonEC2ContainerRegistry_V20150921"
+    service = "ecr"
+
     def __init__(self, *, ttl_seconds: float = 5.0, page: int = 1000, part: int = 5 << 20) -> None:
         self.ecr = EcrAuth(ttl_seconds)
         super().__init__(profile=ECR, auth=self.ecr, redirect_blobs=True)
@@ -158,16 +161,8 @@ class FakeEcr(SampleRegistry):
         body = request.body.read(1 << 20)
         try:
             self._hold_to_signature(request, body)
-            action = request.headers.get("x-amz-target", "").removeprefix(
-                "AmazonEC2ContainerRegistry_V20150921."
-            )
-            actions: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-                "GetAuthorizationToken": self._token,
-                "CreateRepository": self._create,
-                "DescribeRepositories": self._describe,
-                "ListImages": self._images,
-                "BatchDeleteImage": self._delete,
-            }
+            action = request.headers.get("x-amz-target", "").removeprefix(f"{self.target}.")
+            actions = self._actions()
             if action not in actions:
                 raise EcrError("UnknownOperationException", "")  # noqa: TRY301
             self.actions.append(action)
@@ -178,6 +173,15 @@ class FakeEcr(SampleRegistry):
             told = {"__type": error.kind, "message": error.message}
             return Response(400, dict(JSON), json.dumps(told).encode())
         return Response(200, dict(JSON), json.dumps(value).encode())
+
+    def _actions(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
+        return {
+            "GetAuthorizationToken": self._token,
+            "CreateRepository": self._create,
+            "DescribeRepositories": self._describe,
+            "ListImages": self._images,
+            "BatchDeleteImage": self._delete,
+        }
 
     def _hold_to_signature(self, request: Request, body: bytes) -> None:
         """Let botocore sign the same request at the same time."""
@@ -198,7 +202,7 @@ class FakeEcr(SampleRegistry):
         again.context["timestamp"] = request.headers["x-amz-date"]
         if request.headers.get("x-amz-security-token", "") != self.session:
             raise EcrError("UnrecognizedClientException", "The security token is invalid")
-        signer = SigV4Auth(Credentials(KEY, SECRET), "ecr", REGION)
+        signer = SigV4Auth(Credentials(KEY, SECRET), self.service, REGION)
         again.headers["X-Amz-Date"] = request.headers["x-amz-date"]
         text = signer.string_to_sign(again, signer.canonical_request(again))
         if not given.endswith(f"Signature={signer.signature(text, again)}"):

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from service import errors
 from service.model.endpoint import Credential
@@ -23,7 +23,15 @@ from service.registry.providers.strategies import NONE, Strategies
 from service.registry.redaction import clean
 from service.registry.results import RepositoryPage
 
-TARGET = "AmazonEC2ContainerRegistry_V20150921"
+
+class Dialect(NamedTuple):
+    """What requests to one of ECR's two APIs are marked and signed with."""
+
+    target: str
+    service: str
+
+
+PRIVATE = Dialect("AmazonEC2ContainerRegistry_V20150921", "ecr")
 ROWS_A_PAGE = 1000  # maxResults of DescribeRepositories and ListImages
 READY_MADE = "AWS"
 DEFAULT_REGION = "us-east-1"
@@ -53,13 +61,10 @@ _BY_TYPE: Mapping[str, type[errors.RegistryError]] = {
 
 def open_ecr(plane: ControlPlane) -> Strategies:
     """Return ECR's strategies; none where the credential is neither an access key nor the machine's."""
-    if plane.keyless is not None:
-        ecr = Ecr(plane, machine_keys(plane.name))
-    else:
-        credential = plane.credential()
-        if credential.anonymous or credential.username == READY_MADE:
-            return NONE
-        ecr = Ecr(plane, lambda: _configured_key(plane))
+    key = access_key(plane)
+    if key is None:
+        return NONE
+    ecr = Ecr(plane, key)
     return Strategies(
         login=EcrLogin(ecr),
         repositories=EcrRepositories(ecr),
@@ -67,6 +72,16 @@ def open_ecr(plane: ControlPlane) -> Strategies:
         maker=EcrMaker(ecr),
         tag_deleter=EcrTags(ecr),
     )
+
+
+def access_key(plane: ControlPlane) -> Callable[[], AccessKey] | None:
+    """Return what tells the key that holds now; None where the credential is no access key."""
+    if plane.keyless is not None:
+        return machine_keys(plane.name)
+    credential = plane.credential()
+    if credential.anonymous or credential.username == READY_MADE:
+        return None
+    return lambda: _configured_key(plane)
 
 
 def _configured_key(plane: ControlPlane) -> AccessKey:
@@ -77,9 +92,12 @@ def _configured_key(plane: ControlPlane) -> AccessKey:
 class Ecr:
     """Requests to ECR's API in one account and region."""
 
-    def __init__(self, plane: ControlPlane, key: Callable[[], AccessKey]) -> None:
+    def __init__(
+        self, plane: ControlPlane, key: Callable[[], AccessKey], dialect: Dialect = PRIVATE
+    ) -> None:
         self._plane = plane
         self._key = key
+        self._dialect = dialect
         self.registry = plane.name
         found = [match for host in plane.hosts for rule in _HOSTS if (match := rule.match(host))]
         self._account = next((match[1] for match in found if match[1]), "")
@@ -127,11 +145,11 @@ class Ecr:
             key.identity,
             key.secret,
             region=self._region,
-            service="ecr",
+            service=self._dialect.service,
             host=self._plane.origin.authority,
             headers={
                 "Content-Type": "application/x-amz-json-1.1",
-                "X-Amz-Target": f"{TARGET}.{action}",
+                "X-Amz-Target": f"{self._dialect.target}.{action}",
                 **session,
             },
             body=body,
@@ -162,9 +180,9 @@ class EcrLogin:
     def login(self) -> Credential:
         """Return a new password, with the monotonic second from which it is to be renewed."""
         before = time.monotonic()
-        rows = self._ecr.ask("GetAuthorizationToken").get("authorizationData")
+        told = self._ecr.ask("GetAuthorizationToken").get("authorizationData")
         try:
-            row = rows[0]  # type: ignore[index]
+            row = told if isinstance(told, dict) else told[0]  # type: ignore[index]
             user, _, password = base64.b64decode(row["authorizationToken"]).decode().partition(":")
             life = float(row["expiresAt"]) - time.time()
         except (LookupError, TypeError, ValueError, binascii.Error):
@@ -248,18 +266,20 @@ class EcrTags:
 
     def delete(self, repository: str, tag: str) -> None:
         """Delete one tag; raises ManifestNotFound, Rejected with ECR's reason."""
-        answer = self._ecr.ask(
-            "BatchDeleteImage",
-            repositoryName=repository,
-            imageIds=[{"imageTag": tag}],
-            **self._ecr.in_account(),
+        delete_tag(self._ecr, repository, tag, self._ecr.in_account())
+
+
+def delete_tag(ecr: Ecr, repository: str, tag: str, where: Mapping[str, str]) -> None:
+    """Delete one tag; `where` names the account. Raises ManifestNotFound, Rejected with ECR's reason."""
+    answer = ecr.ask(
+        "BatchDeleteImage", repositoryName=repository, imageIds=[{"imageTag": tag}], **where
+    )
+    for failure in answer.get("failures") or ():
+        said = failure if isinstance(failure, dict) else {}
+        code, words = str(said.get("failureCode")), clean(str(said.get("failureReason")), 240)
+        error_class = errors.ManifestNotFound if code == "ImageNotFound" else errors.Rejected
+        raise error_class(
+            f"{ecr.registry}: {repository}:{tag}: {clean(code, 80)}: {words}",
+            registry=ecr.registry,
+            oci_code=code[:80],
         )
-        for failure in answer.get("failures") or ():
-            said = failure if isinstance(failure, dict) else {}
-            code, words = str(said.get("failureCode")), clean(str(said.get("failureReason")), 240)
-            error_class = errors.ManifestNotFound if code == "ImageNotFound" else errors.Rejected
-            raise error_class(
-                f"{self._ecr.registry}: {repository}:{tag}: {clean(code, 80)}: {words}",
-                registry=self._ecr.registry,
-                oci_code=code[:80],
-            )

@@ -120,6 +120,12 @@ def _ecr(plane: ControlPlane) -> Strategies:
     return open_ecr(plane)
 
 
+def _ecr_public(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.ecr_public import open_ecr_public
+
+    return open_ecr_public(plane)
+
+
 def _jfrog(plane: ControlPlane) -> Strategies:
     from service.registry.providers.jfrog import open_jfrog
 
@@ -155,6 +161,7 @@ OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
     "aliyun-acr": _aliyun,
     "dockerhub": _dockerhub,
     "ecr": _ecr,
+    "ecr-public": _ecr_public,
     "gar": _gar,
     "ghcr": _ghcr,
     "gitlab": _gitlab,

@@ -88,17 +88,13 @@ _ROWS = (
         "ecr-public",
         "AWS ECR Public",
         hosts=(r"public\.ecr\.aws",),
-        capabilities=Capabilities(catalog=False, tag_delete="api"),
-        offers=Offers(
-            keyless="not built yet",
-            listing="not built yet",
-            create="not built yet",
-            delete="not built yet",
-            events="not offered",
-            limits="yes",
-        ),
+        api_urls=((r".*", "https://api.ecr-public.us-east-1.amazonaws.com"),),
+        capabilities=Capabilities(catalog=False, digest_lists=True, tag_delete="api"),
+        offers=Offers(keyless="yes", create="yes", events="not offered", limits="yes"),
         namespace="repository",
-        notes="Pulls need no credentials.",
+        proof="contract",
+        notes="Pulls need no credentials. An access key or `keyless: aws`, as at ECR, lists, makes and deletes from in the account's "
+        "own repositories, ALIAS/NAME; those of other accounts are named in the rule.",
     ),
     Provider(
         "acr",
