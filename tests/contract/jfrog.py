@@ -64,6 +64,8 @@ class FakeJfrog(SampleRegistry):
                 "errors": [{"code": "NAME_UNKNOWN", "message": f"Repository '{key}' not found"}]
             }
             return Response(404, dict(JSON), json.dumps(body).encode())
+        if request.path == "/v2/_catalog":  # [images] has it by the key only
+            return Response(404, dict(JSON), b'{"errors":[{"code":"NOT_FOUND"}]}')
         if request.method == "POST" and "mount" in request.query():
             self.mounts += 1  # [mount]
             return Response(400, dict(JSON), b'{"errors":[{"code":"UNSUPPORTED"}]}')

@@ -18,6 +18,7 @@ from service.bootstrap import Services
 from service.model.provider import Capabilities, Offers
 from service.registry.providers.table import PROVIDERS
 from service.settings import Settings
+from tests.contract import claims
 
 HELP: dict[str, Any] = {"terminal_width": 100, "help_option_names": ["-h", "--help"]}
 FOLDER = Path(__file__).parents[2] / "docs/reference"
@@ -132,13 +133,14 @@ def providers() -> str:
         "*not offered*: it has no such step; *not built yet*: the provider can, and this version does not do it: where it",
         "would be needed, an error says so. *run against*: `contract` is a fake written from the provider's",
         "documentation (`tests/contract`); where it says `nothing yet`, the row is what the documentation says and",
-        "every *yes* is by the distribution API as all registries have it. `transship doctor REGISTRY` checks yours.",
+        "every *yes* is by the distribution API as all registries have it. *yes (generic)*: nothing of the provider's own is",
+        "needed for it; its test passes with `provider: generic`, too. `transship doctor REGISTRY` checks yours.",
         "",
         f"| name | service | {' | '.join(titles.get(name, name) for name in offered)} | run against |",
         f"|---|---|---|{'---|' * len(offered)}",
     ]
     for row in PROVIDERS.values():
-        cells = " | ".join(getattr(row.offers, name) for name in offered)
+        cells = " | ".join(claims.cell(row, name) for name in offered)
         lines.append(f"| `{row.name}` | {row.title} | {cells} | {row.proof} |")
     lines += [
         "",
@@ -155,7 +157,28 @@ def providers() -> str:
         )
         lines.append(f"| `{row.name}` | {cells} | {row.namespace} |")
     lines += ["", *(f"- `{row.name}`: {row.notes}" for row in PROVIDERS.values() if row.notes), ""]
+    lines += [*_proofs(), ""]
     return "\n".join(lines)
+
+
+def _proofs() -> list[str]:
+    """Name the test of every yes."""
+    elsewhere = [
+        f"- `{name}`, {column}: `{node}`" for (name, column), node in claims.ELSEWHERE.items()
+    ]
+    return [
+        "## The test of each yes",
+        "",
+        "A *yes* of a row that was run against a contract is a test that moves bytes, or changes what stands, at the fake:",
+        f"`{claims.PROOFS}[NAME-COLUMN]`, as in `[harbor-create]`; the column `list` is `listing`",
+        "there. `test_generic_fails_where_the_provider_has_its_own_way_only` runs each of them once more as `generic`: a plain",
+        "*yes* has to fail then, a *yes (generic)* has to pass. *events* are read as documented there, and taken by a running API",
+        f"in `{claims.HOOKS}`.",
+        f"`distribution` is run against real servers: `{claims.REAL}`.",
+        "Tests of another shape:",
+        "",
+        *elsewhere,
+    ]
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,72 @@
+"""What each *yes* of docs/reference/providers.md rests on: a test, and whether the provider's strategy does it.
+
+tests/contract/test_proofs.py runs each claim twice: as the provider, where it has to hold, and as `generic`, where
+it has to fail, unless it is said here that the distribution API does it for all alike.
+"""
+
+from __future__ import annotations
+
+from service.model.provider import Offers, Provider
+from service.registry.providers.table import GENERIC, PROVIDERS
+
+PROOFS = "tests/contract/test_proofs.py::test_yes_is_proven"
+HOOKS = "tests/integration/test_hooks.py::test_row_80_each_shape_is_accepted_and_durable_before_the_answer"
+REAL = "tests/contract/test_real_servers.py"
+
+ELSEWHERE = {
+    ("ecr", "keyless"): "tests/contract/test_ecr.py::test_effect_registries_credentials_keyless",
+    (
+        "ecr-public",
+        "keyless",
+    ): "tests/contract/test_ecr_public.py::test_keyless_takes_the_machines_identity",
+}
+"""Claims whose test has to be of another shape than the rest; each is one that fails as `generic`."""
+
+OWN = {
+    "acr": {"listing", "delete", "events"},
+    "aliyun-acr": {"auth", "listing", "create", "delete", "events"},
+    "dockerhub": {"listing", "delete", "events"},
+    "ecr": {"auth", "keyless", "listing", "create", "delete", "events", "limits"},
+    "ecr-public": {"auth", "keyless", "listing", "create", "delete", "limits"},
+    "gar": {"listing", "create", "push", "events"},
+    "ghcr": {"listing", "events"},
+    "gitlab": {"listing", "mount"},
+    "harbor": {"listing", "create", "delete", "events"},
+    "jfrog": {"listing", "create", "events"},
+    "quay": {"listing", "events"},
+    "swr": {"auth", "listing", "create"},
+    "tcr": {"auth", "listing", "create", "delete", "events", "limits"},
+    "volcengine": {"auth", "listing", "create", "delete"},
+}
+"""By provider, the columns that fail without what its module, its row or its parser of events has."""
+
+
+def claims() -> list[tuple[str, str]]:
+    """Provider and column of every yes of a row that was run against a contract, in the table's order."""
+    return [
+        (row.name, column)
+        for row in PROVIDERS.values()
+        if row.proof == "contract"
+        for column in Offers.__slots__
+        if getattr(row.offers, column) == "yes"
+    ]
+
+
+def is_own(provider: str, column: str) -> bool:
+    """Whether the provider's own strategy does it, not what all registries have alike."""
+    return column in OWN.get(provider, ())
+
+
+def test_of(provider: str, column: str) -> str:
+    """The node id of the test that a yes names."""
+    if (provider, column) in ELSEWHERE:
+        return ELSEWHERE[provider, column]
+    return f"{PROOFS}[{provider}-{column}]"
+
+
+def cell(row: Provider, column: str) -> str:
+    """What the table of the documentation says in a cell."""
+    offer: str = getattr(row.offers, column)
+    if offer == "yes" and row is not GENERIC and not is_own(row.name, column):
+        return "yes (generic)"
+    return offer

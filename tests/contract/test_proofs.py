@@ -1,0 +1,59 @@
+"""contract:proofs. Each *yes* of the table of providers holds at its fake, and fails without what the provider has."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from service import errors
+from service.registry.providers.table import GENERIC, PROVIDERS
+from tests.contract import claims, proofs
+from tests.contract.stands import STANDS, stand
+
+ROOT = Path(__file__).parents[2]
+CLAIMS = [one for one in claims.claims() if one not in claims.ELSEWHERE]
+
+
+@pytest.mark.parametrize(("provider", "column"), CLAIMS, ids=[f"{p}-{c}" for p, c in CLAIMS])
+def test_yes_is_proven(provider: str, column: str) -> None:
+    with stand(provider) as made:
+        proofs.OF[column](made, provider)
+
+
+@pytest.mark.parametrize(("provider", "column"), CLAIMS, ids=[f"{p}-{c}" for p, c in CLAIMS])
+def test_generic_fails_where_the_provider_has_its_own_way_only(provider: str, column: str) -> None:
+    with stand(provider) as made:
+        if not claims.is_own(provider, column):
+            proofs.OF[column](made, GENERIC.name)
+            return
+        with pytest.raises((AssertionError, errors.RegistryError, pytest.fail.Exception)):
+            proofs.OF[column](made, GENERIC.name)
+
+
+def test_every_row_that_was_run_against_a_contract_has_a_stand_and_proofs() -> None:
+    contracts = {row.name for row in PROVIDERS.values() if row.proof == "contract"}
+    assert contracts == set(STANDS)
+    assert {column for _, column in CLAIMS} <= set(proofs.OF)
+
+
+def test_what_is_said_to_be_the_providers_own_is_a_yes() -> None:
+    told = {(provider, column) for provider in claims.OWN for column in claims.OWN[provider]}
+    assert told <= set(claims.claims())
+    assert set(claims.ELSEWHERE) <= told
+
+
+def test_tests_of_another_shape_are_there() -> None:
+    for node in [*claims.ELSEWHERE.values(), claims.HOOKS]:
+        file, _, name = node.partition("::")
+        tree = ast.parse((ROOT / file).read_text("utf-8"))
+        assert name in {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}, node
+
+
+def test_row_that_nothing_was_run_against_claims_what_any_registry_has_only() -> None:
+    for row in PROVIDERS.values():
+        if row.proof == "nothing yet":
+            assert row.name not in claims.OWN
+            assert row.offers.create != "yes"
+            assert row.offers.keyless != "yes"
