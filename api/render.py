@@ -11,6 +11,7 @@ from api.schemas.governance import effective_project, effective_webhook
 from api.schemas.registry import effective_registry
 from api.schemas.rule import effective_rule
 from service.bootstrap import Services
+from service.model.health import Health
 from service.replication import report
 from service.store.audit import AuditRecord, Verdict
 from service.store.executions import CopyRecord, ExecutionRecord, Totals
@@ -46,8 +47,19 @@ def registry(stored: StoredRegistry) -> dict[str, Any]:
         "set": stored.set,
         "version": stored.version,
         "paused_at": instant(stored.paused_at),
+        "health": None if stored.health is None else _health(stored.health),
         "created_at": instant(stored.created_at),
         "updated_at": instant(stored.updated_at),
+    }
+
+
+def _health(health: Health) -> dict[str, Any]:
+    return {
+        "state": health.state,
+        "since": instant(health.since),
+        "checked_at": instant(health.checked_at),
+        "reason": health.reason,
+        "holds": health.holds,
     }
 
 
@@ -92,7 +104,13 @@ def execution(record: ExecutionRecord, holds: Sequence[Hold] = ()) -> dict[str, 
         "class": record.failure_class,
         "warnings": list(record.warnings),
         "held_by": [
-            {"kind": one.kind, "name": one.name, "paused_at": instant(one.since)} for one in holds
+            {
+                "kind": one.kind,
+                "name": one.name,
+                "paused_at": instant(one.since),
+                "reason": one.reason,
+            }
+            for one in holds
         ],
         "planned": record.planned,
         "created_at": instant(record.created_at),

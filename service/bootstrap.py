@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from service.replication.drive import Drive
     from service.replication.engine import Engine
     from service.replication.freshness import FreshnessKeeper
+    from service.replication.health import HealthKeeper
     from service.replication.keeper import Keeper
     from service.replication.locate import Locator
     from service.replication.notify import Notifier
@@ -191,6 +192,7 @@ class Services(Stores):
         """Return the threads that bring deletions, replicas and releases forward."""
         from service.replication.delete import LEASE as DELETIONS
         from service.replication.freshness import LEASE as FRESHNESS
+        from service.replication.health import LEASE as HEALTH
         from service.replication.release_keeper import LEASE as RELEASES
         from service.replication.replicas import LEASE as REPLICAS
 
@@ -200,6 +202,7 @@ class Services(Stores):
             self._keeper(REPLICAS, self.replicas.keeper.step),
             self._keeper(RELEASES, self.release_keeper(publisher).step),
             self._keeper(FRESHNESS, self.freshness_keeper.step),
+            self._keeper(HEALTH, self.health_keeper.step),
         ]
 
     def _keeper(
@@ -227,6 +230,15 @@ class Services(Stores):
 
         store = FreshnessStore(self.database)
         return FreshnessKeeper(self.registries, store, self.lag, self.incidents)
+
+    @cached_property
+    def health_keeper(self) -> HealthKeeper:
+        """Asks registries whether they are well."""
+        from service.replication.health import HealthKeeper
+        from service.store.health import HealthStore
+
+        store = HealthStore(self.database)
+        return HealthKeeper(store, self.clients, self.settings.health_check_seconds)
 
     def releaser(self, engine: Engine) -> Releaser:
         """Return what carries out parts of releases."""

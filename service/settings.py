@@ -103,6 +103,12 @@ class Settings:
     outage_patience_seconds: float = _setting(
         300.0, "how long a registry that fails altogether is waited for before its copies fail"
     )
+    health_check_seconds: float = _setting(
+        180.0,
+        "how often the scheduler asks each registry of an active rule whether it is well, and six times as "
+        "often while it is not: its copies then wait; together less than TRANSSHIP_OUTAGE_PATIENCE_SECONDS, "
+        "or copies fail first; 0: never",
+    )
     rotation_patience_seconds: float = _setting(
         600.0,
         "how long copies wait for new credentials once a registry takes no more those that it took; "
@@ -210,7 +216,7 @@ class Settings:
         return result
 
 
-MAY_BE_ZERO = ("drain_seconds", "rotation_patience_seconds")
+MAY_BE_ZERO = ("drain_seconds", "health_check_seconds", "rotation_patience_seconds")
 PUBLISH_RETRY_BUDGET_SECONDS = 37.0
 """What Celery extends a chord's claim by at least before it publishes the body (measured, 5.7)."""
 

@@ -8,9 +8,12 @@ from typing import Any
 
 
 def held(seen: dict[str, Any]) -> list[str]:
-    """Return a line for each pause that an execution waits behind, with the command that ends it."""
+    """Return a line for each pause that an execution waits behind, with what ends it."""
     return [
-        f"{one['kind']} {one['name']} is paused since {one['paused_at'][:19]}Z: `transship "
+        f"{one['kind']} {one['name']} is held back since {one['paused_at'][:19]}Z, and goes on by itself: "
+        f"{one['reason']}"
+        if one.get("reason")
+        else f"{one['kind']} {one['name']} is paused since {one['paused_at'][:19]}Z: `transship "
         f"{_GROUPS[one['kind']]} resume {one['name']}` lets it go on"
         for one in seen.get("held_by", ())
     ]

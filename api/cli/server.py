@@ -107,9 +107,17 @@ def list_registries(data: Path | None, as_json: bool) -> None:
                 ("URL", lambda r: r["effective"]["url"]),
                 ("PROVIDER", lambda r: r["effective"]["provider"]),
                 ("GROUPS", lambda r: r["effective"]["groups"]),
-                ("STANDING", lambda r: "paused" if r["paused_at"] else ""),
+                ("HEALTH", lambda r: (r.get("health") or {}).get("state", "")),
+                ("STANDING", _held),
             ),
         )
+
+
+def _held(registry: dict[str, Any]) -> str:
+    health = registry.get("health") or {}
+    if health.get("holds"):
+        return f"held back: {health['reason']}"
+    return "paused" if registry["paused_at"] else ""
 
 
 @registries.command("show")

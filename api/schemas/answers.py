@@ -29,6 +29,20 @@ class ItemSchema(AnswerSchema):
     updated_at = fields.DateTime(required=True)
 
 
+class RegistryHealthSchema(AnswerSchema):
+    """What the last check of a registry came to."""
+
+    state = fields.String(
+        required=True, validate=validate.OneOf(["healthy", "unhealthy", "refused"])
+    )
+    since = fields.DateTime(required=True)
+    checked_at = fields.DateTime(required=True)
+    reason = fields.String(required=True)
+    holds = fields.Boolean(
+        required=True, metadata={"description": "its copies wait until it is well again"}
+    )
+
+
 class RegistryAnswerSchema(RegistrySchema):
     """A registry as written, secrets as {"set": bool}, with its defaults under `effective`."""
 
@@ -36,6 +50,12 @@ class RegistryAnswerSchema(RegistrySchema):
     set = fields.String(allow_none=True, required=True)
     version = fields.Integer(required=True)
     paused_at = fields.DateTime(allow_none=True, required=True)
+    health = fields.Nested(
+        RegistryHealthSchema,
+        allow_none=True,
+        required=True,
+        metadata={"description": "none: it was not checked yet"},
+    )
     created_at = fields.DateTime(required=True)
     updated_at = fields.DateTime(required=True)
 
@@ -109,6 +129,12 @@ class HoldSchema(AnswerSchema):
     kind = fields.String(required=True, validate=validate.OneOf(["rule", "registry"]))
     name = fields.String(required=True)
     paused_at = fields.DateTime(required=True)
+    reason = fields.String(
+        required=True,
+        metadata={
+            "description": "what a registry fails with whose health holds it back; else empty"
+        },
+    )
 
 
 class RetrySchema(AnswerSchema):

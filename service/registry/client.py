@@ -157,6 +157,11 @@ class RegistryClient:
         if answer.status != 200:
             raise self.http.error(answer, "GET", "/v2/", "ping")
 
+    def check(self) -> None:
+        """Ping, also where the breaker keeps from asking for some seconds more."""
+        self.http.breaker.hurry()
+        self.ping()
+
     def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
         """Say what a tag or digest names, None when it is not there."""
         return self._manifests.head(repository, reference)

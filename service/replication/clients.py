@@ -66,6 +66,7 @@ class _Known:
     client: RegistryClient
     version: int
     paused: bool
+    why: str  # what its health says, while that is why it is paused
     seen_at: float
 
 
@@ -96,9 +97,19 @@ class Clients:
     def get(self, name: str) -> RegistryClient:
         """Return the client of a registry. Raises NotFoundInStore, and RegistryPaused."""
         known = self._look(name)
+        if known.why:
+            raise RegistryPaused(
+                f"registry {name} is held back until it is well again: {known.why}",
+                registry=name,
+                hint="it goes on by itself",
+            )
         if known.paused:
             raise RegistryPaused(f"registry {name} is paused", registry=name)
         return known.client
+
+    def get_even_paused(self, name: str) -> RegistryClient:
+        """Return the client of a registry, to see how it is. Raises NotFoundInStore."""
+        return self._look(name).client
 
     def paused(self, name: str) -> bool:
         """Whether a registry is paused, as seen some seconds ago at most."""
@@ -137,7 +148,8 @@ class Clients:
                 client = known.client
             else:
                 client = self._open(stored.endpoint)
-            known = _Known(client, stored.version, stored.paused_at is not None, now)
+            why = stored.health.reason if stored.health is not None and stored.health.holds else ""
+            known = _Known(client, stored.version, stored.paused_at is not None, why, now)
             self._known[name] = known
         return known
 

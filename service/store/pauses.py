@@ -11,6 +11,7 @@ from service.store.clock import now_epoch
 from service.store.database import Database
 from service.store.recovery import again
 from service.store.tables import copies, executions, registries, rules
+from service.store.tables_health import registry_health
 
 
 class PauseStore:
@@ -24,13 +25,11 @@ class PauseStore:
         self._pause(rules, "rule", name, copies.c.rule == name)
 
     def pause_registry(self, name: str) -> None:
-        """Send a registry no more requests, within five seconds. Raises NotFoundInStore."""
-        self._pause(
-            registries,
-            "registry",
-            name,
-            or_(copies.c.source_registry == name, copies.c.destination_registry == name),
-        )
+        """Send a registry no more requests, within five seconds. Raises NotFoundInStore.
+
+        One that its health held back already stays paused when it is well again.
+        """
+        self._pause(registries, "registry", name, _concerns(name))
 
     def resume_rule(self, name: str) -> None:
         """Go on with a rule where it stood; deadlines move by as long as it was paused.
@@ -40,7 +39,7 @@ class PauseStore:
         self._resume(rules, "rule", name)
 
     def resume_registry(self, name: str) -> None:
-        """Speak to a registry again. Raises NotFoundInStore."""
+        """Speak to a registry again; one that is not well is held back by its next check. Raises NotFoundInStore."""
         self._resume(registries, "registry", name)
 
     def _pause(self, table: Table, kind: str, name: str, concerned: ColumnElement[bool]) -> None:
@@ -52,11 +51,9 @@ class PauseStore:
             )
             if changed.rowcount != 1:
                 raise NotFoundInStore(f"there is no {kind} named {name}")
-            connection.execute(
-                update(copies)
-                .where(concerned, copies.c.state == CopyState.DISPATCHED)
-                .values(**again())
-            )
+            if table is registries:
+                _belongs_to_a_person(connection, name)
+            _take_back(connection, concerned)
 
         self._database.write(work)
 
@@ -64,6 +61,8 @@ class PauseStore:
         def work(connection: Connection) -> None:
             if table is rules:
                 _give_time_back(connection, name)
+            else:
+                _belongs_to_a_person(connection, name)
             changed = connection.execute(
                 update(table).where(table.c.name == name).values(paused_at=None)
             )
@@ -71,6 +70,28 @@ class PauseStore:
                 raise NotFoundInStore(f"there is no {kind} named {name}")
 
         self._database.write(work)
+
+
+def take_back(connection: Connection, registry: str) -> None:
+    """Have what was sent and not begun of a registry wait again."""
+    _take_back(connection, _concerns(registry))
+
+
+def _take_back(connection: Connection, concerned: ColumnElement[bool]) -> None:
+    connection.execute(
+        update(copies).where(concerned, copies.c.state == CopyState.DISPATCHED).values(**again())
+    )
+
+
+def _concerns(registry: str) -> ColumnElement[bool]:
+    return or_(copies.c.source_registry == registry, copies.c.destination_registry == registry)
+
+
+def _belongs_to_a_person(connection: Connection, registry: str) -> None:
+    """Keep the check of a registry's health from ending a pause that is not its own."""
+    connection.execute(
+        update(registry_health).where(registry_health.c.registry == registry).values(holds=False)
+    )
 
 
 def _give_time_back(connection: Connection, rule: str) -> None:

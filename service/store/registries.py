@@ -10,12 +10,14 @@ from sqlalchemy import Connection, Row, delete, select, update
 
 from service.errors import Conflict, NotFoundInStore
 from service.model.endpoint import RegistryEndpoint
+from service.model.health import Health
 from service.store import codec
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.keyring import KeyRing
 from service.store.secrets import SecretStore
 from service.store.tables import registries, rules
+from service.store.tables_health import registry_health
 from service.store.versions import check_created, check_set, check_version, is_unchanged
 
 
@@ -31,6 +33,7 @@ class StoredRegistry:
     created_at: float
     updated_at: float
     set: str | None = None  # the `apply --set` that it belongs to
+    health: Health | None = None  # None: it was not checked yet
 
 
 class RegistryStore:
@@ -98,14 +101,14 @@ class RegistryStore:
     def get(self, name: str) -> StoredRegistry:
         """Return one registry. Raises NotFoundInStore."""
         with self._database.read() as connection:
-            row = connection.execute(select(registries).where(registries.c.name == name)).first()
+            row = connection.execute(_SHOWN.where(registries.c.name == name)).first()
         if row is None:
             raise NotFoundInStore(f"there is no registry named {name}")
         return _stored(row)
 
     def list(self, after: str | None = None, limit: int = 1000) -> list[StoredRegistry]:
         """Return registries by name, from the first one after `after`."""
-        query = select(registries).order_by(registries.c.name).limit(limit)
+        query = _SHOWN.order_by(registries.c.name).limit(limit)
         if after is not None:
             query = query.where(registries.c.name > after)
         with self._database.read() as connection:
@@ -133,6 +136,7 @@ class RegistryStore:
                         hint="delete or change the rule first",
                     )
             connection.execute(delete(registries).where(registries.c.name == name))
+            connection.execute(delete(registry_health).where(registry_health.c.registry == name))
 
         self._database.write(work)
 
@@ -165,7 +169,20 @@ class RegistryStore:
         return self._keyring
 
 
+_SHOWN = select(
+    registries,
+    registry_health.c.state,
+    registry_health.c.since,
+    registry_health.c.checked_at,
+    registry_health.c.reason,
+    registry_health.c.holds,
+).outerjoin(registry_health, registry_health.c.registry == registries.c.name)
+
+
 def _stored(row: Row[Any]) -> StoredRegistry:
+    health = None
+    if row.state is not None:
+        health = Health(row.state, row.since, row.checked_at, row.reason, bool(row.holds))
     return StoredRegistry(
         endpoint=codec.load_endpoint(row.endpoint),
         document=json.loads(row.document),
@@ -175,4 +192,5 @@ def _stored(row: Row[Any]) -> StoredRegistry:
         created_at=row.created_at,
         updated_at=row.updated_at,
         set=row.set_name,
+        health=health,
     )

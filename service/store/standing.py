@@ -14,6 +14,7 @@ from service.store.clock import now_epoch
 from service.store.database import Database
 from service.store.executions import ExecutionRecord
 from service.store.tables import FAR, copies, executions, registries, rules
+from service.store.tables_health import registry_health
 
 ONLY_LOOKING = frozenset({"plan", "verify"})
 """Kinds that a paused rule keeps from beginning, and does not interrupt."""
@@ -21,11 +22,15 @@ ONLY_LOOKING = frozenset({"plan", "verify"})
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A pause that an execution waits behind; `since` in seconds since 1970."""
+    """A pause that an execution waits behind; `since` in seconds since 1970.
+
+    `reason`: what a registry fails with, where its health is the pause; it ends by itself.
+    """
 
     kind: str  # rule | registry
     name: str
     since: float
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +49,15 @@ class Retry:
 
 
 _PAUSED = union_all(
-    select(literal("registry"), registries.c.name, registries.c.paused_at).where(
-        registries.c.paused_at.is_not(None)
-    ),
-    select(literal("rule"), rules.c.name, rules.c.paused_at).where(
+    select(
+        literal("registry"),
+        registries.c.name,
+        registries.c.paused_at,
+        case((registry_health.c.holds, registry_health.c.reason), else_=""),
+    )
+    .outerjoin(registry_health, registry_health.c.registry == registries.c.name)
+    .where(registries.c.paused_at.is_not(None)),
+    select(literal("rule"), rules.c.name, rules.c.paused_at, literal("")).where(
         rules.c.name.in_(bindparam("names", expanding=True)), rules.c.paused_at.is_not(None)
     ),
 )

@@ -47,7 +47,7 @@ from tests.support.transship import clean_environment, command_line, transship
 pytestmark = pytest.mark.timeout(180)
 
 LATER = ROOT / "tests/fixtures/later"
-PREDECESSOR = "d37a63c9f8bf713aa005f1632c83b7aa0615805a"
+PREDECESSOR = "de77a9b86c90dc0202269a47f8c7f43c6614466d"
 """The last commit whose schema is the one before this."""
 
 

@@ -84,7 +84,8 @@ const kindOf = (execution) => KINDS[execution.kind] || { name: execution.kind, f
 
 // Why an execution does not move: pauses that it waits behind, copies that are tried again.
 function notesOf(execution) {
-  const held = (execution.held_by || []).map((one) =>
+  const held = (execution.held_by || []).map((one) => one.reason ?
+    one.kind + " " + one.name + " is held back since " + when(one.paused_at) + ", and goes on by itself: " + one.reason :
     one.kind + " " + one.name + " is paused since " + when(one.paused_at) + ": `transship " +
     (one.kind === "rule" ? "rules" : "registries") + " resume " + one.name + "` lets it go on");
   const retried = (execution.retrying || []).map((one) =>

@@ -1,0 +1,92 @@
+"""Asks registries now and then whether they are well, and holds the copies of those back that are not.
+
+GET /v2/ with the registry's credentials. A registry that does not answer, or takes no more credentials
+that it took, is asked again soon; then its copies and plannings wait as if it were paused, and go on by
+themselves at the first check that is good. What does not pass by itself is told and holds nothing back:
+wrong credentials are to fail what met them, with that as the reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from service.errors import NotFoundInStore, RegistryError, Throttled, TransshipError
+from service.model.health import HEALTHY, REFUSED, UNHEALTHY, Health, Look
+from service.replication.clients import Clients
+from service.store.health import HealthStore
+from service.telemetry import get_logger
+
+LEASE = "health"
+AT_ONCE = 16
+SOONER = 6
+"""A registry whose last check was no good is asked so many times as often."""
+
+log = get_logger("health")
+
+
+class HealthKeeper:
+    """Checks the registries that active rules use; one holder of the lease at a time."""
+
+    def __init__(
+        self,
+        store: HealthStore,
+        clients: Clients,
+        every_seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`every_seconds`: how often a registry is asked; 0: never."""
+        self._store = store
+        self._clients = clients
+        self._every = every_seconds
+        self._clock = clock
+        self._looked_at: dict[str, float] = {}
+
+    def step(self) -> None:
+        """Check what is due."""
+        if self._every <= 0:
+            return
+        now = self._clock()
+        due = [
+            one.registry
+            for one in self._store.to_check()
+            if now >= self._looked_at.get(one.registry, -1e9) + self._pause(failing=one.failing)
+        ]
+        if due:
+            self.check(due)
+
+    def check(self, names: list[str]) -> None:
+        """Ask these registries, several at once, and keep what they say."""
+        with ThreadPoolExecutor(min(AT_ONCE, len(names)), "health") as pool:
+            for look in pool.map(self._look, names):
+                self._looked_at[look.registry] = self._clock()
+                self._keep(look)
+
+    def _pause(self, *, failing: bool) -> float:
+        return self._every / SOONER if failing else self._every
+
+    def _look(self, name: str) -> Look:
+        try:
+            self._clients.get_even_paused(name).check()
+        except (Throttled, NotFoundInStore):  # it answers; or it was deleted just now
+            return Look(name, HEALTHY)
+        except RegistryError as error:
+            return Look(name, UNHEALTHY if error.retryable else REFUSED, error.message)
+        except TransshipError as error:  # what its credentials name is not here
+            return Look(name, REFUSED, error.message)
+        return Look(name, HEALTHY)
+
+    def _keep(self, look: Look) -> None:
+        before, now = self._store.note(look)
+        if now is None:
+            return
+        if _holds(now) and not _holds(before):
+            log.warning("registry_held_back", registry=look.registry, reason=look.reason)
+        elif _holds(before) and not _holds(now):
+            log.info("registry_let_go", registry=look.registry, state=now.state)
+
+
+def _holds(health: Health | None) -> bool:
+    return health is not None and health.holds

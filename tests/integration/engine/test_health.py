@@ -1,0 +1,228 @@
+"""Health of registries: one that is not well holds its copies back, and they go on by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from api import render
+from api.cli.notes import held
+from api.samples.auth import BasicAuth
+from api.samples.faults import FOREVER
+from api.samples.registry import SampleRegistry
+from service.errors import RegistryPaused
+from service.model.endpoint import CredentialSpec, RegistryEndpoint
+from service.model.health import Health
+from service.model.states import ExecutionState
+from service.replication.health import SOONER, HealthKeeper
+from service.store.health import FAILED_LOOKS, HealthStore
+from tests.support.world import World, a_rule, some_bytes
+
+ON_BOTH = pytest.mark.parametrize("world", ["sqlite", "postgresql"], indirect=True)
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def keeper_of(
+    world: World, every_seconds: float = 180.0, clock: Clock | None = None
+) -> HealthKeeper:
+    services = world.services
+    store = HealthStore(services.database)
+    return HealthKeeper(store, services.clients, every_seconds, clock=clock or Clock())
+
+
+def health_of(world: World, registry: str) -> Health:
+    found = world.services.registries.get(registry).health
+    assert found is not None, f"{registry} was never checked"
+    return found
+
+
+def pings(registry: SampleRegistry) -> int:
+    return sum(1 for line in list(registry.log) if line.path == "/v2/")
+
+
+def fail(world: World, keeper: HealthKeeper) -> None:
+    """Have west fail until its copies are held back."""
+    world.west.fault("", status=503, times=FOREVER)
+    for _ in range(FAILED_LOOKS):
+        keeper.check(["west"])
+
+
+@ON_BOTH
+def test_an_unhealthy_registry_holds_its_copies_back_and_one_good_look_releases_them(
+    world: World,
+) -> None:
+    image = world.push("team/app", "v1", [some_bytes("app", 100)])
+    services, keeper = world.services, keeper_of(world)
+    services.rules.put(a_rule("team/app"), document={})
+    execution = world.plan("team/app")
+    assert world.dispatch(), "sent, and not begun"
+    fail(world, keeper)
+    world.west.log.clear()
+
+    assert health_of(world, "west").state == "unhealthy"
+    assert "503" in health_of(world, "west").reason
+    assert world.dispatch() == [], "neither the sent ones nor those that wait"
+    party = world.party()
+    with pytest.raises(RegistryPaused, match=r"held back until it is well again.*503"):
+        party.services.clients.get("west")
+    assert list(world.west.log) == []
+    record = services.executions.get(execution)
+    assert record.state is ExecutionState.RUNNING
+    shown = render.execution(record, services.standing.holds([record])[execution])
+    assert "503" in shown["held_by"][0]["reason"]
+    assert "goes on by itself" in held(shown)[0]
+
+    world.west.faults.clear()
+    keeper.check(["west"])
+
+    assert health_of(world, "west") == replace(
+        health_of(world, "west"), state="healthy", reason="", holds=False
+    )
+    party.services.clients.look_anew()
+    world.run_to_end(execution, party)
+    assert world.is_whole(image)
+    assert world.tag_at_west("team/app", "v1") == image.digest
+
+
+def test_planning_waits_for_an_unhealthy_source_and_does_not_fail(world: World) -> None:
+    world.push("team/app", "v1", [some_bytes("app", 100)])
+    services, keeper = world.services, keeper_of(world)
+    rule = a_rule("team/app")
+    services.rules.put(rule, document={})
+    world.east.fault("", status=503, times=FOREVER)
+    for _ in range(FAILED_LOOKS):
+        keeper.check(["east"])
+    services.clients.look_anew()
+    execution = services.executions.create(rule, trigger="test").id
+
+    services.planner.plan(execution, services.boot)
+
+    record = services.executions.get(execution)
+    assert not record.state.ended
+    assert "held back" in record.reason
+    assert services.plans.attempts(execution) == 0, "a wait is no attempt"
+
+
+def test_one_failed_look_holds_nothing_back(world: World) -> None:
+    keeper = keeper_of(world)
+    world.west.fault("", status=503, times=FOREVER)
+    keeper.check(["west"])
+    assert (health_of(world, "west").state, health_of(world, "west").holds) == ("unhealthy", False)
+    assert world.services.registries.get("west").paused_at is None
+    world.west.faults.clear()
+    keeper.check(["west"])
+    world.west.fault("", status=503, times=FOREVER)
+    keeper.check(["west"])
+    assert not health_of(world, "west").holds, "in a row is what counts"
+
+
+def test_wrong_credentials_are_told_and_fail_what_met_them(world: World) -> None:
+    with SampleRegistry(auth=BasicAuth({"crew": "right"})) as guarded:
+        spec = CredentialSpec("crew", password_env="PATH")
+        world.services.registries.put(
+            RegistryEndpoint("guarded", guarded.url, credentials=spec), document={}
+        )
+        keeper = keeper_of(world)
+        for _ in range(FAILED_LOOKS + 1):
+            keeper.check(["guarded"])
+
+    assert (health_of(world, "guarded").state, health_of(world, "guarded").holds) == (
+        "refused",
+        False,
+    )
+    assert world.services.clients.get("guarded").name == "guarded"
+
+
+@ON_BOTH
+def test_the_pause_of_a_person_is_not_ended_by_health(world: World) -> None:
+    services, keeper = world.services, keeper_of(world)
+    fail(world, keeper)
+    assert health_of(world, "west").holds
+    services.pauses.pause_registry("west")
+    world.west.faults.clear()
+    keeper.check(["west"])
+    assert health_of(world, "west").state == "healthy"
+    assert services.registries.get("west").paused_at is not None
+
+    services.pauses.resume_registry("west")
+    assert services.registries.get("west").paused_at is None
+
+
+def test_a_hold_that_a_person_ends_comes_back_with_the_next_bad_look(world: World) -> None:
+    services, keeper = world.services, keeper_of(world)
+    fail(world, keeper)
+    services.pauses.resume_registry("west")
+    assert not health_of(world, "west").holds
+    keeper.check(["west"])
+    assert health_of(world, "west").holds
+    assert services.registries.get("west").paused_at is not None
+
+
+def test_only_registries_of_active_rules_are_asked_and_failing_ones_sooner(world: World) -> None:
+    services, clock = world.services, Clock()
+    keeper = keeper_of(world, every_seconds=60.0, clock=clock)
+    keeper.step()
+    assert (pings(world.east), pings(world.west)) == (0, 0), "no rule uses them"
+
+    rule = a_rule("team/app")
+    services.rules.put(rule, document={})
+    keeper.step()
+    clock.now += 59
+    keeper.step()
+    assert (pings(world.east), pings(world.west)) == (1, 1)
+    clock.now += 1
+    world.west.fault("/v2/", status=401, times=1)
+    keeper.step()
+    assert health_of(world, "west").state == "refused"
+    clock.now += 60 / SOONER
+    keeper.step()
+    assert health_of(world, "west").state == "healthy"
+    assert pings(world.east) == 2, "a registry that is well is not asked sooner"
+
+    services.pauses.pause_rule(rule.name)
+    clock.now += 600
+    before = pings(world.east)
+    keeper.step()
+    assert pings(world.east) == before
+
+
+def test_a_held_registry_is_asked_even_when_its_rules_rest(world: World) -> None:
+    services, clock = world.services, Clock()
+    keeper = keeper_of(world, every_seconds=60.0, clock=clock)
+    services.rules.put(a_rule("team/app"), document={})
+    fail(world, keeper)
+    services.pauses.pause_rule("fleet")
+    world.west.faults.clear()
+    clock.now += 60 / SOONER
+    keeper.step()
+    assert not health_of(world, "west").holds
+
+
+def test_a_throttling_registry_is_well_and_no_check_is_made_with_a_period_of_0(
+    world: World,
+) -> None:
+    world.services.rules.put(a_rule("team/app"), document={})
+    keeper_of(world, every_seconds=0.0).step()
+    assert pings(world.west) == 0
+    world.west.fault("/v2/", status=429, headers={"Retry-After": "60"}, times=FOREVER)
+    for _ in range(FAILED_LOOKS):
+        keeper_of(world).check(["west"])
+    assert health_of(world, "west").state == "healthy"
+
+
+def test_a_forgotten_registry_leaves_no_health(world: World) -> None:
+    keeper_of(world).check(["west"])
+    world.services.registries.delete("west")
+    keeper_of(world).check(["west"])
+    world.services.registries.put(RegistryEndpoint("west", world.west.url), document={})
+    assert world.services.registries.get("west").health is None
