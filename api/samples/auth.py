@@ -87,7 +87,8 @@ class TokenService:
     """Issues opaque tokens. Anonymous callers get `pull` where `anonymous_pull` is set.
 
     `ttl_seconds` and `uses` (requests until it expires) bound a token; `fields` are the names under
-    which it is returned; `denied` holds (user, resource, action) that are left out silently.
+    which it is returned; `denied` holds (user, resource, action) that are left out silently. `requests` and `issued`
+    tell what it was asked and gave.
     """
 
     users: Mapping[str, str] = field(default_factory=dict)
@@ -100,6 +101,7 @@ class TokenService:
     denied: set[tuple[str, str, str]] = field(default_factory=set)
     allow_post: bool = True
     requests: list[TokenRequest] = field(default_factory=list)
+    issued: list[str] = field(default_factory=list)
     _tokens: dict[str, _Token] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -169,6 +171,7 @@ class TokenService:
             granted[resource] = granted.get(resource, frozenset()) | wanted
         token = secrets.token_urlsafe(24)
         with self._lock:
+            self.issued.append(token)
             expires = time.monotonic() + self.ttl_seconds
             self._tokens[token] = _Token(granted, expires, self.uses)
         return token

@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import ClassVar, Final
 
 from api.samples.http_messages import (
     PIECE,
@@ -38,7 +38,12 @@ Handler = Callable[[Request], Response]
 
 
 class HttpServer:
-    """Listens at once, serves from `start` on. `handler` is called on the connection's thread."""
+    """Listens at once, serves from `start` on. `handler` is called on the connection's thread.
+
+    `watchers` are told of every server that is made, for tests that read what all of them are asked.
+    """
+
+    watchers: ClassVar[list[Callable[[HttpServer], None]]] = []
 
     def __init__(
         self,
@@ -49,7 +54,7 @@ class HttpServer:
         on_access: Callable[[Access], None] | None = None,
         server_name: str = "",
     ) -> None:
-        self._handler = handler
+        self.handler = handler
         self._tls = tls
         self._on_access = on_access
         self._listener = socket.create_server(listen, backlog=512)
@@ -64,6 +69,8 @@ class HttpServer:
         self._closing = threading.Event()
         self.log: list[Access] = []
         self.keep_log = True
+        for watcher in self.watchers:
+            watcher(self)
 
     def start(self) -> None:
         """Begin to accept connections."""
@@ -165,7 +172,7 @@ class HttpServer:
 
     def _respond(self, request: Request) -> Response:
         try:
-            response = self._handler(request)
+            response = self.handler(request)
         except (OSError, ConnectionLostError):
             raise
         except Exception:  # noqa: BLE001 - a bug of ours: tell the client, keep the trace

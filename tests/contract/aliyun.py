@@ -22,6 +22,7 @@ from api.samples.manifests import ApiError
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
 from service.registry.providers.aliyun import sign
+from tests.contract.leaks import Secret
 
 ACCESS_KEY, SECRET = "LTAIEXAMPLEEXAMPLE00", "c2VjcmV0RVhBTVBMRQ"
 INSTANCE, REGION, IDENTITY = "team-east", "cn-hangzhou", "cri-3k5example0000"
@@ -70,6 +71,10 @@ class FakeAliyun(SampleRegistry):
     def close(self) -> None:
         super().close()
         self.control.close()
+
+    def secrets(self) -> list[Secret]:
+        """The secret key signs and is never sent."""
+        return [Secret(SECRET)]
 
     def _handle(self, request: Request) -> Response:
         found = re.fullmatch(r"/v2/(.+)/(blobs|manifests|tags)/.*", request.path)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.contract.leaks import Watch, watching
 
 HERE = Path(__file__).parent
 
@@ -18,3 +21,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.extra_keyword_matches.add(
                 f"contract:{item.path.stem.removeprefix('test_').replace('_', '-')}"
             )
+
+
+@pytest.fixture(autouse=True)
+def watch() -> Iterator[Watch]:
+    """What all servers of a test are asked; at its end none has seen a credential that is not for it."""
+    with watching() as made:
+        yield made
+    assert made.leaks() == []

@@ -16,6 +16,7 @@ from api.samples.http_messages import Request, Response
 from api.samples.http_server import HttpServer
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
+from tests.contract.leaks import Secret
 
 JSON = {"Content-Type": "application/json"}
 HUB = Profile(name="dockerhub", referrers_api=False, single_post=False, deletes_tags=False)
@@ -44,6 +45,12 @@ class FakeHub(SampleRegistry):
     def close(self) -> None:
         super().close()
         self.hub.close()
+
+    def secrets(self) -> list[Secret]:
+        """The password is for both; the API's tokens are for the API."""
+        both = frozenset({self.host, self.hub.authority})
+        tokens = [Secret(one, frozenset({self.hub.authority})) for one in self.issued]
+        return [Secret(self.password, both, (self.user,)), *tokens]
 
     def _handle(self, request: Request) -> Response:
         if request.path == "/v2/_catalog":  # [catalog]

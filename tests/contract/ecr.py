@@ -28,6 +28,7 @@ from api.samples.http_server import HttpServer
 from api.samples.manifests import ApiError
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
+from tests.contract.leaks import Secret
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -105,6 +106,11 @@ class FakeEcr(SampleRegistry):
     def close(self) -> None:
         super().close()
         self.control.close()
+
+    def secrets(self) -> list[Secret]:
+        """The key signs and is never sent; its tokens are for the registry, not for its blobs' host."""
+        tokens = [Secret(one, frozenset({self.host}), ("AWS",)) for one in self.ecr.issued]
+        return [Secret(SECRET), *tokens]
 
     # ---- the registry --------------------------------------------------------------------------------
 

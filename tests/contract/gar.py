@@ -24,6 +24,7 @@ from api.samples.http_server import HttpServer
 from api.samples.manifests import ApiError
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
+from tests.contract.leaks import Secret
 
 JSON = {"Content-Type": "application/json; charset=UTF-8"}
 GAR = Profile(name="gar")
@@ -71,6 +72,10 @@ class FakeGar(SampleRegistry):
     def close(self) -> None:
         super().close()
         self.control.close()
+
+    def secrets(self) -> list[Secret]:
+        """Google's tokens are for its API."""
+        return [Secret(one, frozenset({self.control.authority})) for one in self.issued]
 
     def _handle(self, request: Request) -> Response:
         if request.method == "PATCH":  # [whole]

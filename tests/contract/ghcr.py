@@ -16,6 +16,7 @@ from api.samples.http_messages import Request, Response
 from api.samples.http_server import HttpServer
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
+from tests.contract.leaks import Secret
 
 JSON = {"Content-Type": "application/json; charset=utf-8"}
 GHCR = Profile(name="ghcr", referrers_api=False, single_post=False, deletes_tags=False)
@@ -43,6 +44,11 @@ class FakeGitHub(SampleRegistry):
     def close(self) -> None:
         super().close()
         self.github.close()
+
+    def secrets(self) -> list[Secret]:
+        """The token is for both."""
+        both = frozenset({self.host, self.github.authority})
+        return [Secret(self.token, both, (self.user.lower(),))]
 
     def _handle(self, request: Request) -> Response:
         if "/referrers/" in request.path:  # [303]

@@ -18,6 +18,7 @@ from api.samples.http_messages import Request, Response
 from api.samples.manifests import ApiError
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
+from tests.contract.leaks import Secret
 
 JSON = {"Content-Type": "application/json"}
 HARBOR = Profile(name="harbor", single_post=False, deletes_tags=False)
@@ -83,6 +84,12 @@ class FakeHarbor(SampleRegistry):
         self._page = page
         self._making = threading.Lock()
         self.immutable: set[str] = set()
+
+    def secrets(self) -> list[Secret]:
+        """Passwords and tokens: all is at one host."""
+        here = frozenset({self.host})
+        passwords = [Secret(text, here, (user,)) for user, text in self.harbor.users.items()]
+        return passwords + [Secret(one, here) for one in self.harbor.tokens.issued]
 
     def project(self, *names: str) -> None:
         """Have these projects."""

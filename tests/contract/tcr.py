@@ -23,6 +23,7 @@ from api.samples.http_server import HttpServer
 from api.samples.manifests import ApiError
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
+from tests.contract.leaks import Secret
 
 SECRET_ID, SECRET_KEY = "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE", "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE"
 JSON = {"Content-Type": "application/json"}
@@ -62,6 +63,10 @@ class FakeTcr(SampleRegistry):
     def close(self) -> None:
         super().close()
         self.control.close()
+
+    def secrets(self) -> list[Secret]:
+        """The secret key signs and is never sent."""
+        return [Secret(SECRET_KEY)]
 
     def _handle(self, request: Request) -> Response:
         if (found := re.fullmatch(r"/v2/([^/]+)/.+/(blobs|manifests|tags)/.*", request.path)) and (

@@ -21,6 +21,7 @@ from api.samples.manifests import ApiError
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
 from service.registry.providers.volcengine import sign
+from tests.contract.leaks import Secret
 
 ACCESS_KEY, SECRET_KEY = "AKLTEXAMPLEEXAMPLEEXAMPLE", "c2VjcmV0RVhBTVBMRXNlY3JldA=="
 REGISTRY, REGION = "enterprise-1", "cn-beijing"
@@ -69,6 +70,10 @@ class FakeVolcengine(SampleRegistry):
     def close(self) -> None:
         super().close()
         self.control.close()
+
+    def secrets(self) -> list[Secret]:
+        """The secret key signs and is never sent."""
+        return [Secret(SECRET_KEY)]
 
     def _handle(self, request: Request) -> Response:
         found = re.fullmatch(r"/v2/(.+)/(blobs|manifests|tags)/.*", request.path)
