@@ -2,14 +2,17 @@
 
 Sources: [api] docs.gitlab.com/api/projects and api/container_registry, as python-gitlab speaks them, which
 judges this fake in test_gitlab.py; [pages] docs.gitlab.com/api/rest (X-Next-Page); [jwt]
-docs.gitlab.com/administration/packages/container_registry (service container_registry).
+docs.gitlab.com/administration/packages/container_registry (service container_registry); [make]
+docs.gitlab.com/api/projects "Create a project" and api/namespaces; a path that is taken is 400.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import threading
 from typing import Any, Self
+from urllib.parse import unquote
 
 from api.samples.auth import BearerAuth, TokenService
 from api.samples.http_messages import Request, Response
@@ -30,6 +33,9 @@ class FakeGitLab(SampleRegistry):
         self.gitlab = HttpServer(self._handle_gitlab)
         super().__init__(auth=BearerAuth(self.tokens, f"{self.gitlab.url}/jwt/auth"))
         self.projects: dict[str, bool] = {}
+        self.groups: dict[str, int] | None = None  # path to id; None: no project is needed
+        self.may_make = True
+        self._making = threading.Lock()
         self._page = page
 
     def start(self) -> Self:
@@ -43,13 +49,24 @@ class FakeGitLab(SampleRegistry):
     def _handle(self, request: Request) -> Response:
         if request.path == "/v2/_catalog":  # administrators only
             return Response(401, dict(JSON), b'{"errors":[{"code":"UNAUTHORIZED"}]}')
-        return super()._handle(request)
+        found = re.fullmatch(r"/v2/(.+?)/(?:blobs|manifests|tags)/.*", request.path)
+        answer = super()._handle(request)
+        if found is None or self.groups is None or answer.status >= 300:
+            return answer
+        if any(found[1] == path or found[1].startswith(f"{path}/") for path in self.projects):
+            return answer
+        return Response(403, dict(JSON), b'{"errors":[{"code":"DENIED"}]}')
 
     def _handle_gitlab(self, request: Request) -> Response:
         if request.path == "/jwt/auth":
             return self.tokens.handle(request)
         if request.headers.get("private-token") != self.token:
             return _json(401, {"message": "401 Unauthorized"})
+        if request.path == "/api/v4/projects" and request.method == "POST":
+            return self._make(json.loads(request.body.read(1 << 16)))
+        found = re.fullmatch(r"/api/v4/(projects|namespaces)/(.*[^/0-9][^/]*)", request.path)
+        if found is not None and not found[2].endswith("/registry/repositories"):
+            return self._one(found[1], unquote(found[2]))
         paths = list(self.projects)
         if (
             request.path == "/api/v4/projects"
@@ -75,6 +92,33 @@ class FakeGitLab(SampleRegistry):
             for n, name in enumerate(names)
         ]
         return self._listed(request, rows)
+
+    def _one(self, kind: str, path: str) -> Response:
+        """[api] A project or namespace by its path, encoded."""
+        if kind == "namespaces" and path in (self.groups or {}):
+            row = {"id": (self.groups or {})[path], "full_path": path, "kind": "group"}
+            return _json(200, row)
+        if kind == "projects" and path in self.projects:
+            number = list(self.projects).index(path) + 1
+            return _json(200, {"id": number, "path_with_namespace": path})
+        return _json(404, {"message": "404 Not Found"})
+
+    def _make(self, asked: dict[str, Any]) -> Response:
+        """[make]"""
+        if not self.may_make:
+            return _json(403, {"error": "insufficient_scope", "scope": "api"})
+        group = {number: path for path, number in (self.groups or {}).items()}.get(
+            asked.get("namespace_id", 0)
+        )
+        if group is None or asked.get("visibility") != "private":
+            return _json(400, {"message": {"namespace": ["is not valid"]}})
+        path = f"{group}/{asked['path']}"
+        with self._making:
+            if path in self.projects:
+                return _json(400, {"message": {"path": ["has already been taken"]}})
+            self.projects[path] = True
+        row = {"id": len(self.projects), "path_with_namespace": path, "visibility": "private"}
+        return _json(201, row)
 
     def _listed(self, request: Request, rows: list[dict[str, Any]]) -> Response:
         """[pages]"""

@@ -1,13 +1,16 @@
 """A contract fake of Quay: /v2/auth and /api/v1 over the sample registry.
 
 Sources: [auth] quay endpoints/v2/v2auth.py: realm /v2/auth, `$oauthtoken` takes an OAuth token as password; [api] the Red Hat
-Quay API guide, endpoints/api/{user,repository,tag}.py: next_page, has_additional, onlyActiveTags; [catalog] endpoints/v2/catalog.py.
+Quay API guide, endpoints/api/{user,repository,tag}.py: next_page, has_additional, onlyActiveTags; [catalog] endpoints/v2/catalog.py; [organizations]
+endpoints/api/organization.py (createOrganization needs user:admin; a name that is there is 400).
 Strict: what is not in them is 404.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import threading
 from typing import Any
 
 from api.samples.auth import BearerAuth, TokenService
@@ -30,6 +33,9 @@ class FakeQuay(SampleRegistry):
         super().__init__(profile=QUAY, auth=auth)
         auth.realm = f"{self.url}/v2/auth"
         self.organizations: list[str] = []
+        self.taken: set[str] = set()  # namespaces of others
+        self.may_make = True
+        self._making = threading.Lock()
         self.past: list[dict[str, Any]] = []
         self._page = page
 
@@ -37,13 +43,21 @@ class FakeQuay(SampleRegistry):
         if request.path == "/v2/auth":
             return self.tokens.handle(request)
         if not request.path.startswith("/api/"):
-            return super()._handle(request)
+            return self._registry(request)
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return _json(401, {"error_type": "invalid_token", "message": "Invalid bearer token"})
         path = request.path.removeprefix("/api/v1")
         if path == "/user/":
             organizations = [{"name": name} for name in self.organizations]
             return _json(200, {"username": "me", "organizations": organizations})
+        if path == "/organization/" and request.method == "POST":
+            return self._make(json.loads(request.body.read(1 << 16))["name"])
+        kind, _, name = path.removeprefix("/").partition("/")
+        if kind in ("organization", "users") and request.method == "GET":
+            there = [*self.organizations, *self.taken] if kind == "organization" else ["me"]
+            if name in there:
+                return _json(200, {"name": name})
+            return _json(404, {"error_type": "not_found", "status": 404})
         if path == "/repository":
             return self._repositories(request.query())
         if path.startswith("/repository/") and path.endswith("/tag/"):
@@ -51,6 +65,26 @@ class FakeQuay(SampleRegistry):
                 path.removeprefix("/repository/").removesuffix("/tag/"), request.query()
             )
         return _json(404, {"error_type": "not_found"})
+
+    def _registry(self, request: Request) -> Response:
+        """[auth] A namespace that is not there gives no scope, so 401 by the registry."""
+        found = re.match(r"/v2/([^/]+)/.+/(?:blobs|manifests|tags)/", request.path)
+        answer = super()._handle(request)
+        if found and answer.status < 300 and found[1] not in ("me", *self.organizations):
+            headers = {"WWW-Authenticate": f'Bearer realm="{self.url}/v2/auth",service="quay"'}
+            return Response(401, {**JSON, **headers}, b'{"errors":[{"code":"UNAUTHORIZED"}]}')
+        return answer
+
+    def _make(self, name: str) -> Response:
+        """[organizations]"""
+        if not self.may_make:
+            return _json(403, {"error_type": "insufficient_scope", "message": "Unauthorized"})
+        with self._making:
+            if name == "me" or name in self.taken or name in self.organizations:
+                words = "A user or organization with this name already exists"
+                return _json(400, {"error_type": "invalid_request", "error_message": words})
+            self.organizations.append(name)
+        return _json(201, "Created")
 
     def _repositories(self, query: dict[str, str]) -> Response:
         """[api] listRepos: one of namespace, starred or public is needed."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gitlab import Gitlab
+from gitlab.exceptions import GitlabCreateError
 
 from service import errors
 from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
@@ -57,6 +59,70 @@ def test_sdk_reads_projects_and_repositories_from_the_fake(gitlab: FakeGitLab) -
     ]
 
     assert found == names
+
+
+def test_sdk_makes_a_project_at_the_fake(gitlab: FakeGitLab) -> None:
+    gitlab.groups = {"team": 7}
+    sdk = Gitlab(gitlab.gitlab.url, private_token="glpat-s3cret")
+
+    namespace = sdk.namespaces.get("team")
+    made = sdk.projects.create(
+        {"name": "app", "path": "app", "namespace_id": namespace.id, "visibility": "private"}
+    )
+
+    assert made.path_with_namespace == "team/app"
+    assert sdk.projects.get("team/app").id == made.id
+    with pytest.raises(GitlabCreateError, match="taken"):
+        sdk.projects.create(
+            {"name": "app", "path": "app", "namespace_id": 7, "visibility": "private"}
+        )
+
+
+@pytest.mark.parametrize(
+    ("repository", "project"),
+    [("team/app", "team/app"), ("team/sub/app", "team/sub/app"), ("team/new/a/b", "team/new")],
+)
+def test_first_push_makes_the_project_below_the_longest_group(
+    gitlab: FakeGitLab, repository: str, project: str
+) -> None:
+    gitlab.groups = {"team": 7, "team/sub": 8}
+    with ThreadPoolExecutor(4) as pool:
+        made = [open_client(gitlab) for _ in range(4)]
+        list(pool.map(lambda n: push(made[n], repository, f"v{n}", b"x" * n), range(4)))
+
+    assert gitlab.projects == {project: True}
+    assert len(gitlab.storage.tags(repository) or ()) == 4
+
+
+def test_project_that_is_there_is_not_made_again(gitlab: FakeGitLab) -> None:
+    gitlab.groups = {"team": 7}
+    gitlab.projects["team/app"] = True
+
+    push(open_client(gitlab), "team/app/deep/er", "v1", b"one")
+
+    assert gitlab.projects == {"team/app": True}
+
+
+def test_group_that_is_not_there_and_a_token_without_api_are_told(gitlab: FakeGitLab) -> None:
+    gitlab.groups = {"team": 7}
+    with pytest.raises(errors.Denied, match="no group"):
+        push(open_client(gitlab), "nobody/app", "v1", b"one")
+    gitlab.may_make = False
+
+    with pytest.raises(errors.Denied, match="no project team/app") as caught:
+        push(open_client(gitlab), "team/app", "v1", b"one")
+    assert "api" in (caught.value.hint or "")
+
+
+def test_repository_of_a_project_that_is_not_there_yet_is_absent(gitlab: FakeGitLab) -> None:
+    gitlab.groups = {"team": 7}
+    gitlab.fault("/manifests/", method="HEAD", status=403, times=9)
+    made = open_client(gitlab, provider="gitlab")
+
+    assert made.head_manifest("team/app", "v1") is None
+    gitlab.projects["team/app"] = True
+    with pytest.raises(errors.Denied):
+        open_client(gitlab, provider="gitlab").head_manifest("team/app", "v1")
 
 
 @pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")

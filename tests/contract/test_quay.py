@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,10 @@ def test_repositories_of_all_namespaces_are_listed_and_gone_on_with(
     quay: FakeQuay, account: RegistryClient
 ) -> None:
     names = [f"{namespace}/app{n}" for namespace in ("crew", "me", "team") for n in range(3)]
+    quay.organizations.append("other")
     for name in [*names, "other/app"]:
         push(account, name, "v1", name.encode())
+    quay.organizations.remove("other")
 
     pages = list(account.list_repositories())
     rest = list(account.list_repositories(cursor=pages[0].next))
@@ -76,6 +79,43 @@ def test_digests_of_tags_are_those_of_now(quay: FakeQuay, account: RegistryClien
 
     assert {tag: digest for page in pages for tag, digest in page.items()} == pushed
     assert len(pages) == 3
+
+
+def test_first_push_makes_the_organization_once(quay: FakeQuay, account: RegistryClient) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: push(account, f"new/app{n}", "v1", b"x" * n), range(8)))
+
+    assert quay.organizations.count("new") == 1
+    assert [one.status for one in quay.log if one.path == "/api/v1/organization/"] == [201]
+    assert len([name for name in quay.storage.repositories() if name.startswith("new/")]) == 8
+
+
+def test_push_into_the_users_own_namespace_makes_nothing(
+    quay: FakeQuay, account: RegistryClient
+) -> None:
+    push(account, "me/app", "v1", b"one")
+
+    assert "/api/v1/organization/" not in asked(quay)
+
+
+def test_organization_of_others_is_the_registrys_refusal(
+    quay: FakeQuay, account: RegistryClient
+) -> None:
+    quay.taken.add("theirs")
+
+    with pytest.raises((errors.AuthenticationFailed, errors.Denied)):
+        push(account, "theirs/app", "v1", b"one")
+    assert "/api/v1/organization/" not in asked(quay)
+
+
+def test_token_that_may_not_make_organizations_is_told_so(
+    quay: FakeQuay, account: RegistryClient
+) -> None:
+    quay.may_make = False
+
+    with pytest.raises(errors.Denied, match="no organization new") as caught:
+        push(account, "new/app", "v1", b"one")
+    assert "user:admin" in (caught.value.hint or "")
 
 
 def test_robot_asks_no_api(quay: FakeQuay) -> None:

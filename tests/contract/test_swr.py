@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from service import errors
 from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
+from service.registry.providers.sdk_hmac import sign
 from service.registry.providers.swr import long_term
 from tests.contract.skopeo import copy_by_skopeo, needs_skopeo
 from tests.contract.swr import FakeSwr, documented_password
@@ -32,7 +35,8 @@ def swr() -> Iterator[FakeSwr]:
 
 @pytest.fixture
 def account(swr: FakeSwr) -> Iterator[RegistryClient]:
-    made = client(swr.url, credential=GIVEN, endpoint={"provider": "swr"})
+    endpoint = {"provider": "swr", "api_url": swr.url}
+    made = client(swr.url, credential=GIVEN, endpoint=endpoint)
     yield made
     made.close()
 
@@ -52,6 +56,28 @@ def test_user_without_region_at_another_host_is_told_what_to_write() -> None:
 
     assert "REGION@AK" in (caught.value.hint or "")
     assert SECRET_KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "signature"),
+    [
+        ("app", "a04f43b435978c1adad70f5e9990e32e22d7f393d2d113b9aa84f10a838f73c7"),
+        ("a$b", "be951e89092633d3e7e4b2c3cd8bcfc75449b58008220db6432d33aad6c69b1b"),
+    ],
+)
+def test_signature_is_the_sdks(path: str, signature: str) -> None:
+    """What huaweicloudsdkcore 3.1.219 makes of the same requests."""
+    made = sign(
+        ACCESS_KEY,
+        SECRET_KEY,
+        method="DELETE",
+        path=f"/v2/manage/namespaces/team/repos/{path}/tags/{'v1' if path == 'app' else 'v1.0-x_y'}",
+        host="swr-api.cn-north-4.myhuaweicloud.com",
+        moment=datetime(2026, 11, 28, 1, 2, 3, tzinfo=UTC),
+    )
+
+    assert made["Authorization"].endswith(f"Signature={signature}")
+    assert made["X-Sdk-Date"] == "20261128T010203Z"
 
 
 @needs_skopeo
@@ -104,6 +130,44 @@ def test_repositories_of_the_account_are_listed(swr: FakeSwr, account: RegistryC
         push(account, name, "v1", name.encode())
 
     assert [page.repositories for page in account.list_repositories()] == [tuple(names)]
+
+
+@pytest.mark.parametrize("name", ["team/app", "team/app/deep.er"])
+def test_tag_is_deleted_and_its_sibling_stays(
+    swr: FakeSwr, account: RegistryClient, name: str
+) -> None:
+    push(account, name, "v1", b"one")
+    push(account, name, "latest", b"one")
+
+    account.delete_manifest(name, "v1")
+
+    assert list(swr.storage.tags(name) or ()) == ["latest"]
+    with pytest.raises(errors.ManifestNotFound):
+        account.delete_manifest(name, "v1")
+
+
+def test_long_term_login_deletes_nothing_and_says_so(swr: FakeSwr) -> None:
+    swr.organizations.add("team")
+    made = client(
+        swr.url,
+        credential=Credential(swr.user, swr.password),
+        endpoint={"provider": "swr", "api_url": swr.url},
+    )
+    push(made, "team/app", "v1", b"one")
+
+    with pytest.raises(errors.Unsupported):
+        made.delete_manifest("team/app", "v1")
+    assert swr.storage.tags("team/app") is not None
+
+
+def test_secret_key_leaves_for_nobody(swr: FakeSwr, account: RegistryClient) -> None:
+    push(account, "team/app", "v1", b"one")
+    account.delete_manifest("team/app", "v1")
+
+    shown = base64.b64encode(f"{swr.user}:{SECRET_KEY}".encode()).decode()
+    for one in swr.log:
+        assert SECRET_KEY not in f"{one.path}{one.headers}"
+        assert shown not in str(one.headers)
 
 
 def test_rule_copies_into_an_organization_that_is_not_there(

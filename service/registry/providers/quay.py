@@ -1,8 +1,8 @@
-"""Quay: repositories by namespace, and tags with digests, by /api/v1 with an OAuth access token.
+"""Quay: repositories by namespace, tags with digests, and organizations, by /api/v1 with an OAuth access token.
 
 The registry's credential is the user name `$oauthtoken` with the token of an OAuth application as password; robots
 and other users have the catalog and the distribution API. Sources: the Red Hat Quay API guide, `user`,
-`repository.listRepos` and `tag.listRepoTags`; quay's endpoints/api of the same names.
+`repository.listRepos`, `tag.listRepoTags` and `organization.createOrganization`; quay's endpoints/api of the same names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import quote
 
 from service import errors
-from service.registry.providers.control_plane import ControlPlane
+from service.registry.providers.control_plane import ControlPlane, Reply
+from service.registry.providers.steps import make_unless_there
 from service.registry.providers.strategies import NONE, Strategies
 from service.registry.results import RepositoryPage
 
@@ -26,7 +27,11 @@ def open_quay(plane: ControlPlane) -> Strategies:
     if plane.credential().username != OAUTH_USER:
         return NONE
     quay = Quay(plane)
-    return Strategies(repositories=QuayRepositories(quay), tags_with_digests=QuayTags(quay))
+    return Strategies(
+        repositories=QuayRepositories(quay),
+        tags_with_digests=QuayTags(quay),
+        maker=QuayOrganizations(quay),
+    )
 
 
 class Quay:
@@ -36,10 +41,16 @@ class Quay:
         self._plane = plane
         self.name = plane.name
 
-    def ask(self, path: str) -> dict[str, Any]:
-        """Get what is below /api/v1; raises RegistryError."""
+    def send(
+        self, method: str, path: str, *, body: object = None, accept: tuple[int, ...] = (200,)
+    ) -> Reply:
+        """Ask below /api/v1; raises RegistryError."""
         headers = {"Authorization": f"Bearer {self._plane.credential().password}"}
-        value = self._plane.call("GET", f"{API}{path}", headers=headers).value
+        return self._plane.call(method, f"{API}{path}", headers=headers, body=body, accept=accept)
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """Get an object below /api/v1; raises RegistryError."""
+        value = self.send("GET", path).value
         if not isinstance(value, dict):
             raise errors.ProtocolError(f"{self.name}: its API answers no object")
         return value
@@ -111,3 +122,40 @@ class QuayTags:
                 if isinstance(row.get("name"), str) and isinstance(row.get("manifest_digest"), str)
             }
             page, more = page + 1, bool(rows) and answer.get("has_additional") is True
+
+
+class QuayOrganizations:
+    """The namespace of a repository is a user or an organization; the push makes the repository."""
+
+    def __init__(self, quay: Quay) -> None:
+        self._quay = quay
+
+    def place(self, repository: str) -> str:
+        """Return the namespace's name."""
+        return repository.partition("/")[0]
+
+    def exists(self, place: str) -> bool:
+        """Whether there is such an organization or user."""
+        name = quote(place, safe="")
+        return any(
+            self._quay.send("GET", path, accept=(200, 404)).status == 200
+            for path in (f"/organization/{name}", f"/users/{name}")
+        )
+
+    def make(self, place: str) -> None:
+        """Make an organization; raises Denied where the token may not."""
+        try:
+            make_unless_there(
+                lambda: self._quay.send(
+                    "POST", "/organization/", body={"name": place}, accept=(200, 201)
+                ),
+                lambda: self.exists(place),
+            )
+        except errors.Denied as error:
+            raise errors.Denied(
+                f"{error.registry} has no organization {place} and does not let it be made: {error.message}",
+                registry=error.registry,
+                status=error.status,
+                oci_code=error.oci_code,
+                hint="make the organization, or use an OAuth token with user:admin",
+            ) from error

@@ -108,6 +108,12 @@ def _aliyun(plane: ControlPlane) -> Strategies:
     return open_aliyun(plane)
 
 
+def _ccr(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.ccr import open_ccr
+
+    return open_ccr(plane)
+
+
 def _dockerhub(plane: ControlPlane) -> Strategies:
     from service.registry.providers.dockerhub import open_dockerhub
 
@@ -159,6 +165,7 @@ def _volcengine(plane: ControlPlane) -> Strategies:
 OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
     "acr": _acr,
     "aliyun-acr": _aliyun,
+    "ccr": _ccr,
     "dockerhub": _dockerhub,
     "ecr": _ecr,
     "ecr-public": _ecr_public,

@@ -1,9 +1,10 @@
-"""Huawei SWR, shared edition: long-term logins, organizations and repositories by its own API.
+"""Huawei SWR, shared edition: long-term logins, organizations, repositories and deletions by its own APIs.
 
 The registry's credential is an access key (AK) with its secret key (SK); the user is the AK, or `REGION@AK`
 as the console shows it. A password of 64 hexadecimal digits is a long-term login and is presented as it
-is. Sources: support.huaweicloud.com, "Obtaining a Long-Term Valid Login Command"; the API as Harbor speaks it
-(src/pkg/reg/adapter/huawei), with the same login.
+is; it deletes nothing, since requests to the management API are signed with the secret key. Sources:
+support.huaweicloud.com, "Obtaining a Long-Term Valid Login Command" and "Deleting the Image with a Specified Tag"
+(DeleteRepoTag); the older API as Harbor speaks it (src/pkg/reg/adapter/huawei), with the same login.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ import hmac
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from service.errors import Denied, ProtocolError, Unsupported
+from service.errors import Denied, ManifestNotFound, NotFound, ProtocolError, Unsupported
 from service.model.endpoint import Credential
 from service.registry.providers.control_plane import ControlPlane, Reply
+from service.registry.providers.sdk_hmac import sign
 from service.registry.providers.steps import make_unless_there
 from service.registry.providers.strategies import Strategies
 from service.registry.results import RepositoryPage
 from service.registry.tokens import basic_value
 
 API = "/dockyard/v2"
+MANAGE = "/v2/manage"
 
 _HOST = re.compile(r"swr\.([a-z0-9-]+)\.myhuaweicloud\.(com|eu)")
 _LONG_TERM = re.compile(r"[0-9a-f]{64}")
@@ -33,8 +37,13 @@ _LONG_TERM = re.compile(r"[0-9a-f]{64}")
 def open_swr(plane: ControlPlane) -> Strategies:
     """Return SWR's strategies."""
     swr = Swr(plane)
+    given = plane.credential()
+    signs = not given.anonymous and not _LONG_TERM.fullmatch(given.password)
     return Strategies(
-        login=SwrLogin(swr), repositories=SwrRepositories(swr), maker=SwrOrganizations(swr)
+        login=SwrLogin(swr),
+        repositories=SwrRepositories(swr),
+        maker=SwrOrganizations(swr),
+        tag_deleter=SwrTags(plane) if signs else None,
     )
 
 
@@ -45,19 +54,23 @@ def long_term(credential: Credential, host: str, registry: str) -> Credential:
     """
     if credential.anonymous or _LONG_TERM.fullmatch(credential.password):
         return credential
-    region, at, key = credential.username.rpartition("@")
-    if not at:
-        found = _HOST.fullmatch(host)
-        if found is None:
-            raise Unsupported(
-                f"{registry}: {host} does not tell which region of Huawei Cloud it is",
-                registry=registry,
-                hint="write the user as REGION@AK",
-            )
-        region = found[1]
+    region, key, _ = _key_of(credential, host, registry)
     secret, text = credential.password.encode(), key.encode()
     password = hmac.new(secret, text, hashlib.sha256).hexdigest()
     return replace(credential, username=f"{region}@{key}", password=password)
+
+
+def _key_of(credential: Credential, host: str, registry: str) -> tuple[str, str, str]:
+    """Return region, AK and top-level domain of an access key's user."""
+    found = _HOST.fullmatch(host)
+    region, at, key = credential.username.rpartition("@")
+    if not at and found is None:
+        raise Unsupported(
+            f"{registry}: {host} does not tell which region of Huawei Cloud it is",
+            registry=registry,
+            hint="write the user as REGION@AK",
+        )
+    return region or (found[1] if found else ""), key, found[2] if found else "com"
 
 
 class Swr:
@@ -139,6 +152,40 @@ class SwrOrganizations:
                 oci_code=error.oci_code,
                 hint="make the organization, or use an access key that may create organizations",
             ) from error
+
+
+class SwrTags:
+    """DeleteRepoTag of the management API, signed with the access key: it takes the tag alone."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._credential = plane.credential
+        region, _, domain = _key_of(plane.credential(), plane.hosts[0], plane.name)
+        self._plane = plane.at(f"https://swr-api.{region}.myhuaweicloud.{domain}")
+
+    def delete(self, repository: str, tag: str) -> None:
+        """Delete one tag; raises ManifestNotFound, Denied."""
+        namespace, _, name = repository.partition("/")
+        repo = quote(name.replace("/", "$"), safe="$")  # as the API's documentation has it
+        path = f"{MANAGE}/namespaces/{quote(namespace, safe='')}/repos/{repo}/tags/{quote(tag, safe='')}"
+        try:
+            self._plane.call(
+                "DELETE", path, signed=lambda _: self._headers(path), accept=(200, 204)
+            )
+        except NotFound as error:
+            raise ManifestNotFound(
+                error.message, registry=error.registry, status=404, oci_code=error.oci_code
+            ) from error
+
+    def _headers(self, path: str) -> dict[str, str]:
+        credential = self._credential()
+        return sign(
+            credential.username.rpartition("@")[2],
+            credential.password,
+            method="DELETE",
+            path=path,
+            host=self._plane.origin.authority,
+            moment=datetime.now(UTC),
+        )
 
 
 def _name(row: Any) -> str:

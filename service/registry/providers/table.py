@@ -146,12 +146,12 @@ _ROWS = (
         "Huawei SWR",
         hosts=(r"swr\.[a-z0-9-]+\.myhuaweicloud\.(com|eu)",),
         capabilities=Capabilities(catalog=False, referrers="fallback", tag_delete="api"),
-        offers=Offers(create="yes", delete="not built yet", referrers="no", events="no"),
+        offers=Offers(create="yes", referrers="no", events="no"),
         namespace="organization",
         proof="contract",
         notes="An access key (AK, or REGION@AK) with its secret key: the long-term login is made from it; one that was made "
         "works as user and password, too. Organizations are made before the first push; their names are unique over "
-        "all accounts of a region.",
+        "all accounts of a region. Tags are deleted by DeleteRepoTag, which an access key signs and a long-term login cannot.",
     ),
     Provider(
         "tcr",
@@ -170,28 +170,25 @@ _ROWS = (
         "ccr",
         "Tencent CCR, personal",
         hosts=(r"[a-z]*ccr\.ccs\.tencentyun\.com",),
+        api_urls=((r".*", "https://tcr.tencentcloudapi.com"),),
         capabilities=Capabilities(catalog=False, referrers="fallback", tag_delete="api"),
-        offers=Offers(
-            listing="not built yet",
-            create="not built yet",
-            delete="not built yet",
-            referrers="no",
-            events="no",
-            limits="yes",
-        ),
+        offers=Offers(create="yes", referrers="no", events="no", limits="yes"),
         namespace="namespace",
+        proof="contract",
+        notes="The account's number as user with the fixed password only pushes and pulls. With a password that is the JSON object "
+        "{password, secret_id, secret_key}, repositories are listed, private ones made, and tags deleted by DeleteImagePersonal.",
     ),
     Provider(
         "quay",
         "Quay and quay.io",
         hosts=(r"quay\.io",),
         capabilities=Capabilities(digest_lists=True),
-        offers=Offers(create="not built yet"),
+        offers=Offers(create="yes"),
         namespace="organization",
         proof="contract",
         notes="With the user `$oauthtoken` and an OAuth token, the repositories of the user's namespaces are listed, and "
-        "digests by the page; for robots the catalog lists what they see. Repositories are made by the first push of a robot "
-        "that may create; organizations are not made.",
+        "digests by the page; for robots the catalog lists what they see. Repositories are made by the first push of who "
+        "may create; organizations are made with an OAuth token that has user:admin.",
     ),
     Provider(
         "ghcr",
@@ -212,11 +209,12 @@ _ROWS = (
         hosts=(r"registry\.gitlab\.com",),
         api_at_realm=True,
         capabilities=Capabilities(catalog=False, mount="same-namespace"),
-        offers=Offers(create="not built yet"),
+        offers=Offers(create="yes"),
         namespace="project",
         proof="contract",
-        notes="An access token with read_api, read_registry and write_registry as password. The project must be there, "
-        "with its registry switched on; repositories of the projects that the user is a member of are listed.",
+        notes="An access token with read_api, read_registry and write_registry as password. With api, "
+        "too, a private project is made below a group or user that is there. Repositories of the projects that the user is a "
+        "member of are listed.",
     ),
     Provider(
         "jfrog",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from service import errors
@@ -57,54 +57,19 @@ def open_tcr(plane: ControlPlane) -> Strategies:
     )
 
 
-class Tcr:
-    """Requests to Tencent Cloud's API about one instance."""
+class Api:
+    """Calls of Tencent Cloud's API of 2019-09-24, signed with a SecretId and its SecretKey."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, key: Callable[[], tuple[str, str]]) -> None:
         self._plane = plane
+        self._key = key
         self.registry = plane.name
-        self._lock = threading.Lock()
-        self._instance: tuple[str, str] | None = None
 
-    def ask(self, action: str, **members: Any) -> dict[str, Any]:
-        """Call an action about the instance; raises RegistryError as its Error says."""
-        identity, region = self._find()
-        return self._call(action, region, {"RegistryId": identity, **members})
+    def call(self, action: str, region: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the Response of an action; raises RegistryError as its Error says."""
 
-    def rows(
-        self, action: str, member: str, members: Mapping[str, str], page: int = 1
-    ) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
-        """Yield pages of a list, each with the number of the next one; `Offset` is a page's number."""
-
-        def fetch(number: int) -> tuple[Any, Any]:
-            answer = self.ask(action, Offset=number, Limit=ROWS_A_PAGE, **members)
-            return answer.get(member), answer.get("TotalCount")
-
-        return numbered(fetch, self.registry, page)
-
-    def _find(self) -> tuple[str, str]:
-        """Return the instance's identity and region, by the name that its host begins with."""
-        with self._lock:
-            if self._instance is None:
-                name = self._plane.hosts[0].partition(".")[0]
-                answer = self._call(
-                    "DescribeInstances",
-                    ANY_REGION,
-                    {"AllRegion": True, "Filters": [{"Name": "RegistryName", "Values": [name]}]},
-                )
-                rows = answer.get("Registries") or []
-                found = [row for row in rows if row.get("RegistryName") == name]
-                if len(found) != 1:
-                    raise errors.Denied(
-                        f"{self.registry}: there is no instance {name} that the SecretId sees",
-                        registry=self.registry,
-                    )
-                self._instance = str(found[0]["RegistryId"]), str(found[0]["RegionName"])
-            return self._instance
-
-    def _call(self, action: str, region: str, body: dict[str, Any]) -> dict[str, Any]:
         def headers(content: bytes) -> dict[str, str]:
-            credential, now = self._plane.credential(), int(time.time())
+            (identity, secret), now = self._key(), int(time.time())
             return {
                 "Content-Type": "application/json",
                 "X-TC-Action": action,
@@ -112,8 +77,8 @@ class Tcr:
                 "X-TC-Region": region,
                 "X-TC-Timestamp": str(now),
                 "Authorization": sign(
-                    credential.username,
-                    credential.password,
+                    identity,
+                    secret,
                     service="tcr",
                     host=self._plane.origin.authority,
                     body=content,
@@ -137,6 +102,57 @@ class Tcr:
         return error_class(
             f"{self.registry}: {clean(code, 80)}: {words}", registry=self.registry, oci_code=code
         )
+
+
+class Tcr:
+    """Requests to Tencent Cloud's API about one instance."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self._api = Api(plane, self._key)
+        self.registry = plane.name
+        self._lock = threading.Lock()
+        self._instance: tuple[str, str] | None = None
+
+    def ask(self, action: str, **members: Any) -> dict[str, Any]:
+        """Call an action about the instance; raises RegistryError as its Error says."""
+        identity, region = self._find()
+        return self._api.call(action, region, {"RegistryId": identity, **members})
+
+    def rows(
+        self, action: str, member: str, members: Mapping[str, str], page: int = 1
+    ) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
+        """Yield pages of a list, each with the number of the next one; `Offset` is a page's number."""
+
+        def fetch(number: int) -> tuple[Any, Any]:
+            answer = self.ask(action, Offset=number, Limit=ROWS_A_PAGE, **members)
+            return answer.get(member), answer.get("TotalCount")
+
+        return numbered(fetch, self.registry, page)
+
+    def _find(self) -> tuple[str, str]:
+        """Return the instance's identity and region, by the name that its host begins with."""
+        with self._lock:
+            if self._instance is None:
+                name = self._plane.hosts[0].partition(".")[0]
+                answer = self._api.call(
+                    "DescribeInstances",
+                    ANY_REGION,
+                    {"AllRegion": True, "Filters": [{"Name": "RegistryName", "Values": [name]}]},
+                )
+                rows = answer.get("Registries") or []
+                found = [row for row in rows if row.get("RegistryName") == name]
+                if len(found) != 1:
+                    raise errors.Denied(
+                        f"{self.registry}: there is no instance {name} that the SecretId sees",
+                        registry=self.registry,
+                    )
+                self._instance = str(found[0]["RegistryId"]), str(found[0]["RegionName"])
+            return self._instance
+
+    def _key(self) -> tuple[str, str]:
+        credential = self._plane.credential()
+        return credential.username, credential.password
 
 
 class TcrLogin:
