@@ -22,6 +22,7 @@ from api.samples.manifests import ApiError
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
 from service.registry.providers.aliyun import sign
+from tests.contract.ending import EndingUsers
 from tests.contract.leaks import Secret
 
 ACCESS_KEY, SECRET = "LTAIEXAMPLEEXAMPLE00", "c2VjcmV0RVhBTVBMRQ"
@@ -52,7 +53,7 @@ class FakeAliyun(SampleRegistry):
     """One instance."""
 
     def __init__(self, *, ttl_seconds: float = 5.0) -> None:
-        self.users: dict[str, str] = {}
+        self.users = EndingUsers()
         self.tokens = TokenService(self.users, service="registry.aliyuncs.com", ttl_seconds=5)
         super().__init__(profile=ALIYUN, auth=_Auth(self.tokens))
         self.control = HttpServer(self._handle_control)
@@ -147,7 +148,7 @@ class FakeAliyun(SampleRegistry):
     def _token(self, _asked: dict[str, str]) -> dict[str, Any]:
         with self._lock:
             self._count += 1
-            self.users["cr_temp_user"] = f"token-{self._count}"
+            self.users.let_in("cr_temp_user", f"token-{self._count}", self._ttl_seconds)
         return {
             "TempUsername": "cr_temp_user",
             "AuthorizationToken": f"token-{self._count}",

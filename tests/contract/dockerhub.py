@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Self
 
 from api.samples.auth import BearerAuth, TokenService
@@ -34,9 +35,10 @@ class FakeHub(SampleRegistry):
         self.hub = HttpServer(self._handle_hub)
         self.namespaces = [user]
         self.without_digest: set[str] = set()
-        self.issued: set[str] = set()
+        self.issued: dict[str, float] = {}
         self._count = 0
         self._page = page
+        self._ttl_seconds = ttl_seconds
 
     def start(self) -> Self:
         self.hub.start()
@@ -69,9 +71,10 @@ class FakeHub(SampleRegistry):
             if given != {"identifier": self.user, "secret": self.password}:
                 return _json(401, {"detail": "Incorrect authentication credentials"})
             self._count += 1
-            self.issued.add(f"hub-{self._count}")
+            self.issued[f"hub-{self._count}"] = time.monotonic() + self._ttl_seconds
             return _json(200, {"access_token": f"hub-{self._count}"})
-        if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.issued:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if time.monotonic() >= self.issued.get(token, 0.0):
             return _json(401, {"detail": "Authentication credentials were not provided."})
         if request.path == "/v2/repositories/namespaces/":
             return _json(200, {"namespaces": self.namespaces})

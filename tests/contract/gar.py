@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from typing import Any, Self
 from urllib.parse import parse_qs, quote, unquote
 
@@ -53,12 +54,14 @@ class FakeGar(SampleRegistry):
 
     def __init__(self, *, ttl_seconds: int = 5, page: int = 2, looks: int = 1) -> None:
         self.tokens = TokenService(
-            {"_json_key": json.dumps(KEY, separators=(",", ":"))}, service="us-docker.pkg.dev"
+            {"_json_key": json.dumps(KEY, separators=(",", ":"))},
+            service="us-docker.pkg.dev",
+            ttl_seconds=ttl_seconds,
         )
         super().__init__(profile=GAR, auth=BearerAuth(self.tokens))
         self.control = HttpServer(self._handle_control)
         self.repositories: set[str] = set()
-        self.issued: set[str] = set()
+        self.issued: dict[str, float] = {}
         self._ttl_seconds = ttl_seconds
         self._page = page
         self._looks = looks  # at an operation, until it is done
@@ -105,7 +108,8 @@ class FakeGar(SampleRegistry):
     def _handle_control(self, request: Request) -> Response:
         if request.path == "/token":
             return self._token(request)
-        if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.issued:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if time.monotonic() >= self.issued.get(token, 0.0):
             return _error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
         path = (
             unquote(request.path) if "%" not in request.target else request.target.partition("?")[0]
@@ -146,7 +150,7 @@ class FakeGar(SampleRegistry):
             return _json(400, {"error": "invalid_grant"})
         with self._lock:
             token = f"ya29.{len(self.issued)}"
-            self.issued.add(token)
+            self.issued[token] = time.monotonic() + self._ttl_seconds
         body = {"access_token": token, "expires_in": self._ttl_seconds, "token_type": "Bearer"}
         return _json(200, body)
 

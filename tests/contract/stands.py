@@ -17,9 +17,10 @@ from api.samples.faults import FaultRule
 from api.samples.registry import SampleRegistry
 from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.registry.client import RegistryClient
-from tests.contract import aliyun, ecr, ecr_public, tcr, volcengine
+from tests.contract import aliyun, ccr, ecr, ecr_public, tcr, volcengine
 from tests.contract.acr import FakeAcr
 from tests.contract.aliyun import FakeAliyun
+from tests.contract.ccr import FakeCcr
 from tests.contract.dockerhub import FakeHub
 from tests.contract.ecr import FakeEcr
 from tests.contract.ecr_public import FakeEcrPublic
@@ -144,24 +145,32 @@ def _aliyun() -> Stand:
 def _swr() -> Stand:
     access_key, secret_key = "RVHVMX4NEWEXAMPLE000", "H6mqE3xkEXAMPLEsecretkey0000000000000000"
     fake = FakeSwr("cn-north-4", access_key, secret_key)
-    return Stand("swr", fake, Credential(f"cn-north-4@{access_key}", secret_key), "team")
+    given = Credential(f"cn-north-4@{access_key}", secret_key)
+    return Stand("swr", fake, given, "team", {"api_url": fake.url})
 
 
-def _tcr() -> Stand:
-    fake = FakeTcr()
-
+def _tencent(provider: str, fake: FakeTcr, given: Credential) -> Stand:
     def throttle() -> FaultRule:
         error = {"Code": "RequestLimitExceeded", "Message": "slow down"}
         body = json.dumps({"Response": {"Error": error, "RequestId": "1"}}).encode()
         return fake.fault("^/$", method="POST", body=body, times=2)
 
-    given = Credential(tcr.SECRET_ID, tcr.SECRET_KEY)
-    return Stand("tcr", fake, given, "team", {"api_url": fake.control.url}, throttle=throttle)
+    keys = {"api_url": fake.control.url}
+    return Stand(provider, fake, given, "team", keys, throttle=throttle)
+
+
+def _tcr() -> Stand:
+    return _tencent("tcr", FakeTcr(), Credential(tcr.SECRET_ID, tcr.SECRET_KEY))
+
+
+def _ccr() -> Stand:
+    key = {"secret_id": tcr.SECRET_ID, "secret_key": tcr.SECRET_KEY}
+    both = json.dumps({"password": ccr.PASSWORD, **key})
+    return _tencent("ccr", FakeCcr(), Credential(ccr.USER, both))
 
 
 def _quay() -> Stand:
     fake = FakeQuay("0auth-t0ken")
-    fake.organizations = ["team"]
     return Stand("quay", fake, Credential("$oauthtoken", "0auth-t0ken"), "team")
 
 
@@ -173,7 +182,7 @@ def _ghcr() -> Stand:
 
 def _gitlab() -> Stand:
     fake = FakeGitLab("crew", "glpat-s3cret", page=2)
-    fake.projects["team/project"] = True
+    fake.groups = {"team": 7}
     keys = {"trusted_hosts": (fake.gitlab.authority,)}
     return Stand("gitlab", fake, Credential("crew", "glpat-s3cret"), "team/project", keys)
 
@@ -194,6 +203,7 @@ def _volcengine() -> Stand:
 STANDS: Mapping[str, Callable[[], Stand]] = {
     "acr": _acr,
     "aliyun-acr": _aliyun,
+    "ccr": _ccr,
     "dockerhub": _dockerhub,
     "ecr": _ecr,
     "ecr-public": _ecr_public,

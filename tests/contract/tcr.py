@@ -23,6 +23,7 @@ from api.samples.http_server import HttpServer
 from api.samples.manifests import ApiError
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
+from tests.contract.ending import EndingUsers
 from tests.contract.leaks import Secret
 
 SECRET_ID, SECRET_KEY = "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE", "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE"
@@ -45,7 +46,7 @@ class FakeTcr(SampleRegistry):
     def __init__(self, *, ttl_seconds: float = 5.0, page: int = 100) -> None:
         self.tokens = TokenService({}, service="harbor-registry", ttl_seconds=5)
         super().__init__(profile=TCR, auth=BearerAuth(self.tokens))
-        self.users: dict[str, str] = {}
+        self.users = EndingUsers()
         self.tokens.users = self.users
         self.control = HttpServer(self._handle_control)
         self.namespaces: set[str] = set()
@@ -160,7 +161,7 @@ class FakeTcr(SampleRegistry):
         with self._lock:
             self._count += 1
             user = f"10001234{self._count:04}"  # one a token: all of them hold until they end
-        self.users[user] = f"temp-{user}"
+        self.users.let_in(user, f"temp-{user}", self._ttl_seconds)
         ends = int((time.time() + self._ttl_seconds) * 1000)
         return {"Username": user, "Token": f"temp-{user}", "ExpTime": ends, "TokenId": ""}
 

@@ -21,6 +21,7 @@ from api.samples.manifests import ApiError
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
 from service.registry.providers.volcengine import sign
+from tests.contract.ending import EndingUsers
 from tests.contract.leaks import Secret
 
 ACCESS_KEY, SECRET_KEY = "AKLTEXAMPLEEXAMPLEEXAMPLE", "c2VjcmV0RVhBTVBMRXNlY3JldA=="
@@ -51,7 +52,7 @@ class FakeVolcengine(SampleRegistry):
     """One registry; `page` bounds a list's pages."""
 
     def __init__(self, *, ttl_seconds: float = 5.0, page: int = 100) -> None:
-        self.users: dict[str, str] = {}
+        self.users = EndingUsers()
         self.tokens = TokenService(self.users, service="volcengine-cr", ttl_seconds=5)
         super().__init__(profile=VOLCENGINE, auth=_Auth(self.tokens))
         self.control = HttpServer(self._handle_control)
@@ -146,7 +147,9 @@ class FakeVolcengine(SampleRegistry):
         with self._lock:
             self._count += 1
             password = f"token-{self._count}"
-            self.users["cr-temp"] = password  # the last one is not taken any more
+            self.users.let_in(
+                "cr-temp", password, self._ttl_seconds
+            )  # the last one is not taken any more
         end = datetime.now(UTC) + timedelta(seconds=self._ttl_seconds)
         return {
             "Username": "cr-temp",
