@@ -100,6 +100,8 @@ class Provider:
     """Otherwise its API is where its tokens are had."""
     capabilities: Capabilities = Capabilities()
     offers: Offers = Offers()
+    index: bool = False
+    """It names what lies elsewhere, and takes no pushes."""
     namespace: Literal["none", "project", "repository", "namespace", "organization"] = "none"
     """What has to be there before the first push."""
     proof: str = "nothing yet"

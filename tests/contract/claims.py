@@ -11,9 +11,18 @@ from service.registry.providers.table import GENERIC, PROVIDERS
 
 PROOFS = "tests/contract/test_proofs.py::test_yes_is_proven"
 HOOKS = "tests/integration/test_hooks.py::test_row_80_each_shape_is_accepted_and_durable_before_the_answer"
+INDEX = "tests/contract/test_artifacthub.py"
 REAL = "tests/contract/test_real_servers.py"
 
 ELSEWHERE = {
+    ("artifacthub", "auth"): f"{INDEX}::test_api_key_is_shown_to_the_index_alone",
+    (
+        "artifacthub",
+        "listing",
+    ): f"{INDEX}::test_charts_are_listed_by_the_page_and_their_versions_are_tags",
+    ("artifacthub", "pull"): f"{INDEX}::test_chart_in_a_registry_is_read_as_it_lies_there",
+    ("artifacthub", "referrers"): f"{INDEX}::test_signature_of_a_chart_in_a_registry_is_listed",
+    ("artifacthub", "limits"): f"{INDEX}::test_index_that_is_asked_too_much_is_asked_again",
     ("ecr", "keyless"): "tests/contract/test_ecr.py::test_effect_registries_credentials_keyless",
     (
         "ecr-public",
@@ -25,6 +34,7 @@ ELSEWHERE = {
 OWN = {
     "acr": {"listing", "delete", "events"},
     "aliyun-acr": {"auth", "listing", "create", "delete", "events"},
+    "artifacthub": {"auth", "listing", "pull", "referrers", "limits"},
     "ccr": {"auth", "listing", "create", "delete", "limits"},
     "dockerhub": {"listing", "delete", "events"},
     "ecr": {"auth", "keyless", "listing", "create", "delete", "events", "limits"},

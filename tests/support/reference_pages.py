@@ -144,8 +144,6 @@ def providers() -> str:
         lines.append(f"| `{row.name}` | {row.title} | {cells} | {row.proof} |")
     lines += [
         "",
-        "Artifact Hub, as a source of charts, is not built yet: name the registries that its charts are in.",
-        "",
         "Where they differ on the distribution API, and can be overridden by a registry's `capabilities`:",
         "",
         f"| name | {' | '.join(f'`{item.name}`' for item in fields(Capabilities))} | before the first push |",

@@ -14,6 +14,7 @@ from service.model.endpoint import Credential
 from service.registry.results import RepositoryPage
 
 if TYPE_CHECKING:
+    from service.registry.providers.artifacthub import Archive, Package
     from service.registry.providers.control_plane import ControlPlane
 
 
@@ -58,6 +59,22 @@ class TagDeleter(Protocol):
         """Delete it; raises ManifestNotFound when it is not there."""
 
 
+class Index(Protocol):
+    """Names what lies elsewhere (registry/index_client.py)."""
+
+    def ping(self) -> None:
+        """Ask the least; raises RegistryError."""
+
+    def pages(self, cursor: str | None) -> Iterator[RepositoryPage]:
+        """Yield pages of repositories; `cursor` is the `next` of one, to go on behind it."""
+
+    def package(self, repository: str) -> Package:
+        """Return where a chart is, and its versions; raises RepositoryNotFound."""
+
+    def archive(self, repository: str, version: str) -> Archive:
+        """Return where the archive of a version is; raises Unsupported, RepositoryNotFound."""
+
+
 @dataclass(frozen=True, slots=True)
 class Strategies:
     """What one provider has; None: nothing but the distribution API."""
@@ -67,6 +84,7 @@ class Strategies:
     tags_with_digests: TagsWithDigests | None = None
     maker: Maker | None = None
     tag_deleter: TagDeleter | None = None
+    index: Index | None = None
 
 
 NONE = Strategies()
@@ -106,6 +124,12 @@ def _aliyun(plane: ControlPlane) -> Strategies:
     from service.registry.providers.aliyun import open_aliyun
 
     return open_aliyun(plane)
+
+
+def _artifacthub(plane: ControlPlane) -> Strategies:
+    from service.registry.providers.artifacthub import open_artifacthub
+
+    return open_artifacthub(plane)
 
 
 def _ccr(plane: ControlPlane) -> Strategies:
@@ -165,6 +189,7 @@ def _volcengine(plane: ControlPlane) -> Strategies:
 OPENERS: Mapping[str, Callable[[ControlPlane], Strategies]] = {
     "acr": _acr,
     "aliyun-acr": _aliyun,
+    "artifacthub": _artifacthub,
     "ccr": _ccr,
     "dockerhub": _dockerhub,
     "ecr": _ecr,

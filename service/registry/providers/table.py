@@ -239,6 +239,19 @@ _ROWS = (
         notes="An access key (AKLT...) as user with its secret key as password: temporary tokens are got for it, namespaces and "
         "private repositories made. Fixed passwords work as user and password, and can only push and pull.",
     ),
+    Provider(
+        "artifacthub",
+        "Artifact Hub, a source of charts",
+        hosts=(r"artifacthub\.io",),
+        capabilities=Capabilities(catalog=False, mount="no", tag_delete="never"),
+        offers=Offers(push="no", delete="no", mount="no", events="not built yet", limits="yes"),
+        proof="contract",
+        index=True,
+        notes="Repositories are REPOSITORY/CHART of the index, tags their versions. A chart in a registry is copied from there, as it "
+        "is; one in a classic repository is converted as `helm push` does, once its archive has the index's digest; "
+        "without a digest, or over plain http, it is refused with that reason. Both are read without credentials; an API "
+        "key (id as user, secret as password) is shown to the index alone. Provenance files are not taken along.",
+    ),
     Provider("zot", "zot", offers=Offers(events="no"), notes="Its CloudEvents are not read yet."),
     Provider("olareg", "olareg", offers=Offers(events="not offered")),
     GENERIC,
