@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from api.samples.http_messages import Request, Response
@@ -24,6 +25,7 @@ class FakeCcr(FakeTcr):
 
     def __init__(self) -> None:
         super().__init__()
+        self.api.profile = replace(self.profile, name="ccr", referrers_api=False)
         self.users[USER] = PASSWORD
         self.taken: set[str] = set()
 
