@@ -320,13 +320,15 @@ def unset_variables(
     environment = os.environ if environment is None else environment
     found = []
     for endpoint in config.registries:
-        variable = endpoint.credentials.password_env
-        if variable is None or environment.get(variable):
-            continue
         file, line = config.places.get(("registries", endpoint.name), ("", None))
-        path = f"registries {endpoint.name}: credentials.password_env"
         hint = "the process that copies reads it: set it there"
-        found.append(FieldProblem(path, f"{variable} is not set here", hint, line, file))
+        for place, spec in enumerate(endpoint.every_credential):
+            variable = spec.password_env
+            if variable is None or environment.get(variable):
+                continue
+            number = f"[{place}]" if endpoint.more_credentials else ""
+            path = f"registries {endpoint.name}: credentials{number}.password_env"
+            found.append(FieldProblem(path, f"{variable} is not set here", hint, line, file))
     return found
 
 

@@ -15,6 +15,7 @@ from api.pagination import PARAMETERS
 from api.schemas.agent import AccountSchema, LeaseWishSchema
 from api.schemas.answers import ProblemSchema
 from api.schemas.common import StrictSchema
+from api.schemas.credentials import MOST, Credentials, Password
 from api.schemas.examination import NewExaminationSchema
 from api.schemas.fields import Duration, Items, Text
 from api.schemas.governance import (
@@ -33,7 +34,7 @@ from api.schemas.region import (
     NearerSchema,
     RegionSchema,
 )
-from api.schemas.registry import FileRegistrySchema, Password, RegistrySchema
+from api.schemas.registry import FileRegistrySchema, RegistrySchema
 from api.schemas.rule import DefaultsSchema, RuleSchema
 from api.schemas.selection import Filter
 
@@ -182,6 +183,11 @@ def _teach(plugin: MarshmallowPlugin) -> None:
         if isinstance(field, NearerAddresses):
             nearer = self.resolve_nested_schema(NearerSchema)
             return {"type": "object", "additionalProperties": nearer}
+        if isinstance(field, Credentials):
+            one = self.resolve_nested_schema(field.schema)
+            return {
+                "oneOf": [one, {"type": "array", "minItems": 1, "maxItems": MOST, "items": one}]
+            }
         if isinstance(field, Cost):
             return {"type": "number", "minimum": 0, "maximum": DEAREST}
         if isinstance(field, Password):

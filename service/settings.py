@@ -33,6 +33,11 @@ class Settings:
         "", "file of Fernet keys, one a line; the first encrypts, all decrypt"
     )
     secrets_dir: str = _setting("", "the only folder that password_file and the like may name")
+    credential_helpers: str = _setting(
+        "",
+        "docker credential helpers that may be run, by commas and without `docker-credential-`: a "
+        "registry with docker_config has those run that the worker's files name for it",
+    )
     region: str = _setting(
         "local",
         "the region that this process works for, and by whose addresses it reaches registries; of a "
@@ -204,6 +209,11 @@ class Settings:
                 "TRANSSHIP_DEAD_AFTER_SECONDS must be at least twice TRANSSHIP_HEARTBEAT_SECONDS",
                 field="TRANSSHIP_DEAD_AFTER_SECONDS",
             )
+
+    @property
+    def allowed_helpers(self) -> tuple[str, ...]:
+        """The docker credential helpers that may be run."""
+        return tuple(name for word in self.credential_helpers.split(",") if (name := word.strip()))
 
     def to_env(self) -> dict[str, str]:
         """Return the variables that make another process read these same settings."""

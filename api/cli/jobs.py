@@ -214,8 +214,7 @@ def _refuse_missing_secrets(config: Any, rules: Sequence[Any]) -> None:
     used = [e for e in config.registries if e.name in named or groups.intersection(e.groups)]
     problems = unset_variables(replace(config, registries=tuple(used)))
     for endpoint in used:
-        spec = endpoint.credentials
-        if spec.secret is None and not spec.stored:
+        if not any(one.secret is not None or one.stored for one in endpoint.every_credential):
             continue
         file, line = config.places.get(("registries", endpoint.name), ("", None))
         problems.append(

@@ -9,19 +9,22 @@ from typing import Any
 from marshmallow import ValidationError, fields, post_load, validates_schema
 
 from api.schemas.common import StrictSchema, load
-from api.schemas.fields import Choice, Flag, Items, Judged, Name, Text, Told, invalid
+from api.schemas.credentials import (
+    Credentials,
+    CredentialsSchema,
+    FileCredentialsSchema,
+    effective_credentials,
+    made_of,
+)
+from api.schemas.fields import Flag, Items, Judged, Name, Text, Told, invalid
 from api.schemas.limits import LimitsSchema, effective_limits
 from api.schemas.provider import CapabilitiesSchema, effective_provider, provider_field
 from api.schemas.region import NearerAddresses, effective_nearer
-from api.schemas.words import normalise_url, secret_variable
+from api.schemas.words import normalise_url
 from service.errors import InvalidInput
-from service.model.endpoint import CredentialSpec, Limits, RegistryEndpoint, TLSOptions
+from service.model.endpoint import Limits, RegistryEndpoint, TLSOptions
 from service.model.provider import AUTO, CapabilityOverrides
 from service.model.reference import validate_host
-
-_MASKS = frozenset("*•.xX")
-_SOURCES = ("password", "password_env", "password_file", "secret", "docker_config", "keyless")
-_WITHOUT_USER = ("docker_config", "keyless")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,74 +51,6 @@ def normalise_proxy(text: str) -> str:
     except InvalidInput as error:
         hint = "a proxy that wants a password is not supported" if "@" in text else error.hint
         raise InvalidInput(f"not a proxy: {error.message}", hint=hint) from error
-
-
-class Password(Text):
-    """A password that comes in and never goes out; or what the API shows in its place."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(longest=8192, load_only=True, **kwargs)
-
-    def _deserialize(
-        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
-    ) -> Any:
-        if isinstance(value, dict) and value.get("set") is True:
-            return True
-        return super()._deserialize(value, attr, data, **kwargs)
-
-    def judge(self, value: str) -> str:
-        """Refuse what stands for a hidden password."""
-        if len(value) >= 3 and len(set(value)) == 1 and value[0] in _MASKS:
-            raise invalid("this is a mask, not a password", 'keep a stored one by {"set": true}')
-        return value
-
-
-class CredentialsSchema(StrictSchema):
-    """Where the credential comes from; none of the sources means anonymous."""
-
-    username = Text(longest=256)
-    password = Password()
-    password_env = Judged(secret_variable, longest=128)
-    password_file = Text()
-    secret = Name()
-    docker_config = Flag()
-    keyless = Choice(
-        "aws", absent="this version knows AWS machines only: use password_file or secret"
-    )
-
-    @validates_schema
-    def _one_source(self, data: dict[str, Any], **kwargs: Any) -> None:
-        del kwargs
-        given = [source for source in _SOURCES if data.get(source)]
-        if len(given) > 1:
-            raise invalid(f"has {' and '.join(given)}", "give one of them")
-        alone = bool(given) and given[0] in _WITHOUT_USER
-        if given and not alone and "username" not in data:
-            raise ValidationError({"username": [Told("is missing", f"{given[0]} needs one")]})
-        if "username" in data and alone:
-            raise ValidationError(
-                {"username": [Told(f"does not go with {given[0]}", "leave one of them out")]}
-            )
-        if "username" in data and not given:
-            raise invalid("has a username and no password", "give password_env or password_file")
-
-
-class KeptPassword(Password):
-    """In a file, which holds no secrets, only the sign that a stored password stays."""
-
-    def judge(self, value: str) -> str:
-        """Refuse every text."""
-        del value
-        raise invalid(
-            "a file holds no secrets",
-            'use password_env, password_file or secret; {"set": true} keeps a stored one',
-        )
-
-
-class FileCredentialsSchema(CredentialsSchema):
-    """Credentials in a file, where a password has no place."""
-
-    password = KeptPassword()
 
 
 class TLSSchema(StrictSchema):
@@ -145,7 +80,7 @@ class RegistrySchema(StrictSchema):
     api_url = Judged(normalise_url)
     region = Name()
     groups = Items(Name(), most=100)
-    credentials = fields.Nested(CredentialsSchema)
+    credentials = Credentials(CredentialsSchema)
     tls = fields.Nested(TLSSchema)
     proxy = Judged(normalise_proxy)
     trusted_hosts = Items(Judged(validate_host, longest=261), most=100)
@@ -169,15 +104,15 @@ class RegistrySchema(StrictSchema):
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> RegistryInput:
         del kwargs
-        credentials: dict[str, Any] = dict(data.get("credentials", {}))
-        password = credentials.pop("password", None)
+        credentials, password = made_of(data.get("credentials", ()))
         endpoint = RegistryEndpoint(
             name=data["name"],
             url=data["url"],
             provider=data.get("provider", AUTO),
             region=data.get("region", "local"),
             groups=tuple(dict.fromkeys(data.get("groups", ()))),
-            credentials=CredentialSpec(**credentials, stored=password is not None),
+            credentials=credentials[0],
+            more_credentials=credentials[1:],
             tls=TLSOptions(**data.get("tls", {})),
             trusted_hosts=tuple(dict.fromkeys(data.get("trusted_hosts", ()))),
             proxy=data.get("proxy"),
@@ -193,7 +128,7 @@ class RegistrySchema(StrictSchema):
 class FileRegistrySchema(RegistrySchema):
     """A registry in a file: no password."""
 
-    credentials = fields.Nested(FileCredentialsSchema)
+    credentials = Credentials(FileCredentialsSchema)
 
 
 def load_registry(document: Any, *, in_file: bool = False) -> RegistryInput:
@@ -215,15 +150,6 @@ def written_registry(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def effective_registry(endpoint: RegistryEndpoint) -> dict[str, Any]:
     """Return the endpoint with every default filled in, in the shape of the document."""
-    spec = endpoint.credentials
-    credentials: dict[str, Any] = {"username": spec.username} if spec.username else {}
-    for key in ("password_env", "password_file", "secret"):
-        if getattr(spec, key):
-            credentials[key] = getattr(spec, key)
-    if spec.docker_config:
-        credentials["docker_config"] = True
-    if spec.keyless:
-        credentials["keyless"] = spec.keyless
     tls = {
         key: getattr(endpoint.tls, key)
         for key in ("ca_file", "client_cert_file", "client_key_file")
@@ -235,7 +161,7 @@ def effective_registry(endpoint: RegistryEndpoint) -> dict[str, Any]:
         **effective_provider(endpoint),
         "region": endpoint.region,
         "groups": list(endpoint.groups),
-        "credentials": credentials,
+        "credentials": effective_credentials(endpoint),
         "tls": {**tls, "insecure": endpoint.tls.insecure},
         "trusted_hosts": list(endpoint.trusted_hosts),
         **({"proxy": endpoint.proxy} if endpoint.proxy else {}),

@@ -99,7 +99,7 @@ def put_registry(name: str) -> Response:
     expected = expected_version(current.version if current else None)
     _check_files(loaded.endpoint)
     _check_kept_password(loaded, current)
-    _check_secret(loaded.endpoint)
+    _check_secrets(loaded.endpoint)
     if problems := check_nearer(loaded.endpoint, services().regions.jurisdictions()):
         raise InvalidFields(problems)
     _check_rules(loaded.endpoint)
@@ -154,7 +154,10 @@ def _check_files(endpoint: RegistryEndpoint) -> None:
     """Refuse files outside TRANSSHIP_SECRETS_DIR: the API may not have any file read."""
     folder = services().settings.secrets_dir
     named_files = {
-        "credentials.password_file": endpoint.credentials.password_file,
+        **{
+            _field(endpoint, place, "password_file"): spec.password_file
+            for place, spec in enumerate(endpoint.every_credential)
+        },
         "tls.ca_file": endpoint.tls.ca_file,
         "tls.client_cert_file": endpoint.tls.client_cert_file,
         "tls.client_key_file": endpoint.tls.client_key_file,
@@ -185,12 +188,14 @@ def _check_kept_password(loaded: RegistryInput, current: StoredRegistry | None) 
         raise InvalidFields((FieldProblem("credentials.password", why, "give the password again"),))
 
 
-def _check_secret(endpoint: RegistryEndpoint) -> None:
+def _check_secrets(endpoint: RegistryEndpoint) -> None:
     """Refuse a secret that is not there, or not meant for each host that may come to see it."""
-    name = endpoint.credentials.secret
-    if name is None:
-        return
-    field = "credentials.secret"
+    for place, spec in enumerate(endpoint.every_credential):
+        if spec.secret is not None:
+            _check_secret(endpoint, spec.secret, _field(endpoint, place, "secret"))
+
+
+def _check_secret(endpoint: RegistryEndpoint, name: str, field: str) -> None:
     try:
         bound = services().secrets.get(name).hosts
     except NotFoundInStore as error:
@@ -203,6 +208,11 @@ def _check_secret(endpoint: RegistryEndpoint) -> None:
         hint = f"set the secret again for {foreign[0]}, too, if that host is to receive it"
         problem = FieldProblem(field, f"secret {name} is not bound to {foreign[0]}", hint)
         raise InvalidFields((problem,))
+
+
+def _field(endpoint: RegistryEndpoint, place: int, key: str) -> str:
+    """Return the path of a key of one of the credentials."""
+    return f"credentials[{place}].{key}" if endpoint.more_credentials else f"credentials.{key}"
 
 
 def _check_rules(endpoint: RegistryEndpoint) -> None:

@@ -8,6 +8,8 @@ from typing import Literal
 from service.model.provider import AUTO, CapabilityOverrides
 from service.model.reference import DOCKER_HUB_ALIASES
 
+Keyless = Literal["aws", "azure", "gcp"]
+
 
 @dataclass(frozen=True, slots=True)
 class TLSOptions:
@@ -36,7 +38,10 @@ class CredentialSpec:
     named: bool = (
         False  # in a far region: the stored one is a secret object at home, bound to its hosts
     )
-    keyless: Literal["aws"] | None = None  # the identity of the machine that asks
+    keyless: Keyless | None = None  # the identity of the machine that asks
+    role: str | None = None  # of aws: the ARN of a role that this identity assumes
+    external_id: str | None = None  # that the role's owner asks for
+    prefix: str = ""  # of the repositories that it is for, by whole parts of their names; "": all
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,12 @@ class RegistryEndpoint:
     connect_to: str | None = None  # where connections go in place of the host; see `seen_from`
     capabilities: CapabilityOverrides = CapabilityOverrides()  # noqa: RUF009 - a frozen value
     api_url: str | None = None  # scheme://host[:port] of its provider's own API; None: as usual
+    more_credentials: tuple[CredentialSpec, ...] = ()  # besides `credentials`, in their order
+
+    @property
+    def every_credential(self) -> tuple[CredentialSpec, ...]:
+        """All credentials, in the order of the document; the first is `credentials`."""
+        return (self.credentials, *self.more_credentials)
 
     def seen_from(self, region: str) -> RegistryEndpoint:
         """Return the endpoint as workers of a region reach it."""

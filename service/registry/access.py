@@ -6,7 +6,10 @@ from typing import Literal, NamedTuple
 
 
 class Access(NamedTuple):
-    """Repository and level; `mount_from` is a second repository that is only read."""
+    """Repository and level; `mount_from` is a second repository that is only read.
+
+    Of a ping and a catalog, the repository is a prefix: it says whose credentials are presented.
+    """
 
     level: Literal["ping", "pull", "push", "delete", "catalog", "metadata"]
     repository: str = ""

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from service.errors import AuthenticationFailed, Denied, RegistryError
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
-from service.model.endpoint import Credential, RegistryEndpoint
+from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.model.manifest import Manifest
 from service.model.provider import Capabilities, Mounts
-from service.registry.access import PING
+from service.registry.access import Access
+from service.registry.accounts import Account
 from service.registry.blobs import Blobs
 from service.registry.breaker import Breaker
 from service.registry.connector import Resolver, resolve_host
-from service.registry.http import Http, OnRequest
+from service.registry.http import Http, OnRequest, Presented
 from service.registry.limiter import Limiter
 from service.registry.manifests import Manifests
 from service.registry.provided import Provided
 from service.registry.referrers import Referrers
-from service.registry.repository_lists import RepositoryLists
+from service.registry.repository_lists import RepositoryLists, of_all
 from service.registry.results import (
     ManifestHead,
     Mounted,
@@ -77,10 +79,12 @@ class RegistryClient:
         limiter: Limiter | None = None,
         breaker: Breaker | None = None,
         region: str | None = None,
+        more: Sequence[Callable[[], Credential]] = (),
     ) -> None:
         """Prepare; nothing is connected yet.
 
-        `credential` is called when a challenge or a token asks for it. `on_request` is told of
+        `credential` is called when a challenge or a token asks for it; `more` are those of
+        `endpoint.more_credentials`. `on_request` is told of
         every request: method, kind (manifest, blob, upload, mount, tags, catalog, referrers, ping,
         token), status (0: no answer). `limiter` is the gate of the fleet's
         limits, `breaker` what keeps from asking a registry that is away. `region` is where this process is:
@@ -92,10 +96,11 @@ class RegistryClient:
         self.buffer_bytes = buffer_bytes
         self.timeouts = timeouts
         self.learnt_chunk_bytes: int | None = None  # set: a larger body was refused (413)
+        self._accounts: list[Provided] = []
+        specs = endpoint.every_credential
         self.http = Http(
             endpoint if region is None else reached_from(endpoint, region),
-            lambda: self.provided.credential(),  # noqa: PLW0108 - it is made below
-            refused=lambda: self.provided.refused(),  # noqa: PLW0108
+            [self._presented(number, spec.prefix) for number, spec in enumerate(specs)],
             timeouts=timeouts,
             on_request=on_request,
             sleep=sleep,
@@ -104,12 +109,42 @@ class RegistryClient:
             breaker=breaker,
         )
         here = endpoint if region is None else endpoint.seen_from(region)
-        self.provided = Provided(self.http, here, credential)
+        for spec, read in zip(specs, (credential, *more), strict=True):
+            self._accounts.append(Provided(self.http, replace(here, credentials=spec), read))
+        if len(self.http.accounts.all) > len(specs):  # for what none of them is for
+            nobody = replace(here, credentials=CredentialSpec())
+            self._accounts.append(Provided(self.http, nobody, Credential))
+        self.provided = self._accounts[0]
+        if not self.provided.recognised:
+            self.http.sign = self._told
         self.blobs = Blobs(self.http)
-        self.uploads = Uploads(self.http, self.provided.make_room)
-        self._manifests = Manifests(self.http, self.provided.lacks)
+        self.uploads = Uploads(self.http, lambda name: self._of(name).make_room(name))
+        self._manifests = Manifests(self.http, lambda name: self._of(name).lacks(name))
         self._lists = Lists(self.http)
         self._referrers = Referrers(self.http, lambda: self.capabilities.referrers == "fallback")
+
+    def _presented(self, number: int, prefix: str) -> Presented:
+        def credential() -> Credential:
+            return self._accounts[number].credential()
+
+        def refused() -> bool:
+            return self._accounts[number].refused()
+
+        return Presented(credential, refused, prefix)
+
+    def _told(self, headers: Mapping[str, str]) -> bool:
+        for account in self._accounts:
+            account.told(headers)
+        return self.provided.recognised
+
+    def _configured(self) -> list[Account]:
+        """Return the first account of each prefix; nobody's is none, where there are others."""
+        count = len(self.endpoint.every_credential)
+        return [one for one in self.http.accounts.firsts if one.number < count]
+
+    def _of(self, repository: str) -> Provided:
+        """Return what the provider adds for the account that a repository belongs to."""
+        return self._accounts[self.http.accounts.of(repository).number]
 
     @property
     def requests(self) -> int:
@@ -152,10 +187,18 @@ class RegistryClient:
         return self.provided.capabilities
 
     def ping(self) -> None:
-        """Check address, TLS and credentials by GET /v2/."""
-        answer = self.http.request("GET", "ping", "/v2/", PING)
-        if answer.status != 200:
-            raise self.http.error(answer, "GET", "/v2/", "ping")
+        """Check address, TLS and credentials by GET /v2/; of several, one that is taken is enough."""
+        refused: RegistryError | None = None
+        for account in self._configured():
+            try:
+                answer = self.http.request("GET", "ping", "/v2/", Access("ping", account.prefix))
+                if answer.status == 200:
+                    return
+                refused = refused or self.http.error(answer, "GET", "/v2/", "ping")
+            except (AuthenticationFailed, Denied) as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     def check(self) -> None:
         """Ping, also where the breaker keeps from asking for some seconds more."""
@@ -179,7 +222,7 @@ class RegistryClient:
         if ":" in reference or self.capabilities.tag_delete == "oci":
             self._manifests.delete(repository, reference)
         else:
-            self.provided.delete_tag(repository, reference)
+            self._of(repository).delete_tag(repository, reference)
 
     def list_tags(
         self,
@@ -202,7 +245,20 @@ class RegistryClient:
 
         Raises Unsupported where there is none.
         """
-        return RepositoryLists(self._lists, self.provided, self.ping).pages(page_size, cursor)
+        accounts = self.http.accounts
+        firsts = self._configured()
+        lists = [
+            RepositoryLists(self._lists, self._accounts[one.number], self.ping, one.prefix)
+            for one in firsts
+        ]
+        if not accounts.several:
+            return lists[0].pages(page_size, cursor)
+        return of_all(
+            lists,
+            lambda number, name: accounts.prefix_of(name) == firsts[number].prefix,
+            page_size,
+            cursor,
+        )
 
     def tags_with_digests(self, repository: str) -> Iterator[Mapping[str, str]] | None:
         """Yield tag to digest, page by page, by the provider's own API; None where it has none.
@@ -211,7 +267,7 @@ class RegistryClient:
         """
         if not self.capabilities.digest_lists:
             return None
-        lister = self.provided.strategies().tags_with_digests
+        lister = self._of(repository).strategies().tags_with_digests
         return None if lister is None else lister.pages(repository)
 
     def referrers(self, repository: str, digest: Digest) -> tuple[Descriptor, ...] | None:
@@ -233,7 +289,13 @@ class RegistryClient:
     def mount_blob(
         self, repository: str, digest: Digest, from_repository: str
     ) -> Mounted | UploadSession | None:
-        """Mount a blob: MOUNTED, or a session to use or cancel, or None where it is refused."""
+        """Mount a blob: MOUNTED, or a session to use or cancel, or None where it is refused.
+
+        Nothing is mounted from what belongs to another account: its token is not this request's.
+        """
+        accounts = self.http.accounts
+        if accounts.prefix_of(repository) != accounts.prefix_of(from_repository):
+            return None
         if not may_mount(self.capabilities.mount, repository, from_repository):
             return None
         return self.uploads.mount(repository, digest, from_repository)
@@ -254,5 +316,6 @@ class RegistryClient:
 
     def close(self) -> None:
         """Close the kept connections."""
-        self.provided.close()
+        for account in self._accounts:
+            account.close()
         self.http.close()

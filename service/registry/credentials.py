@@ -9,10 +9,32 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from service.errors import InvalidConfiguration
-from service.model.endpoint import Credential, CredentialSpec
+from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
+from service.registry.confined import confine_credentials
 from service.registry.docker_config import from_docker_config
 
 MAX_SECRET_BYTES = 64 * 1024  # a Google service account's JSON has 2 KiB
+
+
+def readers(
+    endpoint: RegistryEndpoint,
+    host: str,
+    stored: Callable[[int], str | None],
+    *,
+    folder: str = "",
+    helpers: Collection[str] = (),
+) -> list[Callable[[], Credential]]:
+    """Return what reads each of a registry's credentials, in their order, as `resolve` does.
+
+    `stored` fetches the stored secret of the one at a place; `folder` is the only one that files are read from.
+    """
+
+    def reader(place: int, spec: CredentialSpec) -> Callable[[], Credential]:
+        return lambda: resolve(
+            confine_credentials(spec, folder), host, lambda: stored(place), helpers=helpers
+        )
+
+    return [reader(place, spec) for place, spec in enumerate(endpoint.every_credential)]
 
 
 def resolve(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
 import subprocess
 from collections.abc import Collection, Mapping
@@ -18,6 +19,9 @@ from service.model.reference import DOCKER_HUB_ALIASES
 MAX_CONFIG_BYTES = 1024 * 1024
 HELPER_SECONDS = 20.0
 _HUB_KEY = "index.docker.io"
+_OURS = "TRANSSHIP_"
+"""Variables that are no helper's business: other registries' passwords are among them."""
+
 _HELPER = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -141,7 +145,7 @@ def _from_helper(suffix: str, server: str, name: str, helpers: Collection[str]) 
     if suffix not in helpers or not _HELPER.fullmatch(suffix):
         raise InvalidConfiguration(
             f"{name} names the credential helper {suffix[:64]!r}, which is not allowed here",
-            hint="allow the helper, or give the credentials another way",
+            hint="name it in TRANSSHIP_CREDENTIAL_HELPERS, or give the credentials another way",
         )
     command = f"docker-credential-{suffix}"
     try:
@@ -151,6 +155,7 @@ def _from_helper(suffix: str, server: str, name: str, helpers: Collection[str]) 
             capture_output=True,
             timeout=HELPER_SECONDS,
             check=False,
+            env={key: value for key, value in os.environ.items() if not key.startswith(_OURS)},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InvalidConfiguration(f"{command} cannot be run: {type(error).__name__}") from None

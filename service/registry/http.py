@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from service.errors import (
@@ -19,6 +20,7 @@ from service.errors import (
 from service.model.endpoint import Credential, RegistryEndpoint
 from service.protections import without
 from service.registry.access import PING, Access
+from service.registry.accounts import Account, Accounts
 from service.registry.answer_times import AnswerTimes
 from service.registry.auth import Authenticator
 from service.registry.breaker import Breaker
@@ -27,6 +29,7 @@ from service.registry.connector import Connector, Resolver, resolve_host
 from service.registry.limiter import SLOWED, Limiter
 from service.registry.origin import Origin, resolve_url
 from service.registry.pool import Pool
+from service.registry.quota import back_in_seconds, is_used_up
 from service.registry.timeouts import Timeouts
 from service.registry.wire_errors import MAX_ERROR_BODY, error_from
 
@@ -40,7 +43,22 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRYABLE = frozenset({408, 429, 500, 502, 503, 504})
 _FAILURES = frozenset({500, 502, 503, 504})
 
+TOO_MANY = "TOOMANYREQUESTS"
+_REPOSITORY = re.compile(r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/")
+
 OnRequest = Callable[[str, str, int], None]
+
+
+class Presented(NamedTuple):
+    """One of a registry's credentials, read when it is presented; `prefix`: of its repositories."""
+
+    credential: Callable[[], Credential]
+    refused: Callable[[], bool] = lambda: False
+    """Told of a credential that is refused: whether there may be another one now."""
+    prefix: str = ""
+
+
+NOBODY = Presented(Credential)
 
 
 class Answer(NamedTuple):
@@ -57,7 +75,7 @@ class Http:
     def __init__(
         self,
         endpoint: RegistryEndpoint,
-        credential: Callable[[], Credential],
+        presented: Sequence[Presented],
         *,
         timeouts: Timeouts,
         on_request: OnRequest | None = None,
@@ -65,8 +83,8 @@ class Http:
         resolve: Resolver = resolve_host,
         limiter: Limiter | None = None,
         breaker: Breaker | None = None,
-        refused: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`presented`: one for each of the endpoint's credentials, in their order."""
         self.name = endpoint.name
         self.limiter = limiter
         self.breaker = breaker or Breaker(endpoint.name)
@@ -82,13 +100,26 @@ class Http:
         self._requests = 0
         self._lock = threading.Lock()
         self._own_tail = _tail(self.origin)
-        self.auth = Authenticator(
+        accounts = [
+            Account(number, one.prefix, self._authenticator(one))
+            for number, one in enumerate(presented)
+        ]
+        if all(
+            one.prefix for one in presented
+        ):  # what none of them is for, is asked as anybody may
+            accounts.append(Account(len(accounts), "", self._authenticator(NOBODY)))
+        self.accounts = Accounts(endpoint.name, accounts)
+        self.auth = accounts[0].auth
+        """Where tokens are had is the same for all of them."""
+
+    def _authenticator(self, presented: Presented) -> Authenticator:
+        return Authenticator(
             self.pool,
-            endpoint.name,
-            credential,
+            self.name,
+            presented.credential,
             user_agent=USER_AGENT,
             counted=lambda method, status: self.count(method, "token", status),
-            refused=refused,
+            refused=presented.refused,
         )
 
     @property
@@ -195,19 +226,25 @@ class Http:
     ) -> Response:
         here = origin or self.origin
         trusted = self._may_hold_credentials(here)
-        line = self._line(access) if trusted else ""
+        account = self.accounts.of(access.repository)
+        line = self._line(account, access) if trusted else ""
         renewals = 0
         hops = 0
         while True:
-            response = self._exchange(here, method, kind, target, f"{line}{headers}", body)
+            shown = account if line else None
+            response = self._exchange(here, method, kind, target, f"{line}{headers}", body, shown)
             status = response.status
             if status == 401 and trusted and renewals < MAX_RENEWALS:
                 challenge = response.headers.get("www-authenticate")
                 if not challenge:
                     return response
                 response.read_some(MAX_ERROR_BODY)
-                line, fresh = self.renew(access, challenge, line)
+                line, fresh = self._renew(account, access, challenge, line)
                 renewals = MAX_RENEWALS if fresh else renewals + 1
+            elif status == 429 and line and here == self.origin and self.accounts.several:
+                account = self._spare(account, response, method, target, kind)
+                line = self._line(account, access)
+                renewals = 0
             elif status in REDIRECTS and follow and method in ("GET", "HEAD"):
                 location = response.headers.get("location")
                 response.read_some(MAX_ERROR_BODY)
@@ -216,7 +253,7 @@ class Http:
                     raise ProtocolError(f"{self.name}: redirects without end", status=status)
                 here, target = resolve_url(here, target, location)
                 trusted = here == self.origin or without("redirect-strip")
-                line = self._line(access) if trusted else ""
+                line = self._line(account, access) if trusted else ""
             else:
                 if line and status < 500 and status != 401:
                     self.breaker.accepted(push=_is_push(access))
@@ -227,7 +264,8 @@ class Http:
     ) -> Connection:
         """Send the head of a request whose body the caller sends on the returned connection."""
         try:
-            line = self._line(access) if self._may_hold_credentials(origin) else ""
+            account = self.accounts.of(access.repository)
+            line = self._line(account, access) if self._may_hold_credentials(origin) else ""
             leave = self._enter(origin)
         except RegistryError:
             self.breaker.gave_up()
@@ -280,7 +318,7 @@ class Http:
             registry=self.name,
             action=f"{method} {path}",
             kind=kind,
-            anonymous=self.auth.anonymous,
+            anonymous=self._auth_for(path).anonymous,
         )
         if isinstance(error, ServerError) and self.breaker.is_open:
             return self.breaker.failed(error)
@@ -288,10 +326,28 @@ class Http:
             return self._refusal(error, push=method not in ("GET", "HEAD"))
         return error
 
+    def _auth_for(self, path: str) -> Authenticator:
+        """Return what answers for a path's repository."""
+        if not self.accounts.several:
+            return self.auth
+        found = _REPOSITORY.match(path)
+        return self.accounts.of(found[1] if found else "").auth
+
+    def forget_tokens(self, repository: str) -> None:
+        """Forget what was given out for a repository, so that the credentials are presented anew."""
+        auth = self.accounts.of(repository).auth
+        auth.forget(Access("push", repository))
+        auth.forget(Access("pull", repository))
+
     def renew(self, access: Access, challenge: str, sent: str) -> tuple[str, bool]:
         """Answer a challenge as Authenticator.renew does; RegistryAway where credentials are rotated."""
+        return self._renew(self.accounts.of(access.repository), access, challenge, sent)
+
+    def _renew(
+        self, account: Account, access: Access, challenge: str, sent: str
+    ) -> tuple[str, bool]:
         try:
-            return self.auth.renew(access, challenge, sent)
+            return account.auth.renew(access, challenge, sent)
         except AuthenticationFailed as error:
             raise self._refusal(error, push=_is_push(access)) from error
         except (NetworkError, ServerError) as error:
@@ -304,18 +360,36 @@ class Http:
     def _may_hold_credentials(self, origin: Origin) -> bool:
         return origin == self.origin or self.connector.is_listed(origin)
 
-    def _line(self, access: Access) -> str:
+    def _spare(
+        self, account: Account, response: Response, method: str, target: str, kind: str
+    ) -> Account:
+        """Return the account to go on with after a 429; raises Throttled where there is none.
+
+        A 429 that speaks of a quota is the account's; any other one is meant for all of them.
+        """
+        answer = Answer(response.status, response.headers, response.read_some(MAX_ERROR_BODY))
+        error = self.error(answer, method, target, kind)
+        if error.oci_code.upper() == TOO_MANY or is_used_up(answer.headers):
+            back = error.retry_after_seconds or back_in_seconds(answer.headers)
+            spare = self.accounts.out_of_quota(account, back)
+            if spare is not None:
+                return spare
+        if self.limiter is not None:
+            self.limiter.saw(answer.status, answer.headers)
+        raise error
+
+    def _line(self, account: Account, access: Access) -> str:
         """Return the Authorization line; what its token service fails with, is the registry's failure."""
         if self.breaker.is_open:
             self.breaker.enter()
             if self.breaker.refuses_credentials:
-                self.auth.forget(access)
+                account.auth.forget(access)
         try:
-            if self.auth.realm_failed:
+            if account.auth.realm_failed:
                 status, challenge = self._ping("")
                 if status == 401:
-                    self.auth.told(challenge)
-            return self.auth.line(access)
+                    account.auth.told(challenge)
+            return account.auth.line(access)
         except AuthenticationFailed as error:
             raise self._refusal(error, push=_is_push(access)) from error
         except (NetworkError, ServerError) as error:
@@ -326,7 +400,11 @@ class Http:
 
         Those that were taken before are tried alone (GET /v2/): a registry that takes them there
         refuses what was asked for; one that does not has had them changed, and the new ones may come.
+        One of several credentials is not waited for: the others have work meanwhile.
         """
+        if self.accounts.several:
+            self.breaker.gave_up()
+            return error
         if self.auth.anonymous or not self.breaker.was_accepted(push=push):
             self.breaker.gave_up()
             return error
@@ -372,7 +450,14 @@ class Http:
                 raise instead from error
 
     def _exchange(
-        self, origin: Origin, method: str, kind: str, target: str, headers: str, body: bytes
+        self,
+        origin: Origin,
+        method: str,
+        kind: str,
+        target: str,
+        headers: str,
+        body: bytes,
+        account: Account | None = None,
     ) -> Response:
         data = self._head(origin, method, target, headers)
         leave = self._enter(origin)
@@ -389,7 +474,7 @@ class Http:
         self.count(method, kind, response.status)
         if self.sign is not None and (response.status == 401 or self._requests == 1):
             self._show(origin, response)
-        self._learn(origin, response)
+        self._learn(origin, response, account)
         return response
 
     def _show(self, origin: Origin, response: Response) -> None:
@@ -409,8 +494,12 @@ class Http:
         limiter.note()
         return None
 
-    def _learn(self, origin: Origin, response: Response) -> None:
-        """Let the limiter see what says "too much", or how much is left; the breaker, what failed."""
+    def _learn(self, origin: Origin, response: Response, account: Account | None = None) -> None:
+        """Let the limiter see what says "too much", or how much is left; the breaker, what failed.
+
+        What is left of the quota of an account that was presented slows nobody down while another one can
+        go on.
+        """
         headers = response.headers
         if origin == self.origin:
             if response.status in _FAILURES and "retry-after" not in headers:
@@ -424,7 +513,16 @@ class Http:
             or "ratelimit-remaining" in headers
             or "x-ratelimit-remaining" in headers
         )
-        if telling and self.limiter is not None and origin == self.origin:
+        if not telling or origin != self.origin:
+            return
+        if account is not None and self.accounts.several and response.status != 401:
+            if response.status == 429:
+                return  # it is judged by its body
+            if is_used_up(headers):
+                self.accounts.out_of_quota(account, back_in_seconds(headers))
+            if self.accounts.has_spare(account):
+                return
+        if self.limiter is not None:
             self.limiter.saw(response.status, headers)
 
     def _head(self, origin: Origin, method: str, target: str, headers: str) -> bytes:

@@ -1,5 +1,7 @@
 """What a registry's provider adds to its client: its row, its capabilities, its strategies.
 
+A registry with several credentials has one of these for each: what one of them logs in to, lists and makes, is its own.
+
 With `provider: auto` a registry whose host tells nothing is any OCI registry until one of its answers
 tells more; one request is sent to find out only when a refusal may be due to its provider.
 """
@@ -48,8 +50,6 @@ class Provided:
         self._introduced = False
         self._introducing = threading.Lock()
         self.capabilities = self._effective()
-        if self._known is None:
-            http.sign = self._told
 
     @property
     def name(self) -> str:
@@ -181,8 +181,10 @@ class Provided:
     def _effective(self) -> Capabilities:
         return self._endpoint.capabilities.on(self.provider.capabilities)
 
-    def _told(self, headers: Mapping[str, str]) -> bool:
+    def told(self, headers: Mapping[str, str]) -> bool:
         """Learn from an answer; whether the provider is known now."""
+        if self._known is not None:
+            return True
         found = answered(headers)
         if found is not None:
             self._known = found

@@ -37,6 +37,23 @@ def left_of_quota(headers: Mapping[str, str]) -> tuple[float, float] | None:
     return None
 
 
+def is_used_up(headers: Mapping[str, str]) -> bool:
+    """Whether nothing is left of the quota that an answer tells of."""
+    return any(
+        (rest := _VALUE.match(headers.get(f"{prefix}remaining", ""))) and float(rest[1]) == 0
+        for prefix in _PREFIXES
+    )
+
+
+def back_in_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds until there is quota again, where an answer says so in seconds."""
+    for prefix in _PREFIXES:
+        reset = headers.get(f"{prefix}reset", "").strip()
+        if reset.isascii() and reset.isdigit() and 0 < int(reset[:10]) <= MAX_RESET_SECONDS:
+            return float(reset)
+    return None
+
+
 def _seconds(reset: str, window: str | None) -> float | None:
     """Return the time that the rest has to last; a reset that is a date (GitHub's) says nothing here."""
     text = reset.strip()

@@ -41,12 +41,14 @@ class Lists:
         for names, following in self._pages(cursor or target, access, "tags", "tags"):
             yield TagPage(_valid(names, validate_tag), following)
 
-    def repositories(self, page_size: int, cursor: str | None) -> Iterator[RepositoryPage]:
+    def repositories(
+        self, page_size: int, cursor: str | None, access: Access = CATALOG
+    ) -> Iterator[RepositoryPage]:
         """Yield pages of repositories; raises Unsupported where the registry has no catalog."""
         target = f"/v2/_catalog?n={page_size}"
         try:
             for names, following in self._pages(
-                cursor or target, CATALOG, "catalog", "repositories"
+                cursor or target, access, "catalog", "repositories"
             ):
                 yield RepositoryPage(_valid(names, validate_repository), following)
         except NotFound as error:

@@ -52,8 +52,7 @@ class Uploads:
         access = Access("push", repository)
         answer = self._http.request("POST", "upload", target, access, headers=_EMPTY_BODY)
         if answer.status in (401, 403, 404) and self._make_room(repository):
-            self._http.auth.forget(access)  # it was given out when there was nothing to allow
-            self._http.auth.forget(Access("pull", repository))
+            self._http.forget_tokens(repository)  # given out when there was nothing to allow
             answer = self._http.request("POST", "upload", target, access, headers=_EMPTY_BODY)
         if answer.status != 202:
             raise self._http.error(answer, "POST", target, "tags")
@@ -80,10 +79,14 @@ class Uploads:
         """Read the answer of `begin_start`; whatever it was but a session is asked for anew."""
         if connection is not None:
             target = f"/v2/{repository}/blobs/uploads/"
+            sent = connection.authorization
             try:
                 answer = read_answer(self._http.finish(connection, "POST", "upload"), 64 * 1024)
                 if answer.status == 202:
                     return self._session(repository, self._http.origin, target, answer.headers)
+                challenge = answer.headers.get("www-authenticate")
+                if answer.status == 401 and challenge and sent:
+                    self._http.renew(Access("push", repository), challenge, sent)
             except (NetworkError, ProtocolError):
                 connection.close()
         return self.start(repository)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from service.errors import NotFoundInStore, StoreUnavailable, TransshipError
+from service.model.endpoint import RegistryEndpoint
 from service.store import routes
 from service.store.database import Database
 from service.store.recalls import lent_to
@@ -60,29 +62,49 @@ class LentRegistries:
     def _place(self, name: str) -> Place:
         version = self._version(name)  # first: a change in between is told again
         endpoint = self._registries.get(name).endpoint
-        spec = endpoint.credentials
-        secret = self._registries.secret(name) if spec.stored or spec.secret else None
-        if secret is not None:
-            named = spec.secret is not None
-            spec = replace(spec, stored=True, secret=None, named=named)
-        told = asdict(replace(endpoint, credentials=spec))
-        return {"endpoint": told, "secret": secret, "version": version}
+        if endpoint.more_credentials:
+            endpoint, secret = self._several(endpoint)
+        else:
+            spec = endpoint.credentials
+            secret = self._registries.secret(name) if spec.stored or spec.secret else None
+            if secret is not None:
+                named = spec.secret is not None
+                spec = replace(spec, stored=True, secret=None, named=named)
+                endpoint = replace(endpoint, credentials=spec)
+        return {"endpoint": asdict(endpoint), "secret": secret, "version": version}
+
+    def _several(self, endpoint: RegistryEndpoint) -> tuple[RegistryEndpoint, str | None]:
+        """Return a registry of several credentials as it is told, and their secrets in one, by name."""
+        secrets: dict[str, str] = {}
+        specs = []
+        for place, spec in enumerate(endpoint.every_credential):
+            if spec.secret is not None:
+                value = self._registries.secret(endpoint.name, place)
+                if value is not None:
+                    secrets[spec.secret] = value
+                specs.append(replace(spec, stored=True, named=True))
+            else:
+                specs.append(spec)
+        told = replace(endpoint, credentials=specs[0], more_credentials=tuple(specs[1:]))
+        return told, json.dumps(secrets) if secrets else None
 
     def _version(self, name: str) -> str:
-        """Return what changes with a registry and with the secret that it names; "" when it is gone."""
+        """Return what changes with a registry and with the secrets that it names; "" when it is gone."""
         try:
             registry = self._registries.get(name)
         except NotFoundInStore:
             return ""
         told = f"{registry.version}.{registry.updated_at}"
-        named = registry.endpoint.credentials.secret
-        if named is None:
-            return told
-        try:
-            secret = self._secrets.get(named)
-        except NotFoundInStore:
-            return f"{told}/"
-        return f"{told}/{secret.version}.{secret.updated_at}"
+        for spec in registry.endpoint.every_credential:
+            if spec.secret is None:
+                continue
+            try:
+                secret = self._secrets.get(spec.secret)
+            except NotFoundInStore:
+                told = f"{told}/"
+            else:
+                told = f"{told}/{secret.version}.{secret.updated_at}"
+        return told
 
 
 def _needed(connection: Connection, agent: str, region: str) -> set[str]:

@@ -140,11 +140,11 @@ class RegistryStore:
 
         self._database.write(work)
 
-    def secret(self, name: str) -> str | None:
+    def secret(self, name: str, place: int = 0) -> str | None:
         """Return the registry's secret in the clear; only the connection to the registry may ask.
 
-        Raises InvalidConfiguration for a named secret that is missing, or not bound to each host that
-        the connection may give it to.
+        `place`: of the credential in the registry's list. Raises InvalidConfiguration for a named secret
+        that is missing, or not bound to each host that the connection may give it to.
         """
         with self._database.read() as connection:
             row = connection.execute(
@@ -153,12 +153,19 @@ class RegistryStore:
         if row is None:
             return None
         endpoint = codec.load_endpoint(row.endpoint)
-        if endpoint.credentials.secret is not None:
+        if place >= len(endpoint.every_credential):
+            return None  # the registry was changed just now
+        spec = endpoint.every_credential[place]
+        if spec.secret is not None and not spec.named:
             named = SecretStore(self._database, self._keyring)
-            return named.reveal(endpoint.credentials.secret, endpoint.audience)
+            return named.reveal(spec.secret, endpoint.audience)
         if row.secret is None:
             return None
-        return self._ring().open(f"registry:{name}", bytes(row.secret))
+        opened = self._ring().open(f"registry:{name}", bytes(row.secret))
+        if spec.secret is None:
+            return opened
+        lent: dict[str, str] = json.loads(opened)
+        return lent.get(spec.secret)
 
     def _seal(self, name: str, secret: str) -> bytes:
         return self._ring().seal(f"registry:{name}", secret)

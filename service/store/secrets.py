@@ -118,7 +118,8 @@ class SecretStore:
 
         def work(connection: Connection) -> None:
             for row in connection.execute(select(registries.c.name, registries.c.endpoint)):
-                if codec.load_endpoint(row.endpoint).credentials.secret == name:
+                specs = codec.load_endpoint(row.endpoint).every_credential
+                if any(spec.secret == name for spec in specs):
                     raise Conflict(
                         f"secret {name} is used by registry {row.name}",
                         hint="give the registry other credentials first",
