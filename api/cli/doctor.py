@@ -110,8 +110,8 @@ def _here(name: str, file: str, repository: str, *, write: bool) -> dict[str, An
     from api.config_file import load_file
     from service.model.reference import validate_repository
     from service.registry import credentials
-    from service.registry.client import RegistryClient
     from service.registry.doctor import examine
+    from service.registry.index_client import open_client
     from service.replication.examine import told, written_to
     from service.settings import Settings
 
@@ -122,13 +122,13 @@ def _here(name: str, file: str, repository: str, *, write: bool) -> dict[str, An
             f"{file} has no registry named {name}",
             hint=f"it has {', '.join(sorted(endpoints)) or 'none'}",
         )
-    endpoint, region = endpoints[name], Settings.from_env().region
+    endpoint, settings = endpoints[name], Settings.from_env()
+    region = settings.region
     host = endpoint.seen_from(region).host
-    client = RegistryClient(
-        endpoint,
-        lambda: credentials.resolve(endpoint.credentials, host, lambda: None),
-        region=region,
+    first, *more = credentials.readers(
+        endpoint, host, lambda _place: None, helpers=settings.allowed_helpers
     )
+    client = open_client(endpoint, first, more=more, region=region)
     try:
         found = examine(client, repository, write=write)
     finally:

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from service.errors import RegistryPaused
-from service.model.endpoint import Credential, RegistryEndpoint
+from service.model.endpoint import RegistryEndpoint
 from service.registry import credentials
 from service.registry.breaker import Breaker, Reputation
 from service.registry.client import RegistryClient
-from service.registry.confined import confine_credentials, confine_tls
+from service.registry.confined import confine_tls
+from service.registry.index_client import open_client
 from service.registry.limiters import Limiters
 from service.settings import Settings
 from service.store.registries import RegistryStore
@@ -171,17 +172,18 @@ class Clients:
         endpoint = confine_tls(endpoint, folder)
         host = endpoint.seen_from(region).host
 
-        def credential() -> Credential:
-            return credentials.resolve(
-                confine_credentials(endpoint.credentials, folder),
-                host,
-                lambda: self._registries.secret(endpoint.name),
-            )
-
-        limiter = self._limiters.get(endpoint.name, endpoint.limits) if self._limiters else None
-        return RegistryClient(
+        first, *more = credentials.readers(
             endpoint,
-            credential,
+            host,
+            lambda place: self._registries.secret(endpoint.name, place),
+            folder=folder,
+            helpers=self._settings.allowed_helpers,
+        )
+        limiter = self._limiters.get(endpoint.name, endpoint.limits) if self._limiters else None
+        return open_client(
+            endpoint,
+            first,
+            more=more,
             on_request=self._meter.counter(endpoint.name),
             limiter=limiter,
             region=region,
