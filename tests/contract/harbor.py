@@ -89,7 +89,7 @@ class FakeHarbor(SampleRegistry):
         """Passwords and tokens: all is at one host."""
         here = frozenset({self.host})
         passwords = [Secret(text, here, (user,)) for user, text in self.harbor.users.items()]
-        return passwords + [Secret(one, here) for one in self.harbor.tokens.issued]
+        return passwords + [Secret(one, here, opaque=True) for one in self.harbor.tokens.issued]
 
     def project(self, *names: str) -> None:
         """Have these projects."""

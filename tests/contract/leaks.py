@@ -2,12 +2,13 @@
 
 A fake says which of its secrets which hosts may see: by what its `auth` is, and by a method `secrets` where there is
 more, as for an API on a host of its own. A secret is looked for as it is, URL-encoded, and in base64, alone and behind a user
-name, in path, query, headers and small bodies.
+name, in path, query, headers and small bodies; the many opaque tokens as they are.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from api.samples.http_server import HttpServer
 from api.samples.registry import SampleRegistry
 
 KEPT_BYTES = 64 << 10  # of a body: layers have no secrets of ours in them
+_WORD = re.compile(r"[A-Za-z0-9_-]{32,}")
 SHORTEST = 6  # a shorter text is no secret by itself, and is found by chance
 
 Hosts = frozenset[str]
@@ -32,9 +34,12 @@ class Secret:
     text: str
     hosts: Hosts = frozenset()
     users: tuple[str, ...] = ()
+    opaque: bool = False  # one of many, of letters that nothing encodes
 
     def forms(self) -> set[str]:
         """The texts that give it away."""
+        if self.opaque:
+            return {self.text}
         plain = {self.text} if len(self.text) >= SHORTEST else set()
         pairs = {f"{user}:{self.text}" for user in self.users}
         found = {base64.b64encode(one.encode()).decode() for one in {self.text} | pairs}
@@ -97,24 +102,29 @@ class Watch:
 
     def leaks(self) -> list[str]:
         """Each request that a secret was in which its host may not see, without the secret."""
-        hosts: dict[str, Hosts] = {}
+        opaque: dict[str, Hosts] = {}
+        others: dict[str, Hosts] = {}
         for secret in (one for fake in self.fakes for one in secrets_of(fake)):
+            found = opaque if secret.opaque else others
             for form in secret.forms():
-                hosts[form] = hosts.get(form, frozenset()) | secret.hosts
+                found[form] = found.get(form, frozenset()) | secret.hosts
         return [
             f"{one.authority} was asked {one.method} {one.target.partition('?')[0]} with a secret"
             for one in self.asked
-            if self._gives_away(one, hosts)
+            if _gives_away(one, opaque, others)
         ]
-
-    @staticmethod
-    def _gives_away(one: Asked, hosts: Mapping[str, Hosts]) -> bool:
-        text = one.text()
-        return any(one.authority not in seen and form in text for form, seen in hosts.items())
 
     def forget(self) -> None:
         """Forget what was asked so far."""
         self.asked.clear()
+
+
+def _gives_away(one: Asked, opaque: Mapping[str, Hosts], others: Mapping[str, Hosts]) -> bool:
+    text = one.text()
+    words = (opaque[word] for word in _WORD.findall(text) if word in opaque)
+    return any(one.authority not in seen for seen in words) or any(
+        one.authority not in seen and form in text for form, seen in others.items()
+    )
 
 
 def secrets_of(fake: SampleRegistry) -> list[Secret]:
@@ -130,7 +140,8 @@ def secrets_of_auth(auth: Any, host: str) -> list[Secret]:
     if isinstance(auth, BearerAuth):
         realm = frozenset({urlsplit(auth.realm).netloc or host})
         passwords = [Secret(text, realm, (user,)) for user, text in auth.tokens.users.items()]
-        return passwords + [Secret(one, frozenset({host})) for one in auth.tokens.issued]
+        here = frozenset({host})
+        return passwords + [Secret(one, here, opaque=True) for one in auth.tokens.issued]
     return []
 
 
