@@ -1,20 +1,24 @@
 """A contract fake of Azure Container Registry: its tokens and /acr/v1 over the sample registry.
 
 Sources: [oauth2] github.com/Azure/acr, docs/AAD-OAuth.md (GET and POST /oauth2/token; only access_token is
-answered); [rest] ACR REST API 2021-07-01, as azure-containerregistry speaks it, which judges this fake
+answered; POST /oauth2/exchange); [rest] ACR REST API 2021-07-01, as azure-containerregistry speaks it, which judges this fake
 in test_acr.py; [lock] learn.microsoft.com/azure/container-registry/container-registry-image-lock.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import time
+from urllib.parse import parse_qs
 
 from api.samples.auth import BearerAuth, TokenService
 from api.samples.http_messages import Request, Response
 from api.samples.manifests import ApiError
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
+from tests.contract.leaks import Secret
 
 JSON = {"Content-Type": "application/json; charset=utf-8"}
 ACR = Profile(name="acr", deletes_tags=False)
@@ -42,6 +46,9 @@ class FakeAcr(SampleRegistry):
         self.locked: set[str] = set()
         self._page = page
         self._public = public
+        self.entra: dict[str, str] = {}  # access tokens of Entra's, and who bears them
+        self.refresh_seconds = 3 * 3600.0
+        self.exchanged: list[str] = []
 
     def _handle(self, request: Request) -> Response:
         if request.path == "/oauth2/token":  # [oauth2]
@@ -50,6 +57,8 @@ class FakeAcr(SampleRegistry):
                 token = self.tokens._issue("crew", ("repository:crew/app:metadata_read,delete",))
                 return Response(200, dict(JSON), json.dumps({"access_token": token}).encode())
             return self.tokens.handle(request)
+        if request.path == "/oauth2/exchange":
+            return self._exchange(request)
         found = re.fullmatch(r"/acr/v1/(.+)/_tags(?:/([^/]+))?", request.path)
         if found is None:
             return super()._handle(request)
@@ -57,6 +66,27 @@ class FakeAcr(SampleRegistry):
             return self._tags(request, found[1], found[2])
         except ApiError as error:
             return Response(error.status, {**JSON, **error.headers}, error.body)
+
+    def secrets(self) -> list[Secret]:
+        """Entra's tokens and refresh tokens are for the registry."""
+        own = frozenset({self.host})
+        return [Secret(one, own) for one in (*self.entra, *self.exchanged)]
+
+    def _exchange(self, request: Request) -> Response:
+        """[oauth2] An access token of Entra's for a refresh token, a JWT whose `exp` is its end."""
+        form = parse_qs(request.body.read(1 << 16).decode())
+        user = self.entra.get(form.get("access_token", [""])[0])
+        right = form.get("grant_type") == ["access_token"] and form.get("service") == [self.host]
+        if user is None or not right:
+            error = ApiError(401, "UNAUTHORIZED", "authentication required")
+            return Response(401, dict(JSON), error.body)
+        claims = {"exp": int(time.time() + self.refresh_seconds), "n": len(self.exchanged)}
+        parts = [{"alg": "RS256", "typ": "JWT"}, claims]
+        packed = [base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=") for one in parts]
+        token = b".".join([*packed, b"c2lnbmF0dXJl"]).decode()
+        self.exchanged.append(token)
+        self.tokens.identity_tokens = {token: user}  # the one before has ended
+        return Response(200, dict(JSON), json.dumps({"refresh_token": token}).encode())
 
     def _tags(self, request: Request, name: str, tag: str | None) -> Response:
         """[rest] Tag_GetList, Tag_Delete."""

@@ -62,6 +62,7 @@ class FakeGar(SampleRegistry):
         self.control = HttpServer(self._handle_control)
         self.repositories: set[str] = set()
         self.issued: dict[str, float] = {}
+        self.machine: set[str] = set()  # those that a metadata server gave out
         self._ttl_seconds = ttl_seconds
         self._page = page
         self._looks = looks  # at an operation, until it is done
@@ -77,8 +78,19 @@ class FakeGar(SampleRegistry):
         self.control.close()
 
     def secrets(self) -> list[Secret]:
-        """Google's tokens are for its API."""
-        return [Secret(one, frozenset({self.control.authority})) for one in self.issued]
+        """Google's tokens are for its API; a machine's are the registry's password, too."""
+        api = frozenset({self.control.authority})
+        return [
+            Secret(one, api | {self.host} if one in self.machine else api) for one in self.issued
+        ]
+
+    def issue_to_machine(self) -> str:
+        """Return a new access token that API and registry take; the one before has ended."""
+        token = f"ya29.machine-{len(self.issued)}-of-this-hour"
+        self.machine.add(token)
+        self.issued[token] = time.monotonic() + 3600
+        self.tokens.users = {**self.tokens.users, "oauth2accesstoken": token}
+        return token
 
     def _handle(self, request: Request) -> Response:
         if request.method == "PATCH":  # [whole]

@@ -1,28 +1,72 @@
 """Azure Container Registry: tags with digests, and one tag deleted, by /acr/v1 of the registry itself.
 
 Its API takes the registry's own tokens, with the scopes metadata_read and delete (ACR REST API, 2021-07-01).
+The machine's identity (`keyless: azure`) is exchanged for the registry's refresh token at the registry itself.
 """
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 from service import errors
+from service.model.endpoint import Credential
 from service.model.reference import validate_repository, validate_tag
 from service.registry.access import Access
 from service.registry.http import Http
 from service.registry.links import next_cursor
+from service.registry.providers.azure_identity import machine_token
 from service.registry.providers.control_plane import MAX_ANSWER_BYTES, ControlPlane
 from service.registry.providers.strategies import Strategies
 
 ROWS_A_PAGE = 100
+LIVED = 0.8
+"""A refresh token is renewed when so much of its life is over; Azure's live three hours."""
+UNSAID_SECONDS = 3600.0
+MINIMUM_SECONDS = 60.0
 
 
 def open_acr(plane: ControlPlane) -> Strategies:
     """Return ACR's strategies."""
     tags = AcrTags(plane.http)
-    return Strategies(tags_with_digests=tags, tag_deleter=tags)
+    login = AcrLogin(plane, machine_token(plane.name)) if plane.keyless == "azure" else None
+    return Strategies(login=login, tags_with_digests=tags, tag_deleter=tags)
+
+
+class AcrLogin:
+    """The registry's refresh token for an access token of Entra's (ACR, "AAD-OAuth": /oauth2/exchange)."""
+
+    def __init__(self, plane: ControlPlane, token: Callable[[], str]) -> None:
+        """`token` tells an access token of Entra's for registries."""
+        self._plane = plane
+        self._token = token
+
+    def login(self) -> Credential:
+        """Return a refresh token, which the registry's token service takes, and when to get the next."""
+        before = time.monotonic()
+        form = {
+            "grant_type": "access_token",
+            "service": self._plane.http.origin.authority,
+            "access_token": self._token(),
+        }
+        value = self._plane.call("POST", "/oauth2/exchange", form=form).value
+        token = value.get("refresh_token") if isinstance(value, dict) else None
+        if not isinstance(token, str) or not token:
+            raise errors.ProtocolError(f"{self._plane.name}: no refresh_token in its answer")
+        return Credential(identity_token=token, renew_at=before + LIVED * _life_seconds(token))
+
+
+def _life_seconds(token: str) -> float:
+    """Return how long a JWT is good, by its `exp`; an hour for one that does not say."""
+    try:
+        body = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        life = float(claims["exp"]) - time.time()
+    except (ValueError, LookupError, TypeError):
+        return UNSAID_SECONDS
+    return life if life > 0 else MINIMUM_SECONDS
 
 
 class AcrTags:

@@ -21,7 +21,7 @@ from service.errors import (
     ServerError,
     Throttled,
 )
-from service.model.endpoint import Credential, RegistryEndpoint
+from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.registry.connector import Connector
 from service.registry.http import MAX_ATTEMPTS, USER_AGENT, Http
 from service.registry.origin import split_url
@@ -89,8 +89,13 @@ class ControlPlane:
 
     @property
     def keyless(self) -> str | None:
-        """Whose machine's identity is the credential: aws; None: one is configured, or none at all."""
+        """Whose machine's identity is the credential: aws, azure, gcp; None: one is configured, or none."""
         return self._endpoint.credentials.keyless
+
+    @property
+    def credentials(self) -> CredentialSpec:
+        """Where the credential comes from."""
+        return self._endpoint.credentials
 
     @property
     def hosts(self) -> tuple[str, str]:

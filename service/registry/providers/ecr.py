@@ -10,13 +10,13 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from service import errors
 from service.model.endpoint import Credential
-from service.registry.providers.aws_identity import AccessKey, machine_keys
+from service.registry.providers.aws_identity import AccessKey, Role, machine_keys
 from service.registry.providers.control_plane import ControlPlane, Reply
 from service.registry.providers.sigv4 import sign
 from service.registry.providers.strategies import NONE, Strategies
@@ -76,12 +76,23 @@ def open_ecr(plane: ControlPlane) -> Strategies:
 
 def access_key(plane: ControlPlane) -> Callable[[], AccessKey] | None:
     """Return what tells the key that holds now; None where the credential is no access key."""
-    if plane.keyless is not None:
-        return machine_keys(plane.name)
+    spec = plane.credentials
+    if spec.keyless == "aws":
+        role = None if spec.role is None else Role(spec.role, spec.external_id)
+        return machine_keys(plane.name, role, region_of(plane.hosts))
     credential = plane.credential()
     if credential.anonymous or credential.username == READY_MADE:
         return None
     return lambda: _configured_key(plane)
+
+
+def region_of(hosts: Iterable[str]) -> str:
+    """Return the region that hosts of ECR name."""
+    return next((match[2] for match in _matches(hosts)), DEFAULT_REGION)
+
+
+def _matches(hosts: Iterable[str]) -> list[re.Match[str]]:
+    return [match for host in hosts for rule in _HOSTS if (match := rule.match(host))]
 
 
 def _configured_key(plane: ControlPlane) -> AccessKey:
@@ -99,9 +110,9 @@ class Ecr:
         self._key = key
         self._dialect = dialect
         self.registry = plane.name
-        found = [match for host in plane.hosts for rule in _HOSTS if (match := rule.match(host))]
+        found = _matches(plane.hosts)
         self._account = next((match[1] for match in found if match[1]), "")
-        self._region = next((match[2] for match in found), DEFAULT_REGION)
+        self._region = region_of(plane.hosts)
 
     def ask(self, action: str, **members: Any) -> dict[str, Any]:
         """Call an action; raises RegistryError as `__type` says."""

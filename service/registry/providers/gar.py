@@ -2,7 +2,8 @@
 
 The registry's credential is the user _json_key (or _json_key_base64) with a service account's key, which
 the registry takes as it is. For the API a token of an hour is got for it (RFC 7523; Google's "Using OAuth 2.0
-for Server to Server Applications"). The key itself leaves for the registry's own token service only.
+for Server to Server Applications"). The key itself leaves for the registry's own token service only. With `keyless: gcp`
+both are given the machine's own access token.
 """
 
 from __future__ import annotations
@@ -12,22 +13,25 @@ import binascii
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
 from service import errors
+from service.model.endpoint import Credential
 from service.model.reference import validate_repository
 from service.registry.access import Access
 from service.registry.http import Http
 from service.registry.providers.control_plane import MAX_ANSWER_BYTES, ControlPlane, Reply
+from service.registry.providers.gcp_identity import SCOPE, MachineTokens
 from service.registry.providers.strategies import Strategies
 from service.registry.results import RepositoryPage
 
 TOKENS_URL = "https://oauth2.googleapis.com"
 AUDIENCE = f"{TOKENS_URL}/token"
-SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+OAUTH_USER = "oauth2accesstoken"
+"""The user whose password is an access token."""
 HOST_ENDING = "-docker.pkg.dev"
 ROWS_A_PAGE = 1000
 MAKING_SECONDS = 60.0
@@ -37,13 +41,34 @@ MAKING_PAUSE_SECONDS = 0.5
 def open_gar(plane: ControlPlane) -> Strategies:
     """Return Artifact Registry's strategies; without a key, those that need no API."""
     digests = GarTags(plane.http)
+    if plane.keyless == "gcp":
+        machine = MachineTokens(plane.name)
+        gar = Gar(plane, machine.project, lambda: machine.lease().token)
+        return Strategies(
+            login=GarLogin(machine),
+            repositories=GarRepositories(gar),
+            tags_with_digests=digests,
+            maker=GarMaker(gar),
+        )
     key = _key(plane)
     if key is None:
         return Strategies(tags_with_digests=digests)
-    gar = Gar(plane, key)
+    gar = Gar(plane, key["project_id"], KeyTokens(plane, key).current)
     return Strategies(
         repositories=GarRepositories(gar), tags_with_digests=digests, maker=GarMaker(gar)
     )
+
+
+class GarLogin:
+    """The machine's access token, as the registry takes it: the password of oauth2accesstoken."""
+
+    def __init__(self, machine: MachineTokens) -> None:
+        self._machine = machine
+
+    def login(self) -> Credential:
+        """Return a token that holds, and when to get the next."""
+        lease = self._machine.lease()
+        return Credential(OAUTH_USER, lease.token, renew_at=lease.renew_at)
 
 
 def _key(plane: ControlPlane) -> dict[str, str] | None:
@@ -66,17 +91,14 @@ def _key(plane: ControlPlane) -> dict[str, str] | None:
 
 
 class Gar:
-    """Requests to Artifact Registry's API in one location, as one service account."""
+    """Requests to Artifact Registry's API in one location, as one identity."""
 
-    def __init__(self, plane: ControlPlane, key: Mapping[str, str]) -> None:
+    def __init__(self, plane: ControlPlane, project: str, token: Callable[[], str]) -> None:
+        """`project` is the identity's own; `token` tells an access token that holds."""
         self._plane = plane
-        self._tokens = plane.at(TOKENS_URL)
-        self._key = key
-        self._lock = threading.Lock()
-        self._token = ""
-        self._renew_at = 0.0
+        self._token = token
         self.registry = plane.name
-        self.project = key["project_id"]
+        self.project = project
         host = plane.hosts[0]
         self.location = host.removesuffix(HOST_ENDING) if host.endswith(HOST_ENDING) else "us"
 
@@ -88,7 +110,7 @@ class Gar:
         self, method: str, path: str, *, body: object = None, accept: tuple[int, ...] = (200,)
     ) -> Reply:
         """Ask the API; raises RegistryError."""
-        headers = {"Authorization": f"Bearer {self._current()}"}
+        headers = {"Authorization": f"Bearer {self._token()}"}
         return self._plane.call(method, path, headers=headers, body=body, accept=accept)
 
     def pages(
@@ -109,7 +131,20 @@ class Gar:
                 return
             token = following
 
-    def _current(self) -> str:
+
+class KeyTokens:
+    """Access tokens for a service account's key (RFC 7523). For any number of threads."""
+
+    def __init__(self, plane: ControlPlane, key: Mapping[str, str]) -> None:
+        self._tokens = plane.at(TOKENS_URL)
+        self._key = key
+        self._lock = threading.Lock()
+        self._token = ""
+        self._renew_at = 0.0
+        self.registry = plane.name
+
+    def current(self) -> str:
+        """Return a token that holds; raises RegistryError."""
         with self._lock:
             if time.monotonic() >= self._renew_at:
                 before = time.monotonic()
@@ -158,6 +193,12 @@ class GarRepositories:
 
     def pages(self, cursor: str | None) -> Iterator[RepositoryPage]:
         """Yield images' names, a page for a page of repositories."""
+        if not self._gar.project:
+            raise errors.Unsupported(
+                f"{self._gar.registry}: the machine's identity belongs to no project",
+                registry=self._gar.registry,
+                hint="set GOOGLE_CLOUD_PROJECT where workers run, or name the repositories in the rule",
+            )
         project, parent = self._gar.project, self._gar.parent(self._gar.project)
         path = f"{parent}/repositories"
         for rows, following in self._gar.pages(path, "repositories", cursor or ""):
