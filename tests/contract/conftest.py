@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from api.samples.registry import SampleRegistry
+from service.registry.client import RegistryClient
 from tests.contract.leaks import Watch, watching
+from tests.contract.quirks import quirky
+from tests.integration.registry.support import client
 
 HERE = Path(__file__).parent
 
@@ -29,3 +34,23 @@ def watch() -> Iterator[Watch]:
     with watching() as made:
         yield made
     assert made.leaks() == []
+
+
+@pytest.fixture
+def registry(request: pytest.FixtureRequest) -> Iterator[SampleRegistry]:
+    """The registry with the quirk that the test is named after."""
+    with quirky(request.node.originalname.removeprefix("test_quirk_")) as made:
+        yield made
+
+
+@pytest.fixture
+def ours(registry: SampleRegistry) -> Iterator[RegistryClient]:
+    made = client(registry.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def naive(registry: SampleRegistry) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=registry.url, trust_env=False, timeout=10) as made:
+        yield made
