@@ -19,6 +19,7 @@ READ_ONLY = (
     "updated_at",
     "next_run_at",
     "paused_at",
+    "health",
     "late_since",
     "alerts",
     "paused",

@@ -106,8 +106,13 @@ def _from_config(
 
 
 def _normalise(key: str) -> str:
-    """Bring a key of `auths` to host[:port]: older ones are URLs with a path."""
-    host = re.sub(r"^https?://", "", key.strip()).partition("/")[0].lower()
+    """Bring a key of `auths` to host[:port]: older ones are URLs of an API.
+
+    A key with another path (podman's, of a namespace) is for no host as a whole: "".
+    """
+    host, _, path = re.sub(r"^https?://", "", key.strip()).lower().partition("/")
+    if path.strip("/") not in ("", "v1", "v2"):
+        return ""
     return _HUB_KEY if host in DOCKER_HUB_ALIASES else host
 
 

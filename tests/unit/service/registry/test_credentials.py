@@ -124,6 +124,14 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, body: Any) -> None:
         from_docker_config("r.example", config(tmp_path, body))
 
 
+def test_a_key_of_a_namespace_is_not_taken_for_its_whole_host(tmp_path: Path) -> None:
+    environment = config(tmp_path, {"auths": {"r.example/team-a": auth("a:p")}})
+    assert from_docker_config("r.example", environment).anonymous
+    both = {"r.example/team-a": auth("a:p"), "https://r.example/v2/": auth("u:p")}
+    environment = config(tmp_path, {"auths": both})
+    assert from_docker_config("r.example", environment).username == "u"
+
+
 def test_a_helper_for_another_host_does_not_matter(tmp_path: Path) -> None:
     environment = config(tmp_path, {"credHelpers": {"other.example": "ecr-login"}})
     assert from_docker_config("r.example", environment) == Credential()
