@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -10,6 +12,8 @@ import pytest
 
 from api.samples.registry import SampleRegistry
 from service.registry.client import RegistryClient
+from service.registry.providers.strategies import OPENERS
+from service.registry.providers.table import GENERIC, PROVIDERS
 from tests.contract.leaks import Watch, watching
 from tests.contract.quirks import quirky
 from tests.integration.registry.support import client
@@ -26,6 +30,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.extra_keyword_matches.add(
                 f"contract:{item.path.stem.removeprefix('test_').replace('_', '-')}"
             )
+
+
+@pytest.fixture(autouse=True)
+def as_generic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every provider for a generic one where CONTRACT_AS_GENERIC is set: a claim of its own has to fail then."""
+    if os.environ.get("CONTRACT_AS_GENERIC"):
+        for name, row in PROVIDERS.items():
+            generic = replace(GENERIC, name=name, hosts=row.hosts)
+            monkeypatch.setitem(PROVIDERS, name, generic)
+            monkeypatch.delitem(OPENERS, name, raising=False)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)

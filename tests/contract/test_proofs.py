@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,3 +66,25 @@ def test_row_that_nothing_was_run_against_claims_what_any_registry_has_only() ->
             assert row.name not in claims.OWN
             assert row.offers.create != "yes"
             assert row.offers.keyless != "yes"
+
+
+@pytest.mark.timeout(180)
+def test_claims_of_another_shape_fail_as_generic() -> None:
+    nodes = sorted(set(claims.ELSEWHERE.values()))
+    words = ("-q", "-rA", "-n", "0", "-p", "no:cacheprovider", "--timeout", "60")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, *nodes],
+        cwd=ROOT,
+        env={**os.environ, "CONTRACT_AS_GENERIC": "1", "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+
+    told = [line.split(" ")[:2] for line in done.stdout.splitlines()]
+    outcomes = {
+        node: {line[0] for line in told if len(line) == 2 and line[1].partition("[")[0] == node}
+        for node in nodes
+    }
+    assert outcomes == {node: {"FAILED"} for node in nodes}, done.stdout[-5000:]
