@@ -1,0 +1,80 @@
+"""A registry goes away under a running service: its rule is held back, nothing fails, and it goes on by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from api.samples.faults import FOREVER
+from api.samples.registry import SampleRegistry
+from tests.support.images import digest_at, push_image
+from tests.support.processes import wait_until
+from tests.support.transship import clean_environment, transship
+from tests.support.up import Up, running_up
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+PATIENCE_SECONDS = "12"
+CHECK_SECONDS = "6"  # and every second while it is not well
+
+
+def held(up: Up, execution: str) -> str:
+    """Return why an execution is held back, "" while it is not."""
+    holds = up.ask("GET", f"/executions/{execution}")["held_by"]
+    return str(holds[0]["reason"]) if holds else ""
+
+
+def test_rule_is_held_back_for_longer_than_copies_are_patient_and_goes_on_by_itself(
+    tmp_path: Path,
+) -> None:
+    with (
+        SampleRegistry() as east,
+        SampleRegistry() as west,
+        running_up(
+            tmp_path / "up",
+            TRANSSHIP_HEALTH_CHECK_SECONDS=CHECK_SECONDS,
+            TRANSSHIP_OUTAGE_PATIENCE_SECONDS=PATIENCE_SECONDS,
+        ) as up,
+    ):
+        digests = {f"team/app{n}": push_image(east, f"team/app{n}", "v1") for n in range(5)}
+        up.registry("east", east.url)
+        up.registry("west", west.url)
+        up.rule("fleet", "east", "west")
+        wait_until(
+            lambda: (up.ask("GET", "/registries/west")["health"] or {}).get("state") == "healthy",
+            20,
+            "the first check",
+        )
+        west.fault("", status=503, times=FOREVER)
+        execution = up.ask("POST", "/rules/fleet/executions")["id"]
+        reason = wait_until(lambda: held(up, execution), 30, "the rule to be held back")
+        assert "503" in reason
+        environment = {
+            **clean_environment(),
+            "TRANSSHIP_URL": up.url,
+            "TRANSSHIP_TOKEN": up.token,
+        }
+        listed = transship("registries", "ls", environment=environment).stdout
+        assert "held back: west: GET /v2/: 503" in listed
+        since = up.ask("GET", "/registries/west")["health"]["since"]
+        checked = up.ask("GET", "/registries/west")["health"]["checked_at"]
+        wait_until(  # well over the patience of copies, which is over meanwhile
+            lambda: (
+                up.ask("GET", f"/executions/{execution}")["seconds"] > 2 * float(PATIENCE_SECONDS)
+            ),
+            60,
+            "twice the patience of copies",
+        )
+        seen = up.ask("GET", f"/executions/{execution}")
+        assert (seen["state"], seen["copies"]["failed"]) == ("running", 0)
+        health = up.ask("GET", "/registries/west")["health"]
+        assert health["since"] == since
+        assert health["checked_at"] > checked, "it is asked all the while"
+
+        west.faults.clear()
+        up.idle(30)
+
+        assert up.ask("GET", f"/executions/{execution}")["state"] == "succeeded"
+        assert {name: digest_at(west, name, "v1") for name in digests} == digests
+        shown = up.ask("GET", "/registries/west")
+        assert (shown["health"]["state"], shown["paused_at"]) == ("healthy", None)
