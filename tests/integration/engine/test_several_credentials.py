@@ -13,7 +13,7 @@ from api.samples.registry import SampleRegistry
 from api.schemas.registry import effective_registry, load_registry
 from service.bootstrap import Services
 from service.errors import Conflict, InvalidFields
-from service.model.endpoint import RegistryEndpoint
+from service.model.endpoint import CredentialSpec, RegistryEndpoint
 from service.store.keyring import write_new_key
 from tests.integration.engine.lent import FarRegion, far_region_of
 from tests.support.effects import effect_rule, run
@@ -163,3 +163,33 @@ def reads(services: Services) -> None:
     client = services.clients.get("east")
     for repository in ("team-a/app", "team-b/app"):
         assert client.head_manifest(repository, "v1"), repository
+
+
+def test_a_layer_that_two_accounts_need_is_uploaded_by_each_and_mounted_by_none(
+    tmp_path: Path,
+) -> None:
+    guard = Guard({"ann": ("team-a/",), "bob": ("team-b/",)})
+    with open_world(tmp_path) as world, SampleRegistry(auth=guard) as guarded:
+        world.west = guarded
+        specs = [
+            CredentialSpec(user, password_file=str(tmp_path / user), prefix=prefix)
+            for user, prefix in (("ann", "team-a"), ("bob", "team-b"))
+        ]
+        for user in ("ann", "bob"):
+            (tmp_path / user).write_text(f"{user} word")
+        world.services.registries.put(
+            RegistryEndpoint(
+                "west", guarded.url, credentials=specs[0], more_credentials=(specs[1],)
+            ),
+            document={},
+        )
+        layer = some_bytes("shared", 2000)
+        world.push("team-a/app", "v1", [layer])
+        world.push("team-b/app", "v1", [layer])
+
+        run(world, effect_rule({"repositories": ["team-a/app", "team-b/app"]}))
+
+        assert all(guarded.storage.manifest(f"team-{one}/app", "v1") for one in "ab")
+        assert not [line for line in list(guarded.log) if "mount=" in line.path]
+        presented = {(user, name.partition("/")[0]) for user, name in guard.seen if user and name}
+        assert presented == {("ann", "team-a"), ("bob", "team-b")}
