@@ -111,7 +111,7 @@ def _here(name: str, file: str, repository: str, *, write: bool) -> dict[str, An
     from service.model.reference import validate_repository
     from service.registry import credentials
     from service.registry.doctor import examine
-    from service.registry.index_client import open_client
+    from service.registry.opening import open_client
     from service.replication.examine import told, written_to
     from service.settings import Settings
 

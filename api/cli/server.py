@@ -14,6 +14,7 @@ from api.cli.follow import carried_out
 from api.cli.hooks import hook
 from api.cli.notes import notes
 from api.cli.options import DATA, JSON, part
+from api.cli.webhook import webhook
 
 
 @click.group()
@@ -90,6 +91,7 @@ def registries() -> None:
 
 
 registries.add_command(hook)
+registries.add_command(webhook)
 
 
 @registries.command("ls")

@@ -83,6 +83,7 @@ class Offers:
     mount: Offer = "yes"
     referrers: Offer = "yes"
     events: Offer = "yes"
+    webhooks: Offer = "not offered"
     limits: Offer = "not offered"
 
 

@@ -37,21 +37,11 @@ from service.registry.helm_chart import MAX_UNPACKED_BYTES, Chart, convert, read
 from service.registry.http import MAX_ATTEMPTS, read_answer
 from service.registry.origin import split_url
 from service.registry.providers.artifacthub import Archive
-from service.registry.providers.recognise import configured
 from service.registry.providers.strategies import Index
 from service.registry.results import ManifestHead, RepositoryPage, TagPage
 
 KEPT_CHARTS = 512
 _PIECE = 64 * 1024
-
-
-def open_client(
-    endpoint: RegistryEndpoint, credential: Callable[[], Credential], **options: Any
-) -> RegistryClient:
-    """Return the client of a registry, or of an index, as its provider is. `options` are RegistryClient's."""
-    known = configured(endpoint)
-    kind = IndexClient if known is not None and known.index else RegistryClient
-    return kind(endpoint, credential, **options)
 
 
 class _Found(NamedTuple):

@@ -14,8 +14,8 @@ from service.registry import credentials
 from service.registry.breaker import Breaker, Reputation
 from service.registry.client import RegistryClient
 from service.registry.confined import confine_tls
-from service.registry.index_client import open_client
 from service.registry.limiters import Limiters
+from service.registry.opening import open_client
 from service.settings import Settings
 from service.store.registries import RegistryStore
 

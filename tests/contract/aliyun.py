@@ -60,6 +60,7 @@ class FakeAliyun(SampleRegistry):
         self.namespaces: set[str] = set()
         self.repositories: set[str] = set()
         self.actions: list[str] = []
+        self.hooks: dict[str, tuple[str, dict[str, Any]]] = {}
         self.nonces: set[str] = set()
         self._ttl_seconds = ttl_seconds
         self._count = 0
@@ -137,6 +138,9 @@ class FakeAliyun(SampleRegistry):
             "CreateRepository": self._create_repository,
             "ListRepoTag": self._list_repo_tag,
             "DeleteRepoTag": self._delete_repo_tag,
+            "ListRepoTrigger": self._list_repo_trigger,
+            "CreateRepoTrigger": self._create_repo_trigger,
+            "DeleteRepoTrigger": self._delete_repo_trigger,
         }
         if action not in actions:
             raise AliyunError(404, "InvalidAction.NotFound", f"no action {action}")
@@ -201,6 +205,26 @@ class FakeAliyun(SampleRegistry):
     def _delete_repo_tag(self, asked: dict[str, str]) -> dict[str, Any]:
         if not self.storage.delete_tag(self._named(asked["RepoId"]), asked["Tag"]):
             raise AliyunError(404, "REPO_TAG_NOT_EXIST", "the tag does not exist")
+        return {}
+
+    def _list_repo_trigger(self, asked: dict[str, str]) -> dict[str, Any]:
+        name = self._named(asked["RepoId"])
+        rows = [
+            {**body, "TriggerId": one} for one, (where, body) in self.hooks.items() if where == name
+        ]
+        return {"Triggers": rows}
+
+    def _create_repo_trigger(self, asked: dict[str, str]) -> dict[str, Any]:
+        if asked["TriggerType"] not in ("ALL", "TAG_LISTTAG", "TAG_REG_EXP"):
+            raise AliyunError(400, "INVALID_PARAMETER", "TriggerType")
+        with self._lock:
+            identity = f"crw-{len(self.hooks)}-{len(asked['TriggerUrl'])}"
+            self.hooks[identity] = (self._named(asked["RepoId"]), dict(asked))
+        return {"TriggerId": identity}
+
+    def _delete_repo_trigger(self, asked: dict[str, str]) -> dict[str, Any]:
+        if self.hooks.pop(asked["TriggerId"], None) is None:
+            raise AliyunError(404, "TRIGGER_NOT_EXIST", "no such trigger")
         return {}
 
     def _named(self, identity: str) -> str:

@@ -23,6 +23,14 @@ ELSEWHERE = {
     ("artifacthub", "pull"): f"{INDEX}::test_chart_in_a_registry_is_read_as_it_lies_there",
     ("artifacthub", "referrers"): f"{INDEX}::test_signature_of_a_chart_in_a_registry_is_listed",
     ("artifacthub", "limits"): f"{INDEX}::test_index_that_is_asked_too_much_is_asked_again",
+    (
+        "acr",
+        "keyless",
+    ): "tests/contract/test_keyless.py::test_managed_identity_is_exchanged_for_the_registrys_token",
+    (
+        "gar",
+        "keyless",
+    ): "tests/contract/test_keyless.py::test_metadata_servers_token_is_password_and_key_to_the_api",
     ("ecr", "keyless"): "tests/contract/test_ecr.py::test_effect_registries_credentials_keyless",
     (
         "ecr-public",
@@ -32,21 +40,21 @@ ELSEWHERE = {
 """Claims whose test has to be of another shape than the rest; each is one that fails as `generic`."""
 
 OWN = {
-    "acr": {"listing", "delete", "events"},
-    "aliyun-acr": {"auth", "listing", "create", "delete", "events"},
+    "acr": {"keyless", "listing", "delete", "events"},
+    "aliyun-acr": {"auth", "listing", "create", "delete", "events", "webhooks"},
     "artifacthub": {"auth", "listing", "pull", "referrers", "limits"},
     "ccr": {"auth", "listing", "create", "delete", "limits"},
     "dockerhub": {"listing", "delete", "events"},
     "ecr": {"auth", "keyless", "listing", "create", "delete", "events", "limits"},
     "ecr-public": {"auth", "keyless", "listing", "create", "delete", "limits"},
-    "gar": {"listing", "create", "push", "events"},
-    "ghcr": {"listing", "events"},
+    "gar": {"keyless", "listing", "create", "push", "events"},
+    "ghcr": {"listing", "events", "webhooks"},
     "gitlab": {"listing", "create", "mount"},
-    "harbor": {"listing", "create", "delete", "events"},
-    "jfrog": {"listing", "create", "events"},
-    "quay": {"listing", "create", "events"},
+    "harbor": {"listing", "create", "delete", "events", "webhooks"},
+    "jfrog": {"listing", "create", "events", "webhooks"},
+    "quay": {"listing", "create", "events", "webhooks"},
     "swr": {"auth", "listing", "create", "delete"},
-    "tcr": {"auth", "listing", "create", "delete", "events", "limits"},
+    "tcr": {"auth", "listing", "create", "delete", "events", "limits", "webhooks"},
     "volcengine": {"auth", "listing", "create", "delete"},
 }
 """By provider, the columns that fail without what its module, its row or its parser of events has."""

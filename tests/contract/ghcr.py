@@ -2,7 +2,7 @@
 
 Sources: [api] docs.github.com/rest/packages/packages and rest/orgs/orgs (2022-11-28), the description that
 github/rest-api-description has; [303] artifacthub/hub issue 4785: a referrers request is sent to an HTML
-page of github.com; [delete] docs.github.com: versions are deleted, tags are not.
+page of github.com; [hooks] rest/orgs/webhooks; [delete] docs.github.com: versions are deleted, tags are not.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class FakeGitHub(SampleRegistry):
         self.github = HttpServer(self._handle_github)
         self.user = user
         self.orgs = orgs
+        self.hooks: dict[int, tuple[str, dict[str, Any]]] = {}
         self.wrong_link = ""  # in place of every Link
         self._page = page
 
@@ -63,6 +64,8 @@ class FakeGitHub(SampleRegistry):
             return _json(401, {"message": "Bad credentials"})
         if request.path == "/user/orgs":
             return self._listed(request, [{"login": one} for one in self.orgs])
+        if found := re.fullmatch(r"/orgs/([^/]+)/hooks(?:/(\d+))?", request.path):
+            return self._hooks_of(request, found[1], found[2])
         packages = re.fullmatch(r"/(user|orgs/([^/]+))/packages", request.path)
         if packages and request.query().get("package_type") == "container":
             return self._packages(request, packages[2] or self.user)
@@ -75,6 +78,32 @@ class FakeGitHub(SampleRegistry):
             if (kind == "orgs") == (owner in [one.lower() for one in self.orgs]):
                 return self._versions(request, f"{owner}/{found[3].replace('%2F', '/')}")
         return _json(404, {"message": "Not Found"})
+
+    def _hooks_of(self, request: Request, owner: str, number: str | None) -> Response:
+        """[hooks] docs.github.com/rest/orgs/webhooks; a secret is told as asterisks."""
+        if owner not in [one.lower() for one in self.orgs]:
+            return _json(404, {"message": "Not Found"})
+        mine = {one: body for one, (where, body) in self.hooks.items() if where == owner}
+        if number is None and request.method == "GET":
+            rows = [
+                {**body, "id": one, "config": {**body["config"], "secret": "********"}}
+                for one, body in mine.items()
+            ]
+            return self._listed(request, rows)
+        if number is None:
+            body = json.loads(request.body.read(1 << 16))
+            if body.get("name") != "web" or "url" not in body["config"]:
+                return _json(422, {"message": "Validation Failed"})
+            self.hooks[len(self.hooks) + 1] = (owner, body)
+            return _json(201, {"id": len(self.hooks)})
+        if int(number) not in mine:
+            return _json(404, {"message": "Not Found"})
+        if request.method == "DELETE":
+            del self.hooks[int(number)]
+            return Response(204)
+        changed = json.loads(request.body.read(1 << 16))
+        self.hooks[int(number)] = (owner, {**mine[int(number)], **changed})
+        return _json(200, {"id": int(number)})
 
     def _packages(self, request: Request, owner: str) -> Response:
         start = f"{owner.lower()}/"

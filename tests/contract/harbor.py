@@ -84,6 +84,7 @@ class FakeHarbor(SampleRegistry):
         self._page = page
         self._making = threading.Lock()
         self.immutable: set[str] = set()
+        self.hooks: dict[int, tuple[str, dict[str, Any]]] = {}
 
     def secrets(self) -> list[Secret]:
         """Passwords and tokens: all is at one host."""
@@ -118,6 +119,8 @@ class FakeHarbor(SampleRegistry):
         parts = path.split("/")
         if parts == ["projects"]:
             return self._projects(request, found[0])
+        if parts[0] == "projects" and parts[2:4] == ["webhook", "policies"]:
+            return self._policies(request, found[0], unquote(parts[1]), parts[4:])
         if parts[0] == "projects" and len(parts) >= 3 and parts[2] == "repositories":
             project = unquote(parts[1])
             if project not in self.harbor.projects:
@@ -151,6 +154,32 @@ class FakeHarbor(SampleRegistry):
                 raise ApiError(409, "CONFLICT", f"The project named {body['project_name']} exists")
             self.project(body["project_name"])
         return Response(201, {"Location": f"/api/v2.0/projects/{len(self.harbor.projects)}"})
+
+    def _policies(self, request: Request, user: str, project: str, rest: list[str]) -> Response:
+        """[swagger] ListWebhookPoliciesOfProject, Create-, Update- and DeleteWebhookPolicyOfProject."""
+        if project not in self.harbor.projects:
+            raise ApiError(404, "NOT_FOUND", f"project {project} not found")
+        if user not in self._makers:
+            raise ApiError(403, "FORBIDDEN", "forbidden")
+        mine = {number: body for number, (where, body) in self.hooks.items() if where == project}
+        if request.method == "GET" and not rest:
+            return self._listed(request, [{**body, "id": n} for n, body in sorted(mine.items())])
+        if request.method == "POST" and not rest:
+            body = json.loads(request.body.read(1 << 16))
+            if any(one["name"] == body["name"] for one in mine.values()):
+                raise ApiError(409, "CONFLICT", "the policy exists")
+            with self._making:
+                number = len(self.hooks) + 1
+                self.hooks[number] = (project, body)
+            return Response(201, {"Location": f"{request.path}/{number}"})
+        number = int(rest[0])
+        if number not in mine:
+            raise ApiError(404, "NOT_FOUND", "no such policy")
+        if request.method == "PUT":
+            self.hooks[number] = (project, json.loads(request.body.read(1 << 16)))
+        else:
+            del self.hooks[number]
+        return Response(200)
 
     def _artifacts(self, request: Request, name: str, rest: list[str]) -> Response:
         """[swagger] listArtifacts, deleteTag."""

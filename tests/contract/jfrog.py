@@ -1,7 +1,8 @@
 """A contract fake of JFrog Artifactory: repository keys over the sample registry.
 
 Sources, titles below jfrog.com/help/r/jfrog-rest-apis: [keys] get-repositories, [images] list-docker-repositories,
-[create] create-repository; [mount] registries.md 3.2: mounts are refused. Strict: what is not in them is 404.
+[create] create-repository,
+[events] create-a-new-webhook-subscription and its neighbours; [mount] registries.md 3.2: mounts are refused. Strict: what is not in them is 404.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 from api.samples.auth import BasicAuth, basic_credentials
 from api.samples.http_messages import Request, Response
@@ -35,6 +37,7 @@ class FakeJfrog(SampleRegistry):
         self.keys: dict[str, str] = {}
         self.hidden: set[str] = set()
         self.mounts = 0
+        self.hooks: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def _handle(self, request: Request) -> Response:
         answer = self._answer(request)
@@ -42,6 +45,8 @@ class FakeJfrog(SampleRegistry):
         return answer
 
     def _answer(self, request: Request) -> Response:
+        if request.path.startswith("/event/"):
+            return self._subscriptions(request)
         if not request.path.startswith("/artifactory/"):
             return self._registry(request)
         rule = self.faults.strike(request)
@@ -70,6 +75,32 @@ class FakeJfrog(SampleRegistry):
             self.mounts += 1  # [mount]
             return Response(400, dict(JSON), b'{"errors":[{"code":"UNSUPPORTED"}]}')
         return super()._handle(request)
+
+    def _subscriptions(self, request: Request) -> Response:
+        """[events] /event/api/v1/subscriptions: an access token, and 201, 204 and 204; a secret is told as asterisks."""
+        if request.headers.get("authorization") not in [
+            f"Bearer {t}" for t in self._users.values()
+        ]:
+            return Response(401, dict(JSON), b'{"errors":[{"code":"UNAUTHORIZED"}]}')
+        key = request.path.removeprefix("/event/api/v1/subscriptions").lstrip("/")
+        if request.method == "POST" and not key:
+            body = json.loads(request.body.read(1 << 16))
+            if body["key"] in self.hooks or body["event_filter"]["domain"] != "docker":
+                return Response(400, dict(JSON))
+            (where,) = body["event_filter"]["criteria"]["repoKeys"]
+            self.hooks[body["key"]] = (where, body)
+            return Response(201, dict(JSON), b"{}")
+        if key not in self.hooks:
+            return Response(404, dict(JSON), b'{"message":"Subscription not found"}')
+        if request.method == "GET":
+            _, body = self.hooks[key]
+            handlers = [{**one, "secret": "********"} for one in body["handlers"]]
+            return Response(200, dict(JSON), json.dumps({**body, "handlers": handlers}).encode())
+        if request.method == "DELETE":
+            del self.hooks[key]
+        else:
+            self.hooks[key] = (self.hooks[key][0], json.loads(request.body.read(1 << 16)))
+        return Response(204)
 
     def _user(self, request: Request) -> str:
         found = basic_credentials(request)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -18,6 +20,7 @@ from service.model.endpoint import Credential
 from service.model.events.parsing import parse
 from service.registry.blob_copy import copy_blob
 from service.registry.client import RegistryClient
+from service.registry.providers.strategies import Receiver
 from service.registry.results import MOUNTED
 from tests.contract.stands import Stand
 from tests.integration.registry.support import blob, image, push
@@ -192,6 +195,30 @@ def events(stand: Stand, provider: str) -> None:
     assert event.tag or event.digest
 
 
+def webhooks(stand: Stand, provider: str) -> None:
+    """A receiver's webhook is made once, corrected when its secret is another one, and removed."""
+    push(stand.client(), stand.repository(), "v1", b"one")
+    hooks = under_test(stand, provider).provided.strategies().webhooks
+    assert hooks is not None
+    place = hooks.place(stand.repository())
+    receiver = Receiver("transship-it", "https://transship.example/hooks/x/it", "tsh_old-s3cret")
+    other = replace(receiver, secret="tsh_new-s3cret")
+
+    assert hooks.register(place, receiver)
+    assert not hooks.register(place, receiver)
+    hooks.register(place, other)
+
+    made: Mapping[Any, tuple[str, Any]] = getattr(stand.registry, "hooks")  # noqa: B009
+    ((where, told),) = made.values()
+    assert stand.repository().startswith(where)
+    assert receiver.address in json.dumps(told)
+    assert other.secret in json.dumps(told)
+    assert receiver.secret not in json.dumps(told)
+    assert hooks.remove(place, other)
+    assert not hooks.remove(place, other)
+    assert not made
+
+
 OF: Mapping[str, Proof] = {
     "auth": auth,
     "listing": listing,
@@ -203,5 +230,6 @@ OF: Mapping[str, Proof] = {
     "referrers": referrers,
     "limits": limits,
     "events": events,
+    "webhooks": webhooks,
 }
 """By column of Offers."""

@@ -35,6 +35,7 @@ class FakeQuay(SampleRegistry):
         self.organizations: list[str] = []
         self.taken: set[str] = set()  # namespaces of others
         self.may_make = True
+        self.hooks: dict[str, tuple[str, dict[str, Any]]] = {}
         self._making = threading.Lock()
         self.past: list[dict[str, Any]] = []
         self._page = page
@@ -52,6 +53,8 @@ class FakeQuay(SampleRegistry):
             return _json(200, {"username": "me", "organizations": organizations})
         if path == "/organization/" and request.method == "POST":
             return self._make(json.loads(request.body.read(1 << 16))["name"])
+        if found := re.fullmatch(r"/repository/(.+)/notification/([^/]*)", path):
+            return self._notifications(request, found[1], found[2])
         kind, _, name = path.removeprefix("/").partition("/")
         if kind in ("organization", "users") and request.method == "GET":
             there = [*self.organizations, *self.taken] if kind == "organization" else ["me"]
@@ -74,6 +77,25 @@ class FakeQuay(SampleRegistry):
             headers = {"WWW-Authenticate": f'Bearer realm="{self.url}/v2/auth",service="quay"'}
             return Response(401, {**JSON, **headers}, b'{"errors":[{"code":"UNAUTHORIZED"}]}')
         return answer
+
+    def _notifications(self, request: Request, repository: str, identity: str) -> Response:
+        """[api] repositorynotification: listed, made and deleted, never changed."""
+        if repository not in self.storage.repositories():
+            return _json(404, {"error_type": "not_found"})
+        mine = {uuid: body for uuid, (where, body) in self.hooks.items() if where == repository}
+        if request.method == "GET" and not identity:
+            return _json(200, {"notifications": [{**b, "uuid": u} for u, b in mine.items()]})
+        if request.method == "POST" and not identity:
+            body = json.loads(request.body.read(1 << 16))
+            if not {"event", "method", "config", "eventConfig"} <= set(body):
+                return _json(400, {"error_message": "a member is missing"})
+            with self._making:
+                uuid = f"uuid-{len(self.hooks)}-{len(body['config']['url'])}"
+                self.hooks[uuid] = (repository, body)
+            return _json(201, {**body, "uuid": uuid})
+        if request.method != "DELETE" or self.hooks.pop(identity, None) is None:
+            return _json(400, {"error_message": "No repository notification found"})
+        return Response(204)
 
     def _make(self, name: str) -> Response:
         """[organizations]"""

@@ -52,6 +52,7 @@ class FakeTcr(SampleRegistry):
         self.namespaces: set[str] = set()
         self.repositories: set[str] = set()
         self.actions: list[str] = []
+        self.hooks: dict[int, tuple[str, dict[str, Any]]] = {}
         self._ttl_seconds = ttl_seconds
         self._page = page
         self._count = 0
@@ -131,6 +132,10 @@ class FakeTcr(SampleRegistry):
             "CreateRepository": self._create_repository,
             "DescribeImages": self._images,
             "DeleteImage": self._delete,
+            "DescribeWebhookTrigger": self._triggers,
+            "CreateWebhookTrigger": self._create_trigger,
+            "ModifyWebhookTrigger": self._modify_trigger,
+            "DeleteWebhookTrigger": self._delete_trigger,
         }
         if action not in actions:
             raise TcrError("InvalidAction", action)
@@ -235,6 +240,33 @@ class FakeTcr(SampleRegistry):
         name = f"{asked['NamespaceName']}/{asked['RepositoryName']}"
         if not self.storage.delete_tag(name, asked["ImageVersion"]):
             raise TcrError("ResourceNotFound", "no such image")
+        return {}
+
+    def _triggers(self, asked: dict[str, Any]) -> dict[str, Any]:
+        rows = [
+            {**body, "Id": number, "NamespaceId": 1}
+            for number, (where, body) in self.hooks.items()
+            if where == asked["Namespace"]
+        ]
+        return self._listed("Triggers", rows, asked)
+
+    def _create_trigger(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if asked["Namespace"] not in self.namespaces:
+            raise TcrError("ResourceNotFound", "no such namespace")
+        with self._lock:
+            number = len(self.hooks) + 1
+            self.hooks[number] = (asked["Namespace"], asked["Trigger"])
+        return {"Trigger": {**asked["Trigger"], "Id": number}}
+
+    def _modify_trigger(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if asked["Trigger"]["Id"] not in self.hooks:
+            raise TcrError("ResourceNotFound", "no such trigger")
+        self.hooks[asked["Trigger"]["Id"]] = (asked["Namespace"], asked["Trigger"])
+        return {}
+
+    def _delete_trigger(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if self.hooks.pop(asked["Id"], None) is None:
+            raise TcrError("ResourceNotFound", "no such trigger")
         return {}
 
     def _listed(self, member: str, rows: list[Any], asked: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from service.model.endpoint import Credential, RegistryEndpoint
 from service.model.states import CopyState, ExecutionState
 from service.registry import index_client
 from service.registry.blob_copy import copy_blob
-from service.registry.index_client import IndexClient, open_client
+from service.registry.index_client import IndexClient
+from service.registry.opening import open_client
 from service.registry.providers.table import PROVIDERS
 from tests.contract.artifacthub import FakeArtifactHub, archive
 from tests.contract.skopeo import copy_by_skopeo, needs_skopeo

@@ -29,7 +29,7 @@ from service.registry.providers.steps import (
     numbered,
     page_number,
 )
-from service.registry.providers.strategies import NONE, Strategies
+from service.registry.providers.strategies import NONE, Receiver, Strategies
 from service.registry.redaction import clean
 from service.registry.results import RepositoryPage
 
@@ -62,6 +62,7 @@ def open_aliyun(plane: ControlPlane) -> Strategies:
         tags_with_digests=tags,
         maker=AliyunMaker(acr),
         tag_deleter=tags,
+        webhooks=AliyunTriggers(acr),
     )
 
 
@@ -246,6 +247,59 @@ class AliyunTags:
                 )
             self._identities[repository] = found
         return self._identities[repository]
+
+
+class AliyunTriggers:
+    """Triggers, repository by repository; they cannot be changed here, so a wrong one is made anew."""
+
+    def __init__(self, acr: AliyunAcr) -> None:
+        self._acr = acr
+
+    def place(self, repository: str) -> str:
+        """Return the repository."""
+        return repository
+
+    def register(self, place: str, receiver: Receiver) -> bool:
+        """Make the trigger of all tags; raises RepositoryNotFound."""
+        identity = self._identity(place)
+        found = self._of(identity, receiver)
+        right = [one for one in found if one.get("TriggerUrl") == receiver.with_secret]
+        for one in found:
+            if one not in right[:1]:
+                self._delete(identity, one)
+        if right:
+            return len(found) > 1
+        self._acr.ask(
+            "CreateRepoTrigger",
+            RepoId=identity,
+            TriggerName=receiver.name,
+            TriggerType="ALL",
+            TriggerUrl=receiver.with_secret,
+        )
+        return True
+
+    def remove(self, place: str, receiver: Receiver) -> bool:
+        """Remove the trigger."""
+        identity = self._identity(place)
+        found = self._of(identity, receiver)
+        for one in found:
+            self._delete(identity, one)
+        return bool(found)
+
+    def _identity(self, place: str) -> str:
+        identity = self._acr.repository(place)
+        if identity is None:
+            raise errors.RepositoryNotFound(
+                f"{self._acr.registry}: there is no repository {place}", registry=self._acr.registry
+            )
+        return identity
+
+    def _of(self, identity: str, receiver: Receiver) -> list[dict[str, Any]]:
+        rows = self._acr.ask("ListRepoTrigger", RepoId=identity).get("Triggers") or []
+        return [row for row in rows if row.get("TriggerName") == receiver.name]
+
+    def _delete(self, identity: str, row: Mapping[str, Any]) -> None:
+        self._acr.ask("DeleteRepoTrigger", RepoId=identity, TriggerId=str(row.get("TriggerId")))
 
 
 class AliyunMaker:

@@ -13,11 +13,12 @@ from urllib.parse import quote
 from service import errors
 from service.registry.links import next_link
 from service.registry.origin import resolve_url
-from service.registry.providers.control_plane import ControlPlane
-from service.registry.providers.strategies import NONE, Strategies
+from service.registry.providers.control_plane import ControlPlane, Reply
+from service.registry.providers.strategies import NONE, Receiver, Strategies
 from service.registry.results import RepositoryPage
 
 ROWS_A_PAGE = 100
+EVENTS = ("package", "registry_package")
 USER = "user"
 
 
@@ -26,7 +27,11 @@ def open_ghcr(plane: ControlPlane) -> Strategies:
     if plane.credential().anonymous:
         return NONE
     github = GitHub(plane)
-    return Strategies(repositories=GitHubPackages(github), tags_with_digests=GitHubVersions(github))
+    return Strategies(
+        repositories=GitHubPackages(github),
+        tags_with_digests=GitHubVersions(github),
+        webhooks=GitHubHooks(github),
+    )
 
 
 class GitHub:
@@ -40,6 +45,17 @@ class GitHub:
         """The registry's name."""
         return self._plane.name
 
+    def ask(
+        self, method: str, target: str, *, body: object = None, accept: tuple[int, ...] = (200,)
+    ) -> Reply:
+        """Ask the API; raises RegistryError."""
+        headers = {
+            "Authorization": f"Bearer {self._plane.presented().password}",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+        return self._plane.call(method, target, headers=headers, body=body, accept=accept)
+
     def pages(self, target: str) -> Iterator[tuple[list[dict[str, Any]], str | None]]:
         """Yield pages of a list from `target` on, with where the next one is."""
         seen: set[str] = set()
@@ -48,12 +64,7 @@ class GitHub:
             if following in seen:
                 raise errors.ProtocolError(f"{self.name}: a list of its API goes in a circle")
             seen.add(following)
-            headers = {
-                "Authorization": f"Bearer {self._plane.presented().password}",
-                "Accept": "application/vnd.github+json",
-                "X-GitHub-Api-Version": "2022-11-28",
-            }
-            reply = self._plane.call("GET", following, headers=headers)
+            reply = self.ask("GET", following)
             rows = reply.value
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise errors.ProtocolError(f"{self.name}: a list of its API that is none")
@@ -128,3 +139,65 @@ def _owner(target: str) -> str:
 def _name(row: Mapping[str, Any]) -> str:
     """Return a repository's name: GitHub's owners have capital letters, ghcr.io's have none."""
     return f"{row.get('owner', {}).get('login')}/{row.get('name')}".lower()
+
+
+class GitHubHooks:
+    """Webhooks of organisations ("Organization webhooks"); a user has none for packages."""
+
+    def __init__(self, github: GitHub) -> None:
+        self._github = github
+
+    def place(self, repository: str) -> str:
+        """Return the organisation."""
+        return repository.partition("/")[0]
+
+    def register(self, place: str, receiver: Receiver) -> bool:
+        """Make the webhook, or set all that it has anew, as its secret is never told.
+
+        Raises Unsupported for an owner that is no organisation, or shows no webhooks: admin:org_hook is missing.
+        """
+        config = {
+            "url": receiver.address,
+            "content_type": "json",
+            "insecure_ssl": "0",
+            "secret": receiver.secret,
+        }
+        wanted = {"config": config, "events": list(EVENTS), "active": True}
+        found = self._find(place, receiver)
+        if found is None:
+            self._github.ask("POST", _hooks(place), body={"name": "web", **wanted}, accept=(201,))
+            return True
+        self._github.ask("PATCH", f"{_hooks(place)}/{found.get('id')}", body=wanted)
+        told = found.get("config")
+        same = isinstance(told, dict) and told.get("content_type") == "json"
+        events = found.get("events")
+        right = isinstance(events, list) and sorted(map(str, events)) == list(EVENTS)
+        return not (same and right and found.get("active") is True)
+
+    def remove(self, place: str, receiver: Receiver) -> bool:
+        """Remove the webhook."""
+        found = self._find(place, receiver)
+        if found is None:
+            return False
+        target = f"{_hooks(place)}/{found.get('id')}"
+        return self._github.ask("DELETE", target, accept=(204, 404)).status == 204
+
+    def _find(self, place: str, receiver: Receiver) -> dict[str, Any] | None:
+        try:
+            for rows, _ in self._github.pages(f"{_hooks(place)}?per_page={ROWS_A_PAGE}"):
+                for row in rows:
+                    config = row.get("config")
+                    if isinstance(config, dict) and config.get("url") == receiver.address:
+                        return row
+        except errors.NotFound as error:
+            raise errors.Unsupported(
+                f"{self._github.name}: {place} shows no webhooks",
+                registry=self._github.name,
+                status=404,
+                hint="it has to be an organisation, and the token needs admin:org_hook",
+            ) from error
+        return None
+
+
+def _hooks(owner: str) -> str:
+    return f"/orgs/{quote(owner, safe='')}/hooks"

@@ -13,12 +13,13 @@ from urllib.parse import quote
 from service.errors import Denied, ManifestNotFound, NotFound, ProtocolError
 from service.registry.links import next_cursor
 from service.registry.providers.control_plane import ControlPlane, Reply
-from service.registry.providers.strategies import Strategies
+from service.registry.providers.strategies import Receiver, Strategies
 from service.registry.results import RepositoryPage
 
 API = "/api/v2.0"
 PROJECTS_A_PAGE = 20
 ROWS_A_PAGE = 100  # Harbor's most
+EVENTS = frozenset({"PUSH_ARTIFACT", "DELETE_ARTIFACT"})
 
 
 def open_harbor(plane: ControlPlane) -> Strategies:
@@ -29,6 +30,7 @@ def open_harbor(plane: ControlPlane) -> Strategies:
         tags_with_digests=HarborArtifacts(harbor),
         maker=HarborProjects(harbor),
         tag_deleter=HarborTags(harbor),
+        webhooks=HarborWebhooks(harbor),
     )
 
 
@@ -155,6 +157,63 @@ class HarborTags:
             raise ManifestNotFound(
                 error.message, registry=error.registry, status=404, oci_code=error.oci_code
             ) from error
+
+
+class HarborWebhooks:
+    """Webhook policies, project by project (swagger.yaml, WebhookPolicy)."""
+
+    def __init__(self, harbor: Harbor) -> None:
+        self._harbor = harbor
+
+    def place(self, repository: str) -> str:
+        """Return the project's name."""
+        return repository.partition("/")[0]
+
+    def register(self, place: str, receiver: Receiver) -> bool:
+        """Make or correct the policy; raises Denied where the credentials may not."""
+        target = {
+            "type": "http",
+            "address": receiver.address,
+            "auth_header": f"Bearer {receiver.secret}",
+            "skip_cert_verify": False,
+        }
+        policy = {
+            "name": receiver.name,
+            "description": "made by Transship",
+            "event_types": sorted(EVENTS),
+            "targets": [target],
+            "enabled": True,
+        }
+        found = self._find(place, receiver)
+        if found is None:
+            self._harbor.ask("POST", _policies(place), body=policy, accept=(201,))
+            return True
+        targets = found.get("targets")
+        first = targets[0] if isinstance(targets, list) and targets else None
+        same = isinstance(first, dict) and target.items() <= first.items()
+        if same and found.get("enabled") is True and set(found.get("event_types") or ()) == EVENTS:
+            return False
+        path = f"{_policies(place)}/{found.get('id')}"
+        self._harbor.ask("PUT", path, body={**policy, "id": found.get("id")})
+        return True
+
+    def remove(self, place: str, receiver: Receiver) -> bool:
+        """Remove the policy."""
+        found = self._find(place, receiver)
+        if found is None:
+            return False
+        path = f"{_policies(place)}/{found.get('id')}"
+        return self._harbor.ask("DELETE", path, accept=(200, 404)).status == 200
+
+    def _find(self, place: str, receiver: Receiver) -> dict[str, Any] | None:
+        rows = self._harbor.pages(f"{_policies(place)}?page=1&page_size={ROWS_A_PAGE}")
+        return next(
+            (row for page, _ in rows for row in page if row.get("name") == receiver.name), None
+        )
+
+
+def _policies(project: str) -> str:
+    return f"/projects/{_segment(project)}/webhook/policies"
 
 
 def _repository(repository: str) -> str:

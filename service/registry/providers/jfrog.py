@@ -14,10 +14,11 @@ from service.errors import Denied, NotFound, ProtocolError
 from service.registry.links import next_cursor
 from service.registry.providers.control_plane import ControlPlane, Reply
 from service.registry.providers.steps import make_unless_there
-from service.registry.providers.strategies import Strategies
+from service.registry.providers.strategies import Receiver, Strategies
 from service.registry.results import RepositoryPage
 
 API = "/artifactory/api"
+SUBSCRIPTIONS = "/event/api/v1/subscriptions"
 KINDS = ("docker", "oci")
 """The package types whose keys hold images, and the part of the API's path that lists them."""
 
@@ -27,7 +28,11 @@ ROWS_A_PAGE = 500
 def open_jfrog(plane: ControlPlane) -> Strategies:
     """Return Artifactory's strategies."""
     artifactory = Artifactory(plane)
-    return Strategies(repositories=JfrogImages(artifactory), maker=JfrogKeys(artifactory))
+    return Strategies(
+        repositories=JfrogImages(artifactory),
+        maker=JfrogKeys(artifactory),
+        webhooks=JfrogSubscriptions(plane),
+    )
 
 
 class Artifactory:
@@ -132,6 +137,74 @@ class JfrogKeys:
                 oci_code=error.oci_code,
                 hint="make a local Docker repository of that key, or use a user that may create repositories",
             ) from error
+
+
+class JfrogSubscriptions:
+    """Subscriptions of the platform's events ("Webhooks" REST API), one a repository key and receiver.
+
+    The password is shown as an access token, which has to be an administrator's.
+    """
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    def place(self, repository: str) -> str:
+        """Return the repository key."""
+        return repository.partition("/")[0]
+
+    def register(self, place: str, receiver: Receiver) -> bool:
+        """Make the subscription, or set all that it has anew, as its secret is never told."""
+        key = _subscription(place, receiver)
+        criteria = {
+            "anyLocal": False,
+            "anyRemote": False,
+            "repoKeys": [place],
+            "includePatterns": [],
+            "excludePatterns": [],
+        }
+        handler = {
+            "handler_type": "webhook",
+            "url": receiver.address,
+            "secret": receiver.secret,
+            "use_secret_for_signing": False,
+        }
+        wanted = {
+            "key": key,
+            "description": "made by Transship",
+            "enabled": True,
+            "event_filter": {
+                "domain": "docker",
+                "event_types": ["pushed", "deleted", "promoted"],
+                "criteria": criteria,
+            },
+            "handlers": [handler],
+        }
+        found = self._ask("GET", f"/{key}", accept=(200, 404))
+        if found.status == 404:
+            self._ask("POST", "", body=wanted, accept=(200, 201))
+            return True
+        self._ask("PUT", f"/{key}", body=wanted, accept=(200, 204))
+        told = found.value if isinstance(found.value, dict) else {}
+        handlers = told.get("handlers")
+        first = handlers[0] if isinstance(handlers, list) and handlers else None
+        here = isinstance(first, dict) and first.get("url") == receiver.address
+        return not (here and told.get("enabled") is True)
+
+    def remove(self, place: str, receiver: Receiver) -> bool:
+        """Remove the subscription."""
+        path = f"/{_subscription(place, receiver)}"
+        return self._ask("DELETE", path, accept=(200, 204, 404)).status != 404
+
+    def _ask(
+        self, method: str, path: str, *, body: object = None, accept: tuple[int, ...]
+    ) -> Reply:
+        headers = {"Authorization": f"Bearer {self._plane.presented().password}"}
+        target = f"{SUBSCRIPTIONS}{path}"
+        return self._plane.call(method, target, headers=headers, body=body, accept=accept)
+
+
+def _subscription(place: str, receiver: Receiver) -> str:
+    return quote(f"{receiver.name}-{place}", safe="")
 
 
 def _text(row: Mapping[str, Any], member: str) -> str:

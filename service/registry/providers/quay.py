@@ -2,7 +2,7 @@
 
 The registry's credential is the user name `$oauthtoken` with the token of an OAuth application as password; robots
 and other users have the catalog and the distribution API. Sources: the Red Hat Quay API guide, `user`,
-`repository.listRepos`, `tag.listRepoTags` and `organization.createOrganization`; quay's endpoints/api of the same names.
+`repository.listRepos`, `tag.listRepoTags` and `organization.createOrganization`, `repositorynotification`; quay's endpoints/api of the same names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import quote
 from service import errors
 from service.registry.providers.control_plane import ControlPlane, Reply
 from service.registry.providers.steps import make_unless_there
-from service.registry.providers.strategies import NONE, Strategies
+from service.registry.providers.strategies import NONE, Receiver, Strategies
 from service.registry.results import RepositoryPage
 
 API = "/api/v1"
@@ -31,6 +31,7 @@ def open_quay(plane: ControlPlane) -> Strategies:
         repositories=QuayRepositories(quay),
         tags_with_digests=QuayTags(quay),
         maker=QuayOrganizations(quay),
+        webhooks=QuayNotifications(quay),
     )
 
 
@@ -159,3 +160,53 @@ class QuayOrganizations:
                 oci_code=error.oci_code,
                 hint="make the organization, or use an OAuth token with user:admin",
             ) from error
+
+
+class QuayNotifications:
+    """Notifications of pushes, repository by repository; they cannot be changed, so a wrong one is made anew."""
+
+    def __init__(self, quay: Quay) -> None:
+        self._quay = quay
+
+    def place(self, repository: str) -> str:
+        """Return the repository."""
+        return repository
+
+    def register(self, place: str, receiver: Receiver) -> bool:
+        """Make the notification; raises Denied without repo:admin."""
+        found = self._of(place, receiver)
+        config = {"url": receiver.with_secret}
+        right = [one for one in found if one.get("config") == config]
+        for one in found:
+            if one not in right[:1]:
+                self._delete(place, one)
+        if right:
+            return len(found) > 1
+        body = {
+            "event": "repo_push",
+            "method": "webhook",
+            "config": config,
+            "eventConfig": {},
+            "title": receiver.name,
+        }
+        self._quay.send("POST", _notifications(place), body=body, accept=(200, 201))
+        return True
+
+    def remove(self, place: str, receiver: Receiver) -> bool:
+        """Remove the notification."""
+        found = self._of(place, receiver)
+        for one in found:
+            self._delete(place, one)
+        return bool(found)
+
+    def _of(self, place: str, receiver: Receiver) -> list[dict[str, Any]]:
+        _, rows = self._quay.rows(_notifications(place), "notifications")
+        return [row for row in rows if row.get("title") == receiver.name]
+
+    def _delete(self, place: str, row: Mapping[str, Any]) -> None:
+        path = f"{_notifications(place)}{quote(str(row.get('uuid')), safe='')}"
+        self._quay.send("DELETE", path, accept=(200, 204, 400, 404))  # 400: it is gone
+
+
+def _notifications(repository: str) -> str:
+    return f"/repository/{quote(repository, safe='/')}/notification/"

@@ -7,7 +7,7 @@ service.errors.RegistryError as the API answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from service.model.endpoint import Credential
@@ -59,6 +59,33 @@ class TagDeleter(Protocol):
         """Delete it; raises ManifestNotFound when it is not there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Where a provider is to send its events, and with which secret."""
+
+    name: str  # of what is made at the provider, one a registry
+    address: str  # without the secret
+    secret: str = field(repr=False)
+
+    @property
+    def with_secret(self) -> str:
+        """The address for senders that can neither sign nor send a header."""
+        return f"{self.address}/{self.secret}"
+
+
+class Webhooks(Protocol):
+    """Has a provider send its events."""
+
+    def place(self, repository: str) -> str:
+        """Return where a webhook for a repository is kept: its project, its owner, the repository itself."""
+
+    def register(self, place: str, receiver: Receiver) -> bool:
+        """Make the receiver's webhook, or make it as it should be; whether anything had to be changed."""
+
+    def remove(self, place: str, receiver: Receiver) -> bool:
+        """Remove it; whether there was one."""
+
+
 class Index(Protocol):
     """Names what lies elsewhere (registry/index_client.py)."""
 
@@ -85,6 +112,7 @@ class Strategies:
     maker: Maker | None = None
     tag_deleter: TagDeleter | None = None
     index: Index | None = None
+    webhooks: Webhooks | None = None
 
 
 NONE = Strategies()

@@ -32,7 +32,7 @@ _ROWS = (
         "Harbor 2",
         hosts=(r"demo\.goharbor\.io",),
         capabilities=Capabilities(digest_lists=True, tag_delete="api"),
-        offers=Offers(create="yes"),
+        offers=Offers(create="yes", webhooks="yes"),
         namespace="project",
         proof="contract",
         notes="Projects are made private, by a user or a system robot that may create them.",
@@ -45,7 +45,7 @@ _ROWS = (
         capabilities=Capabilities(
             catalog=False, digest_lists=True, referrers="fallback", tag_delete="api"
         ),
-        offers=Offers(referrers="no", limits="yes"),
+        offers=Offers(webhooks="no", referrers="no", limits="yes"),
         proof="contract",
         notes="With credentials, the repositories of the user's namespaces are listed; those of others are named in "
         "the rule. Repositories are made by the first push, as public or private as the account's default. The user "
@@ -76,13 +76,12 @@ _ROWS = (
             chunk_minimum_bytes=5 * MIB,
             tag_delete="api",
         ),
-        offers=Offers(keyless="yes", create="yes", limits="yes"),
+        offers=Offers(webhooks="not built yet", keyless="yes", create="yes", limits="yes"),
         namespace="repository",
         proof="contract",
         notes="An access key as user with its secret as password, or `keyless: aws` for the worker's own identity "
-        "(with transship[aws] installed). Assuming another role is not built yet: AWS's own configuration files can "
-        "say it. The user AWS with a password of `aws ecr get-login-password` works for its 12 hours, and neither makes "
-        "repositories nor deletes tags.",
+        "(with transship[aws] installed), or for a `role` that it assumes, with an `external_id`. The user AWS with a "
+        "password of `aws ecr get-login-password` works for its 12 hours, and neither makes repositories nor deletes tags.",
     ),
     Provider(
         "ecr-public",
@@ -101,9 +100,10 @@ _ROWS = (
         "Azure Container Registry",
         hosts=(r"[a-z0-9-]+\.azurecr\.(io|cn|us)",),
         capabilities=Capabilities(digest_lists=True, tag_delete="api"),
-        offers=Offers(keyless="not built yet", limits="yes"),
+        offers=Offers(webhooks="not built yet", keyless="yes", limits="yes"),
         proof="contract",
-        notes="Admin user, token or service principal work as user and password; Entra's tokens are not exchanged.",
+        notes="Admin user, token or service principal work as user and password; `keyless: azure` is the worker's own "
+        "managed or workload identity (with transship[azure] installed), exchanged for the registry's tokens.",
     ),
     Provider(
         "gar",
@@ -111,12 +111,13 @@ _ROWS = (
         hosts=(r"[a-z0-9-]+-docker\.pkg\.dev", r"((us|eu|asia)\.)?gcr\.io"),
         api_urls=((r".*", "https://artifactregistry.googleapis.com"),),
         capabilities=Capabilities(digest_lists=True, uploads="whole"),
-        offers=Offers(keyless="not built yet", create="yes"),
+        offers=Offers(webhooks="not built yet", keyless="yes", create="yes"),
         namespace="repository",
         proof="contract",
         notes="The user _json_key with a service account's key: repositories of its own project in the host's location "
-        "are listed, and made before the first push. The metadata server and workload identity are not built yet; an "
-        "access token as password of oauth2accesstoken works for its hour, and neither lists nor makes.",
+        "are listed, and made before the first push. `keyless: gcp` does the same as the worker's own identity (with "
+        "transship[gcp] installed). An access token as password of oauth2accesstoken works for its hour, and neither "
+        "lists nor makes.",
     ),
     Provider(
         "aliyun-acr",
@@ -134,7 +135,9 @@ _ROWS = (
         capabilities=Capabilities(
             catalog=False, digest_lists=True, referrers="fallback", tag_delete="api"
         ),
-        offers=Offers(keyless="not built yet", create="yes", referrers="no", limits="yes"),
+        offers=Offers(
+            webhooks="yes", keyless="not built yet", create="yes", referrers="no", limits="yes"
+        ),
         namespace="namespace",
         proof="contract",
         notes="Enterprise Edition: an AccessKey ID (LTAI...) as user with its secret as password: temporary tokens are got for it, "
@@ -159,7 +162,7 @@ _ROWS = (
         hosts=(r"[a-z0-9-]+\.tencentcloudcr\.com",),
         api_urls=((r".*", "https://tcr.tencentcloudapi.com"),),
         capabilities=Capabilities(catalog=False, digest_lists=True, tag_delete="api"),
-        offers=Offers(create="yes", limits="yes"),
+        offers=Offers(webhooks="yes", create="yes", limits="yes"),
         namespace="namespace",
         proof="contract",
         notes="A SecretId as user with its SecretKey as password: temporary tokens are got for it, private namespaces "
@@ -183,7 +186,7 @@ _ROWS = (
         "Quay and quay.io",
         hosts=(r"quay\.io",),
         capabilities=Capabilities(digest_lists=True),
-        offers=Offers(create="yes"),
+        offers=Offers(webhooks="yes", create="yes"),
         namespace="organization",
         proof="contract",
         notes="With the user `$oauthtoken` and an OAuth token, the repositories of the user's namespaces are listed, and "
@@ -198,7 +201,7 @@ _ROWS = (
         capabilities=Capabilities(
             catalog=False, digest_lists=True, referrers="fallback", tag_delete="never"
         ),
-        offers=Offers(delete="no", referrers="no"),
+        offers=Offers(webhooks="yes", delete="no", referrers="no"),
         proof="contract",
         notes="A classic token with read:packages, write:packages and read:org as password: packages of the user and of "
         "the user's organisations are listed. Its API deletes whole versions, with all of their tags: never done.",
@@ -221,7 +224,7 @@ _ROWS = (
         "JFrog Artifactory",
         hosts=(r"[a-z0-9-]+\.jfrog\.io",),
         capabilities=Capabilities(mount="no"),
-        offers=Offers(create="yes", mount="no"),
+        offers=Offers(webhooks="yes", create="yes", mount="no"),
         namespace="repository",
         proof="contract",
         notes="Names are `<repository key>/<image>`, the repository path method. Missing keys are made as local Docker "

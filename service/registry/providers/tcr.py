@@ -22,7 +22,7 @@ from service.registry.providers.steps import (
     numbered,
     page_number,
 )
-from service.registry.providers.strategies import NONE, Strategies
+from service.registry.providers.strategies import NONE, Receiver, Strategies
 from service.registry.providers.tc3 import sign
 from service.registry.redaction import clean
 from service.registry.results import RepositoryPage
@@ -54,6 +54,7 @@ def open_tcr(plane: ControlPlane) -> Strategies:
         tags_with_digests=images,
         maker=TcrMaker(tcr),
         tag_deleter=images,
+        webhooks=TcrTriggers(tcr),
     )
 
 
@@ -243,6 +244,54 @@ class TcrMaker:
     def _has_namespace(self, name: str) -> bool:
         answer = self._tcr.ask("DescribeNamespaces", NamespaceName=name, All=True)
         return any(row.get("Name") == name for row in answer.get("NamespaceList") or ())
+
+
+class TcrTriggers:
+    """Webhook triggers, namespace by namespace."""
+
+    def __init__(self, tcr: Tcr) -> None:
+        self._tcr = tcr
+
+    def place(self, repository: str) -> str:
+        """Return the namespace's name."""
+        return repository.partition("/")[0]
+
+    def register(self, place: str, receiver: Receiver) -> bool:
+        """Make or correct the trigger."""
+        header = {"Key": "Authorization", "Values": [f"Bearer {receiver.secret}"]}
+        wanted = {
+            "Name": receiver.name,
+            "Description": "made by Transship",
+            "Enabled": True,
+            "EventTypes": ["pushImage", "deleteImage"],
+            "Targets": [{"Address": receiver.address, "Headers": [header]}],
+            "Condition": "",
+        }
+        found = self._find(place, receiver)
+        if found is None:
+            self._tcr.ask("CreateWebhookTrigger", Namespace=place, Trigger=wanted)
+            return True
+        if all(
+            found.get(member) == wanted[member] for member in ("Enabled", "EventTypes", "Targets")
+        ):
+            return False
+        self._tcr.ask(
+            "ModifyWebhookTrigger", Namespace=place, Trigger={**wanted, "Id": found.get("Id")}
+        )
+        return True
+
+    def remove(self, place: str, receiver: Receiver) -> bool:
+        """Remove the trigger."""
+        found = self._find(place, receiver)
+        if found is not None:
+            self._tcr.ask("DeleteWebhookTrigger", Namespace=place, Id=found.get("Id"))
+        return found is not None
+
+    def _find(self, place: str, receiver: Receiver) -> dict[str, Any] | None:
+        pages = self._tcr.rows("DescribeWebhookTrigger", "Triggers", {"Namespace": place})
+        return next(
+            (row for rows, _ in pages for row in rows if row.get("Name") == receiver.name), None
+        )
 
 
 def _named(repository: str) -> dict[str, str]:

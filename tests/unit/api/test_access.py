@@ -43,6 +43,11 @@ TABLE = {
     ("GET", "/api/v1/registries/{name}/hook"): Row("operator", "platform"),
     ("PUT", "/api/v1/registries/{name}/hook"): Row("admin", "platform"),
     ("POST", "/api/v1/registries/{name}/hook/rotation"): Row("admin", "platform"),
+    ("POST", "/api/v1/registries/{name}/hook/registration"): Row(
+        "admin",
+        "platform",
+        {"url": "https://transship.example", "repositories": ["team/app"]},
+    ),
     ("POST", "/api/v1/registries/{name}/examination"): Row(
         "admin", "platform", body={"write": False}
     ),
