@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.world import open_world, some_bytes
 
-SKOPEO = shutil.which("skopeo")
 USER = Credential("crew", "s3cret")
 
 
@@ -52,24 +49,6 @@ def test_sdk_reads_tags_and_deletes_one_at_the_fake() -> None:
 
         assert found == digests
         assert "v3" not in (acr.storage.tags("crew/app") or {})
-
-
-@pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
-def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
-    acr: FakeAcr, crew: RegistryClient, tmp_path: Path
-) -> None:
-    pushed = push(crew, "crew/app", "v1", b"layer" * 100)
-    auth = str(tmp_path / "auth.json")
-
-    def run(*words: str) -> None:
-        subprocess.run([str(SKOPEO), *words], check=True, capture_output=True, timeout=60)
-
-    run("login", "--authfile", auth, "--tls-verify=false", "-u", "crew", "-p", "s3cret", acr.host)
-    flags = ["-q", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"]
-    base = f"docker://{acr.host}/crew"
-    run("copy", *flags, "--authfile", auth, f"{base}/app:v1", f"{base}/other:v2")
-
-    assert (acr.storage.tags("crew/other") or {})["v2"] == str(pushed.digest)
 
 
 def test_digests_come_by_the_page_with_a_token_for_that(acr: FakeAcr, crew: RegistryClient) -> None:

@@ -21,7 +21,6 @@ from tests.contract.aliyun import (
     SECRET,
     FakeAliyun,
 )
-from tests.contract.skopeo import copy_by_skopeo, needs_skopeo
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.world import open_world, some_bytes
@@ -69,20 +68,6 @@ def test_signature_is_the_vendors_own() -> None:
         "SignedHeaders=host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce;x-acs-version,"
         "Signature=1bcd554b07525dcfa271c20bbc7625525c6b28abfb251753214b58aaca7f2447"
     )
-
-
-@needs_skopeo
-def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
-    aliyun: FakeAliyun, tmp_path: Path
-) -> None:
-    aliyun.repositories |= {"team/app", "team/b"}
-    pushed = push(account(aliyun), "team/app", "v1", b"layer" * 100)
-    aliyun.users["ci"] = "fixed"
-    copy_by_skopeo(aliyun.host, "ci", "fixed", "team/app:v1", "team/b:2", tmp_path)
-
-    found = aliyun.storage.manifest("team/b", "2")
-    assert found is not None
-    assert found.digest == str(pushed.digest)
 
 
 def test_first_push_makes_namespace_and_repository_once(aliyun: FakeAliyun) -> None:

@@ -22,7 +22,6 @@ from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
 from service.registry.providers.table import PROVIDERS
 from tests.contract.ccr import PASSWORD, USER, FakeCcr
-from tests.contract.skopeo import copy_by_skopeo, needs_skopeo
 from tests.contract.tcr import SECRET_ID, SECRET_KEY
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
@@ -89,18 +88,6 @@ def test_host_tells_provider_and_api() -> None:
     assert row.has_host("ccr.ccs.tencentyun.com")
     assert row.has_host("hkccr.ccs.tencentyun.com")
     assert row.api_url("ccr.ccs.tencentyun.com") == "https://tcr.tencentcloudapi.com"
-
-
-@needs_skopeo
-def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
-    ccr: FakeCcr, owner: RegistryClient, tmp_path: Path
-) -> None:
-    pushed = push(owner, "team/app", "v1", b"layer" * 100)
-    copy_by_skopeo(ccr.host, USER, PASSWORD, "team/app:v1", "team/b:2", tmp_path)
-
-    found = ccr.storage.manifest("team/b", "2")
-    assert found is not None
-    assert found.digest == str(pushed.digest)
 
 
 def test_first_push_makes_namespace_and_repository_once(ccr: FakeCcr) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.world import World, open_world
 
-SKOPEO = shutil.which("skopeo")
 USER = Credential("crew", "s3cret")
 
 
@@ -43,24 +40,6 @@ def crew(hub: FakeHub) -> Iterator[RegistryClient]:
 
 def test_api_is_hub_docker_com() -> None:
     assert PROVIDERS["dockerhub"].api_url("registry-1.docker.io") == "https://hub.docker.com"
-
-
-@pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
-def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
-    hub: FakeHub, crew: RegistryClient, tmp_path: Path
-) -> None:
-    pushed = push(crew, "crew/app", "v1", b"layer" * 100)
-    auth = str(tmp_path / "auth.json")
-
-    def run(*words: str) -> None:
-        subprocess.run([str(SKOPEO), *words], check=True, capture_output=True, timeout=60)
-
-    run("login", "--authfile", auth, "--tls-verify=false", "-u", "crew", "-p", "s3cret", hub.host)
-    flags = ["-q", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"]
-    base = f"docker://{hub.host}/crew"
-    run("copy", *flags, "--authfile", auth, f"{base}/app:v1", f"{base}/other:v2")
-
-    assert (hub.storage.tags("crew/other") or {})["v2"] == str(pushed.digest)
 
 
 def test_repositories_of_the_users_namespaces_are_listed_and_gone_on_with(

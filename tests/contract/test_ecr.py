@@ -6,8 +6,6 @@ boto3 judges the fake's API beside moto's; botocore judges every signature; skop
 from __future__ import annotations
 
 import base64
-import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -41,7 +39,6 @@ from tests.support.planning import finish, mirror, plan
 from tests.support.processes import wait_until
 from tests.support.world import World, open_world, some_bytes
 
-SKOPEO = shutil.which("skopeo")
 MIB = 1 << 20
 OWNER = Credential(KEY, SECRET)
 
@@ -196,29 +193,6 @@ def test_signatures_are_botocores() -> None:
 )
 def test_api_is_where_the_host_says(host: str, url: str | None) -> None:
     assert PROVIDERS["ecr"].api_url(host) == url
-
-
-@pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
-def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
-    ecr: FakeEcr, owner: RegistryClient, tmp_path: Path
-) -> None:
-    pushed = push(owner, "team/app", "v1", b"layer" * 100)
-    ecr.repositories["team/other"] = False
-    token, _ = ecr.ecr.issue()
-    auth = str(tmp_path / "auth.json")
-    assert SKOPEO is not None
-
-    def run(*words: str) -> None:
-        subprocess.run([SKOPEO, *words], check=True, capture_output=True, timeout=60)  # type: ignore[list-item]
-
-    run("login", "--authfile", auth, "--tls-verify=false", "-u", "AWS", "-p", token, ecr.host)
-    flags = ["-q", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"]
-    base = f"docker://{ecr.host}/team"
-    run("copy", *flags, "--authfile", auth, f"{base}/app:v1", f"{base}/other:v2")
-
-    found = ecr.storage.manifest("team/other", "v2")
-    assert found is not None
-    assert found.digest == str(pushed.digest)
 
 
 def test_first_push_makes_the_repository_once(ecr: FakeEcr, owner: RegistryClient) -> None:

@@ -20,7 +20,6 @@ from service.registry.client import RegistryClient
 from service.registry.providers.table import PROVIDERS
 from tests.contract.ecr import KEY, REGION, SECRET
 from tests.contract.ecr_public import FakeEcrPublic
-from tests.contract.skopeo import copy_by_skopeo, needs_skopeo
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.processes import wait_until
@@ -88,20 +87,6 @@ def test_host_tells_provider_and_api() -> None:
 
     assert row.has_host("public.ecr.aws")
     assert row.api_url("public.ecr.aws") == "https://api.ecr-public.us-east-1.amazonaws.com"
-
-
-@needs_skopeo
-def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
-    ecr: FakeEcrPublic, owner: RegistryClient, tmp_path: Path
-) -> None:
-    pushed = push(owner, "crew/app", "v1", b"layer" * 100)
-    ecr.repositories["other"] = False
-    token, _ = ecr.ecr.issue()
-    copy_by_skopeo(ecr.host, "AWS", token, "crew/app:v1", "crew/other:2", tmp_path)
-
-    found = ecr.storage.manifest("crew/other", "2")
-    assert found is not None
-    assert found.digest == str(pushed.digest)
 
 
 def test_first_push_makes_the_repository_once(ecr: FakeEcrPublic) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,6 @@ from tests.integration.registry.support import blob, client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.world import open_world, some_bytes
 
-SKOPEO = shutil.which("skopeo")
 COMPACT = json.dumps(KEY, separators=(",", ":"))
 USER = Credential("_json_key", COMPACT)
 MIB = 1 << 20
@@ -74,30 +71,6 @@ def test_googles_libraries_speak_with_the_fake(gar: FakeGar, mover: RegistryClie
 def test_api_is_googles() -> None:
     url = PROVIDERS["gar"].api_url("us-docker.pkg.dev")
     assert url == "https://artifactregistry.googleapis.com"
-
-
-@pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
-def test_skopeo_logs_in_and_pulls_through_the_fake(
-    gar: FakeGar, mover: RegistryClient, tmp_path: Path
-) -> None:
-    push(mover, "fleet/apps/app", "v1", b"layer" * 100)
-    auth = str(tmp_path / "auth.json")
-
-    def run(*words: str, given: str = "") -> None:
-        subprocess.run(
-            [str(SKOPEO), *words],
-            check=True,
-            capture_output=True,
-            timeout=60,
-            input=given.encode(),
-        )
-
-    flags = ["--authfile", auth, "--tls-verify=false", "-u", "_json_key", "--password-stdin"]
-    run("login", *flags, gar.host, given=COMPACT)
-    source = f"docker://{gar.host}/fleet/apps/app:v1"
-    run("copy", "-q", "--authfile", auth, "--src-tls-verify=false", source, f"dir:{tmp_path}/out")
-
-    assert (tmp_path / "out/manifest.json").exists()
 
 
 @pytest.mark.parametrize("gar", [2], indirect=True)

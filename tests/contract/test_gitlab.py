@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +20,6 @@ from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.world import open_world
 
-SKOPEO = shutil.which("skopeo")
 USER = Credential("crew", "glpat-s3cret")
 
 
@@ -123,25 +120,6 @@ def test_repository_of_a_project_that_is_not_there_yet_is_absent(gitlab: FakeGit
     gitlab.projects["team/app"] = True
     with pytest.raises(errors.Denied):
         open_client(gitlab, provider="gitlab").head_manifest("team/app", "v1")
-
-
-@pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
-def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
-    gitlab: FakeGitLab, tmp_path: Path
-) -> None:
-    pushed = push(open_client(gitlab), "team/app", "v1", b"layer" * 100)
-    auth = str(tmp_path / "auth.json")
-
-    def run(*words: str) -> None:
-        subprocess.run([str(SKOPEO), *words], check=True, capture_output=True, timeout=60)
-
-    user = ["-u", "crew", "-p", "glpat-s3cret"]
-    run("login", "--authfile", auth, "--tls-verify=false", *user, gitlab.host)
-    flags = ["-q", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"]
-    base = f"docker://{gitlab.host}/team"
-    run("copy", *flags, "--authfile", auth, f"{base}/app:v1", f"{base}/other:v2")
-
-    assert (gitlab.storage.tags("team/other") or {})["v2"] == str(pushed.digest)
 
 
 def test_repositories_of_the_users_projects_are_listed_and_gone_on_with(gitlab: FakeGitLab) -> None:

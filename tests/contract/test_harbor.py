@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +16,6 @@ from tests.integration.registry.support import client, push
 
 ROBOT = "robot$transship"
 USERS = {ROBOT: "s3cret", "reader": "also"}
-SKOPEO = shutil.which("skopeo")
 
 
 @pytest.fixture
@@ -37,45 +33,6 @@ def robot(harbor: FakeHarbor) -> Iterator[RegistryClient]:
 
 def api_calls(harbor: FakeHarbor, method: str) -> list[str]:
     return [one.path for one in harbor.log if one.method == method and "/api/" in one.path]
-
-
-@pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
-def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
-    harbor: FakeHarbor, robot: RegistryClient, tmp_path: Path
-) -> None:
-    harbor.project("team")
-    pushed = push(robot, "team/app", "v1", b"layer" * 100)
-    assert SKOPEO is not None
-    auth = ["--authfile", str(tmp_path / "auth.json"), "--tls-verify=false"]
-
-    subprocess.run(
-        [SKOPEO, "login", *auth, "-u", ROBOT, "-p", "s3cret", harbor.host],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    base = f"docker://{harbor.host}/team"
-    subprocess.run(
-        [
-            SKOPEO,
-            "copy",
-            "-q",
-            "--preserve-digests",
-            "--authfile",
-            auth[1],
-            "--src-tls-verify=false",
-            "--dest-tls-verify=false",
-            f"{base}/app:v1",
-            f"{base}/other:v2",
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-
-    found = harbor.storage.manifest("team/other", "v2")
-    assert found is not None
-    assert found.digest == str(pushed.digest)
 
 
 def test_first_push_makes_the_project_once(harbor: FakeHarbor, robot: RegistryClient) -> None:

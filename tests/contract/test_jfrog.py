@@ -14,7 +14,6 @@ from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
 from tests.contract.jfrog import FakeJfrog
-from tests.contract.skopeo import copy_by_skopeo, needs_skopeo
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.world import open_world, some_bytes
@@ -37,19 +36,6 @@ def ci(jfrog: FakeJfrog) -> Iterator[RegistryClient]:
 
 def made(jfrog: FakeJfrog) -> list[str]:
     return [one.path for one in jfrog.log if one.method == "PUT" and "/api/" in one.path]
-
-
-@needs_skopeo
-def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
-    jfrog: FakeJfrog, ci: RegistryClient, tmp_path: Path
-) -> None:
-    jfrog.keys["docker-local"] = "docker"
-    pushed = push(ci, "docker-local/app", "v1", b"layer" * 100)
-    copy_by_skopeo(jfrog.host, "ci", "t0ken", "docker-local/app:v1", "docker-local/b:2", tmp_path)
-
-    found = jfrog.storage.manifest("docker-local/b", "2")
-    assert found is not None
-    assert found.digest == str(pushed.digest)
 
 
 def test_first_push_makes_the_repository_key_once(jfrog: FakeJfrog, ci: RegistryClient) -> None:

@@ -13,7 +13,6 @@ from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
 from tests.contract.quay import FakeQuay
-from tests.contract.skopeo import copy_by_skopeo, needs_skopeo
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.world import open_world, some_bytes
@@ -40,18 +39,6 @@ def account(quay: FakeQuay) -> Iterator[RegistryClient]:
 
 def asked(quay: FakeQuay) -> list[str]:
     return [one.path for one in quay.log if one.path.startswith("/api/")]
-
-
-@needs_skopeo
-def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
-    quay: FakeQuay, account: RegistryClient, tmp_path: Path
-) -> None:
-    pushed = push(account, "team/app", "v1", b"layer" * 100)
-    copy_by_skopeo(quay.host, "$oauthtoken", TOKEN, "team/app:v1", "team/b:2", tmp_path)
-
-    found = quay.storage.manifest("team/b", "2")
-    assert found is not None
-    assert found.digest == str(pushed.digest)
 
 
 def test_repositories_of_all_namespaces_are_listed_and_gone_on_with(

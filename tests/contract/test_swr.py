@@ -16,7 +16,6 @@ from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
 from service.registry.providers.sdk_hmac import sign
 from service.registry.providers.swr import long_term
-from tests.contract.skopeo import copy_by_skopeo, needs_skopeo
 from tests.contract.swr import FakeSwr, documented_password
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
@@ -78,19 +77,6 @@ def test_signature_is_the_sdks(path: str, signature: str) -> None:
 
     assert made["Authorization"].endswith(f"Signature={signature}")
     assert made["X-Sdk-Date"] == "20261128T010203Z"
-
-
-@needs_skopeo
-def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
-    swr: FakeSwr, account: RegistryClient, tmp_path: Path
-) -> None:
-    swr.organizations.add("team")
-    pushed = push(account, "team/app", "v1", b"layer" * 100)
-    copy_by_skopeo(swr.host, swr.user, swr.password, "team/app:v1", "team/b:2", tmp_path)
-
-    found = swr.storage.manifest("team/b", "2")
-    assert found is not None
-    assert found.digest == str(pushed.digest)
 
 
 def test_first_push_makes_the_organization_once(swr: FakeSwr, account: RegistryClient) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +27,6 @@ from tests.support.planning import finish, mirror, plan
 from tests.support.processes import wait_until
 from tests.support.world import open_world, some_bytes
 
-SKOPEO = shutil.which("skopeo")
 OWNER = Credential(SECRET_ID, SECRET_KEY)
 
 
@@ -92,25 +89,6 @@ def test_sdk_speaks_with_the_fake(tcr: FakeTcr, owner: RegistryClient) -> None:
 def test_api_is_tencents() -> None:
     url = PROVIDERS["tcr"].api_url("fleet.tencentcloudcr.com")
     assert url == "https://tcr.tencentcloudapi.com"
-
-
-@pytest.mark.skipif(SKOPEO is None, reason="skopeo is not installed")
-def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
-    tcr: FakeTcr, owner: RegistryClient, tmp_path: Path
-) -> None:
-    pushed = push(owner, "team/app", "v1", b"layer" * 100)
-    tcr.users["robot"] = "s3cret"
-    auth = str(tmp_path / "auth.json")
-
-    def run(*words: str) -> None:
-        subprocess.run([str(SKOPEO), *words], check=True, capture_output=True, timeout=60)
-
-    run("login", "--authfile", auth, "--tls-verify=false", "-u", "robot", "-p", "s3cret", tcr.host)
-    flags = ["-q", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"]
-    base = f"docker://{tcr.host}/team"
-    run("copy", *flags, "--authfile", auth, f"{base}/app:v1", f"{base}/other:v2")
-
-    assert (tcr.storage.tags("team/other") or {})["v2"] == str(pushed.digest)
 
 
 def test_first_push_makes_namespace_and_repository_once(

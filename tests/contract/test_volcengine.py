@@ -14,7 +14,6 @@ from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
 from service.registry.providers.volcengine import sign
-from tests.contract.skopeo import copy_by_skopeo, needs_skopeo
 from tests.contract.volcengine import (
     ACCESS_KEY,
     REGION,
@@ -71,20 +70,6 @@ def test_signature_is_the_vendors_own() -> None:
         "SignedHeaders=content-type;host;x-content-sha256;x-date, "
         "Signature=eb0b99399e7452e7770bd4c889332e50499f57175887739c044c47069f7e8658"
     )
-
-
-@needs_skopeo
-def test_skopeo_logs_in_pushes_and_pulls_through_the_fake(
-    volcengine: FakeVolcengine, tmp_path: Path
-) -> None:
-    volcengine.repositories |= {"team/app", "team/b"}
-    pushed = push(account(volcengine), "team/app", "v1", b"layer" * 100)
-    volcengine.users["ci"] = "fixed"
-    copy_by_skopeo(volcengine.host, "ci", "fixed", "team/app:v1", "team/b:2", tmp_path)
-
-    found = volcengine.storage.manifest("team/b", "2")
-    assert found is not None
-    assert found.digest == str(pushed.digest)
 
 
 def test_first_push_makes_namespace_and_repository_once(volcengine: FakeVolcengine) -> None:
