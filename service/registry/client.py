@@ -152,6 +152,11 @@ class RegistryClient:
         return self.http.requests
 
     @property
+    def anonymous(self) -> bool:
+        """Whether the credential that was presented last is none."""
+        return self.http.auth.anonymous
+
+    @property
     def chunk_bytes(self) -> int | None:
         """Bytes of a PATCH that uploads go in; None: they go whole, in one PUT."""
         can = self.capabilities

@@ -12,8 +12,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from service.errors import NotFoundInStore, RegistryError, Throttled, TransshipError
+from service.errors import (
+    AuthenticationFailed,
+    Denied,
+    NotFoundInStore,
+    RegistryError,
+    Throttled,
+    TransshipError,
+)
 from service.model.health import HEALTHY, REFUSED, UNHEALTHY, Health, Look
+from service.registry.client import RegistryClient
 from service.replication.clients import Clients
 from service.store.health import HealthStore
 from service.telemetry import get_logger
@@ -68,10 +76,18 @@ class HealthKeeper:
         return self._every / SOONER if failing else self._every
 
     def _look(self, name: str) -> Look:
+        client: RegistryClient | None = None
         try:
-            self._clients.get_even_paused(name).check()
+            client = self._clients.get_even_paused(name)
+            client.check()
         except (Throttled, NotFoundInStore):  # it answers; or it was deleted just now
             return Look(name, HEALTHY)
+        except (AuthenticationFailed, Denied) as error:
+            if (
+                client is not None and client.anonymous
+            ):  # what is public there may be read all the same
+                return Look(name, HEALTHY)
+            return Look(name, REFUSED, error.message)
         except RegistryError as error:
             return Look(name, UNHEALTHY if error.retryable else REFUSED, error.message)
         except TransshipError as error:  # what its credentials name is not here

@@ -14,7 +14,8 @@ from api.samples.registry import SampleRegistry
 from service.errors import RegistryPaused
 from service.model.endpoint import CredentialSpec, RegistryEndpoint
 from service.model.health import Health
-from service.model.states import ExecutionState
+from service.model.rule import Destination
+from service.model.states import CopyState, ExecutionState
 from service.replication.health import SOONER, HealthKeeper
 from service.store.health import FAILED_LOOKS, HealthStore
 from tests.support.world import World, a_rule, some_bytes
@@ -111,6 +112,61 @@ def test_planning_waits_for_an_unhealthy_source_and_does_not_fail(world: World) 
     assert not record.state.ended
     assert "held back" in record.reason
     assert services.plans.attempts(execution) == 0, "a wait is no attempt"
+
+
+def test_other_destinations_go_on_while_one_is_held_back(world: World) -> None:
+    image = world.push("team/app", "v1", [some_bytes("app", 100)])
+    services, keeper = world.services, keeper_of(world)
+    fail(world, keeper)
+    services.clients.look_anew()
+    with SampleRegistry() as north:
+        services.registries.put(RegistryEndpoint("north", north.url), document={})
+        both = (Destination(registry="west"), Destination(registry="north"))
+        rule = replace(a_rule("team/app"), destinations=both)
+        services.rules.put(rule, document={})
+        execution = services.executions.create(rule, trigger="test").id
+        services.planner.plan(execution, services.boot)
+        party = world.party()
+        for ref in world.dispatch():
+            party.replicate(ref)
+
+        found = north.storage.manifest("team/app", "v1")
+        assert found is not None
+        assert found.digest == image.digest
+        states = {copy.destination_registry: copy.state for copy in world.copies(execution)}
+        assert (states["north"], states["west"].ended) == (CopyState.COPIED, False)
+
+
+def test_a_rotated_password_holds_back_until_the_new_one_is_here(world: World) -> None:
+    word = world.folder / "word"
+    word.write_text("old")
+    auth = BasicAuth({"crew": "old"})
+    with SampleRegistry(auth=auth) as guarded:
+        spec = CredentialSpec("crew", password_file=str(word))
+        world.services.registries.put(
+            RegistryEndpoint("guarded", guarded.url, credentials=spec), document={}
+        )
+        keeper = keeper_of(world)
+        keeper.check(["guarded"])
+        auth.users = {"crew": "new"}
+        for _ in range(FAILED_LOOKS):
+            keeper.check(["guarded"])
+        assert (health_of(world, "guarded").state, health_of(world, "guarded").holds) == (
+            "unhealthy",
+            True,
+        )
+        word.write_text("new")
+        keeper.check(["guarded"])
+        assert health_of(world, "guarded").state == "healthy"
+        assert not health_of(world, "guarded").holds
+
+
+def test_a_registry_that_shows_nothing_to_nobody_is_well(world: World) -> None:
+    """What is public may be read where GET /v2/ asks for credentials, as at ghcr.io."""
+    with SampleRegistry(auth=BasicAuth({"crew": "right"})) as guarded:
+        world.services.registries.put(RegistryEndpoint("guarded", guarded.url), document={})
+        keeper_of(world).check(["guarded"])
+    assert health_of(world, "guarded").state == "healthy"
 
 
 def test_one_failed_look_holds_nothing_back(world: World) -> None:
