@@ -82,15 +82,6 @@ def test_locked_tag_is_kept_and_its_error_says_so(acr: FakeAcr, crew: RegistryCl
         crew.delete_manifest("crew/app", "v1")
 
 
-def test_generic_client_fails_where_the_strategies_help(acr: FakeAcr) -> None:
-    plain = client(acr.url, credential=USER, endpoint={"provider": "generic"})
-    push(plain, "crew/app", "v1", b"one")
-
-    with pytest.raises(errors.RegistryError):
-        plain.delete_manifest("crew/app", "v1")
-    assert plain.tags_with_digests("crew/app") is None
-
-
 def test_unchanged_tags_of_a_rule_cost_pages_and_no_heads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

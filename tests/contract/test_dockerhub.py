@@ -88,16 +88,6 @@ def test_tag_is_deleted_and_its_sibling_stays(hub: FakeHub, crew: RegistryClient
         crew.delete_manifest("crew/app", "v1")
 
 
-def test_generic_client_fails_where_the_strategies_help(hub: FakeHub) -> None:
-    plain = client(hub.url, credential=USER, endpoint={"provider": "generic"})
-    push(plain, "crew/app", "v1", b"one")
-
-    with pytest.raises(errors.Unsupported):
-        list(plain.list_repositories())
-    with pytest.raises(errors.Unsupported):
-        plain.delete_manifest("crew/app", "v1")
-
-
 def test_token_of_the_api_that_ended_is_replaced(hub: FakeHub, crew: RegistryClient) -> None:
     push(crew, "crew/app", "v1", b"one")
     assert list(crew.list_repositories())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +35,6 @@ from service.registry.providers.table import PROVIDERS
 from tests.contract.ecr import KEY, REGION, SECRET, FakeEcr
 from tests.integration.registry.support import blob, client, push
 from tests.support.planning import finish, mirror, plan
-from tests.support.processes import wait_until
 from tests.support.world import World, open_world, some_bytes
 
 MIB = 1 << 20
@@ -210,23 +208,6 @@ def test_clients_that_push_first_at_once_make_one_repository(ecr: FakeEcr) -> No
         list(pool.map(lambda n: push(made[n % 4], "team/app", f"v{n}", b"x" * n), range(8)))
 
     assert len(ecr.storage.tags("team/app") or ()) == 8
-
-
-def test_tokens_are_renewed_before_they_end() -> None:
-    with FakeEcr(ttl_seconds=1.5) as ecr:
-        made = open_client(ecr)
-        push(made, "team/app", "v0", b"one")
-        refused = sum(1 for one in ecr.log if one.status in (401, 403))
-        pause = threading.Event()
-
-        def look() -> bool:
-            pause.wait(0.02)
-            assert made.head_manifest("team/app", "v0") is not None
-            return ecr.actions.count("GetAuthorizationToken") >= 4
-
-        wait_until(look, 20, "four tokens")
-
-        assert sum(1 for one in ecr.log if one.status in (401, 403)) == refused == 1
 
 
 def test_token_that_was_taken_back_is_replaced(ecr: FakeEcr, owner: RegistryClient) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +21,6 @@ from tests.contract.ecr import KEY, REGION, SECRET
 from tests.contract.ecr_public import FakeEcrPublic
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
-from tests.support.processes import wait_until
 from tests.support.world import open_world, some_bytes
 
 OWNER = Credential(KEY, SECRET)
@@ -144,22 +142,6 @@ def test_tag_is_deleted_and_its_sibling_stays(ecr: FakeEcrPublic, owner: Registr
     assert list(ecr.storage.tags("crew/app") or ()) == ["latest"]
     with pytest.raises(errors.ManifestNotFound):
         owner.delete_manifest("crew/app", "v1")
-
-
-def test_tokens_are_renewed_before_they_end() -> None:
-    with FakeEcrPublic(ttl_seconds=1.5) as ecr:
-        made = open_client(ecr)
-        push(made, "crew/app", "v0", b"one")
-        pause = threading.Event()
-
-        def look() -> bool:
-            pause.wait(0.02)
-            ecr.tokens.revoke_all()  # so that the token service is shown the user each time
-            assert made.head_manifest("crew/app", "v0") is not None
-            return ecr.actions.count("GetAuthorizationToken") >= 4
-
-        wait_until(look, 20, "four tokens")
-        assert {one.status for one in ecr.tokens.requests} == {200}, "none is shown after its end"
 
 
 def test_keyless_takes_the_machines_identity(

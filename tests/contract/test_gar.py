@@ -129,13 +129,6 @@ def test_upload_goes_whole_also_when_it_broke_off(gar: FakeGar, mover: RegistryC
     assert [one for one in gar.log if one.method == "PATCH"] == []
 
 
-def test_generic_client_fails_where_the_strategies_help(gar: FakeGar) -> None:
-    plain = open_client(gar, provider="generic")
-
-    with pytest.raises(errors.RepositoryNotFound):
-        push(plain, "fleet/apps/app", "v1", b"one")
-
-
 def test_key_that_is_none_is_a_configuration_error(gar: FakeGar) -> None:
     for user, text in (("_json_key", "{}"), ("_json_key_base64", base64.b64encode(b"x").decode())):
         with pytest.raises(errors.InvalidConfiguration, match="no key of a service account"):

@@ -93,14 +93,6 @@ def test_link_to_another_host_is_not_followed(github: FakeGitHub, crew: Registry
         assert other.github.log == []
 
 
-def test_generic_client_has_no_list(github: FakeGitHub) -> None:
-    plain = client(github.url, credential=USER, endpoint={"provider": "generic"})
-    push(plain, "crew/app", "v1", b"one")
-
-    with pytest.raises(errors.Unsupported):
-        list(plain.list_repositories())
-
-
 def test_tokens_reach_their_own_hosts_only(github: FakeGitHub, crew: RegistryClient) -> None:
     push(crew, "crew/app", "v1", b"one")
     assert list(crew.list_repositories())

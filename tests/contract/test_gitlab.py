@@ -161,13 +161,6 @@ def test_token_that_may_not_list_is_told_so(gitlab: FakeGitLab) -> None:
         list(open_client(gitlab, Credential("crew", "deploy")).list_repositories())
 
 
-def test_generic_client_has_no_list(gitlab: FakeGitLab) -> None:
-    filled(gitlab, open_client(gitlab))
-
-    with pytest.raises(errors.RegistryError):
-        list(open_client(gitlab, provider="generic").list_repositories())
-
-
 def test_rule_takes_what_the_user_is_a_member_of(
     gitlab: FakeGitLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

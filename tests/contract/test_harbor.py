@@ -156,20 +156,6 @@ def test_immutable_tag_is_refused_with_harbors_own_words(
         robot.delete_manifest("team/app", "v1")
 
 
-def test_generic_client_fails_where_the_strategies_help(harbor: FakeHarbor) -> None:
-    plain = client(
-        harbor.url, credential=Credential(ROBOT, "s3cret"), endpoint={"provider": "generic"}
-    )
-
-    with pytest.raises(errors.RegistryError):
-        push(plain, "new/app", "v1", b"one")
-    harbor.project("team")
-    push(plain, "team/app", "v1", b"one")
-    with pytest.raises(errors.RegistryError):
-        plain.delete_manifest("team/app", "v1")
-    assert plain.tags_with_digests("team/app") is None
-
-
 def test_tokens_that_end_are_renewed(harbor: FakeHarbor, robot: RegistryClient) -> None:
     push(robot, "team/app", "v1", b"one")
     harbor.harbor.tokens.revoke_all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +23,6 @@ from service.registry.providers.table import PROVIDERS
 from tests.contract.tcr import SECRET_ID, SECRET_KEY, FakeTcr
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
-from tests.support.processes import wait_until
 from tests.support.world import open_world, some_bytes
 
 OWNER = Credential(SECRET_ID, SECRET_KEY)
@@ -108,22 +106,6 @@ def test_clients_that_push_first_at_once_make_all_there_is_to_make(tcr: FakeTcr)
         list(pool.map(lambda n: push(made[n % 3], "team/app", f"v{n}", b"x" * n), range(6)))
 
     assert len(tcr.storage.tags("team/app") or ()) == 6
-
-
-def test_temporary_tokens_are_renewed_before_they_end() -> None:
-    with FakeTcr(ttl_seconds=1.0) as tcr:
-        made = open_client(tcr)
-        push(made, "team/app", "v0", b"one")
-        pause = threading.Event()
-
-        def look() -> bool:
-            pause.wait(0.02)
-            tcr.tokens.revoke_all()  # so that the token service is shown the user each time
-            assert made.head_manifest("team/app", "v0") is not None
-            return tcr.actions.count("CreateInstanceToken") >= 3
-
-        wait_until(look, 20, "three tokens")
-        made.close()
 
 
 def test_wrong_key_is_an_authentication_failure(tcr: FakeTcr) -> None:

@@ -95,3 +95,4 @@ def test_copies_of_20_s_outlive_tokens_of_5_s_at_every_fake() -> None:
         assert len(seen.refused) <= seen.handed_out, (provider, seen)
         if is_own(provider, "auth") and provider not in LONG_TERM:
             assert seen.logins >= SECONDS / LIFE_SECONDS - 1, (provider, seen)
+            assert not [one for one in seen.refused if one.startswith("Basic")], provider

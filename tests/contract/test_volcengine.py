@@ -95,19 +95,6 @@ def test_repository_that_somebody_else_has_made_meanwhile_is_a_success(
     assert volcengine.actions.count("CreateNamespace") == 0
 
 
-def test_tokens_are_renewed_before_they_end(volcengine: FakeVolcengine) -> None:
-    volcengine.repositories.add("team/app")
-    made = account(volcengine)
-    login = made.provided.strategies().login or pytest.fail("no login")
-
-    first, second = login.login(), login.login()
-
-    assert first.password != second.password
-    assert first.renew_at is not None
-    assert second.renew_at is not None
-    assert 0 <= second.renew_at - first.renew_at < 5
-
-
 def test_repositories_and_digests_are_listed_and_one_tag_goes(volcengine: FakeVolcengine) -> None:
     made = account(volcengine)
     names = [f"team{n % 2}/app{n:03}" for n in range(205)]
