@@ -3,7 +3,7 @@
 GET /v2/ with the registry's credentials. A registry that does not answer, or takes no more credentials
 that it took, is asked again soon; then its copies and plannings wait as if it were paused, and go on by
 themselves at the first check that is good. What does not pass by itself is told and holds nothing back:
-wrong credentials are to fail what met them, with that as the reason.
+wrong credentials are to fail what met them, with that as the reason. So is a registry that was never well.
 """
 
 from __future__ import annotations

@@ -60,6 +60,9 @@ class HealthStore:
     def note(self, look: Look) -> tuple[Health | None, Health | None]:
         """Keep what a check found; hold copies back, or let them go on.
 
+        Only what was well before is held back: an address that never answered may be wrong, or out of this
+        process's reach, and what meets it is to fail.
+
         Returns what was known before and what is known now; None: nothing, and the registry is gone.
         """
 
@@ -73,8 +76,9 @@ class HealthStore:
                 return None, None
             before = _row(connection, look.registry)
             failures = 0
-            if look.state == UNHEALTHY:
-                failures = 1 + (before.failures if before is not None else 0)
+            if look.state == UNHEALTHY and before is not None:
+                was_well = before.state == HEALTHY or before.failures > 0
+                failures = before.failures + 1 if was_well else 0
             held = before is not None and bool(before.holds)
             by_person = paused.paused_at is not None and not held
             holds = not by_person and failures >= FAILED_LOOKS

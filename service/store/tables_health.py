@@ -14,7 +14,7 @@ registry_health = Table(
     Column("state", String(16), nullable=False),  # healthy | unhealthy | refused
     Column("since", Double, nullable=False),  # when the state came to be this one
     Column("checked_at", Double, nullable=False),
-    Column("failures", Integer, nullable=False),  # checks in a row that waiting may cure
+    Column("failures", Integer, nullable=False),  # checks in a row, after a good one
     Column("holds", Boolean, nullable=False),  # registries.paused_at is the check's, not a person's
     Column("reason", PlainText, nullable=False, server_default=""),
 )

@@ -52,7 +52,8 @@ def pings(registry: SampleRegistry) -> int:
 
 
 def fail(world: World, keeper: HealthKeeper) -> None:
-    """Have west fail until its copies are held back."""
+    """Have west be well, and then fail until its copies are held back."""
+    keeper.check(["west"])
     world.west.fault("", status=503, times=FOREVER)
     for _ in range(FAILED_LOOKS):
         keeper.check(["west"])
@@ -100,6 +101,7 @@ def test_planning_waits_for_an_unhealthy_source_and_does_not_fail(world: World) 
     services, keeper = world.services, keeper_of(world)
     rule = a_rule("team/app")
     services.rules.put(rule, document={})
+    keeper.check(["east"])
     world.east.fault("", status=503, times=FOREVER)
     for _ in range(FAILED_LOOKS):
         keeper.check(["east"])
@@ -171,6 +173,7 @@ def test_a_registry_that_shows_nothing_to_nobody_is_well(world: World) -> None:
 
 def test_one_failed_look_holds_nothing_back(world: World) -> None:
     keeper = keeper_of(world)
+    keeper.check(["west"])
     world.west.fault("", status=503, times=FOREVER)
     keeper.check(["west"])
     assert (health_of(world, "west").state, health_of(world, "west").holds) == ("unhealthy", False)
@@ -180,6 +183,15 @@ def test_one_failed_look_holds_nothing_back(world: World) -> None:
     world.west.fault("", status=503, times=FOREVER)
     keeper.check(["west"])
     assert not health_of(world, "west").holds, "in a row is what counts"
+
+
+def test_a_registry_that_was_never_well_is_told_of_and_held_back_by_nobody(world: World) -> None:
+    """Its address may be wrong, or out of the scheduler's reach: what meets it is to fail."""
+    keeper = keeper_of(world)
+    world.west.fault("", status=503, times=FOREVER)
+    for _ in range(FAILED_LOOKS + 2):
+        keeper.check(["west"])
+    assert (health_of(world, "west").state, health_of(world, "west").holds) == ("unhealthy", False)
 
 
 def test_wrong_credentials_are_told_and_fail_what_met_them(world: World) -> None:
