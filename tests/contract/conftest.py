@@ -19,6 +19,7 @@ from tests.contract.quirks import quirky
 from tests.integration.registry.support import client
 
 HERE = Path(__file__).parent
+PARAMETERS = ("provider", "cloud", "source")  # of tests that many fakes share
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -27,9 +28,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == HERE:
             item.add_marker(pytest.mark.contract)
-            item.extra_keyword_matches.add(
-                f"contract:{item.path.stem.removeprefix('test_').replace('_', '-')}"
-            )
+            names = {item.path.stem.removeprefix("test_").replace("_", "-")}
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+                params = item.callspec.params
+                names |= {str(params[key]) for key in PARAMETERS if key in params}
+            item.extra_keyword_matches |= {f"contract:{name}" for name in names}
 
 
 @pytest.fixture(autouse=True)
