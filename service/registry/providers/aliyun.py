@@ -1,7 +1,7 @@
 """Alibaba Cloud Container Registry, Enterprise Edition: API cr of 2018-12-01, signed by ACS3-HMAC-SHA256.
 
 The registry's credential is an AccessKey ID (LTAI...) with its secret; every other user name, as of fixed passwords, is
-presented as it is, and can do nothing beside pushing and pulling, as at the personal edition. Sources:
+presented as it is, and can do nothing beside pushing and pulling. The personal edition is in aliyun_personal.py. Sources:
 alibabacloud.com/help, ACR API reference 2018-12-01 as alibabacloud-cr20181201 has it, and "V3 request
 structure and signature".
 """
@@ -50,10 +50,14 @@ _BY_CODE: tuple[tuple[str, type[errors.RegistryError]], ...] = (
 
 
 def open_aliyun(plane: ControlPlane) -> Strategies:
-    """Return the Enterprise Edition's strategies; none for the personal one, or where no AccessKey is configured."""
+    """Return the edition's strategies; none where no AccessKey is configured, or the host tells of no edition."""
     host, _ = plane.hosts
-    if not _HOST.fullmatch(host) or not _ACCESS_KEY.fullmatch(plane.credential().username):
+    if not _ACCESS_KEY.fullmatch(plane.credential().username):
         return NONE
+    if not _HOST.fullmatch(host):
+        from service.registry.providers.aliyun_personal import open_personal
+
+        return open_personal(plane)
     acr = AliyunAcr(plane)
     tags = AliyunTags(acr)
     return Strategies(
@@ -67,31 +71,51 @@ def open_aliyun(plane: ControlPlane) -> Strategies:
 
 
 def sign(
-    key: str, secret: str, *, host: str, action: str, query: str, moment: datetime, nonce: str
+    key: str,
+    secret: str,
+    *,
+    host: str,
+    action: str,
+    query: str,
+    moment: datetime,
+    nonce: str,
+    method: str = "POST",
+    path: str = "/",
+    body: bytes = b"",
+    version: str = VERSION,
 ) -> dict[str, str]:
-    """Return the headers of a POST without a body to a path of / ("V3 request structure"); `moment` is now, in UTC.
+    """Return the headers of a request ("V3 request structure"); `moment` is now, in UTC, a body is JSON.
 
-    `query` is encoded and sorted by names.
+    `path` and `query` are encoded, the query sorted by names.
     """
-    empty = hashlib.sha256(b"").hexdigest()
+    digest = hashlib.sha256(body).hexdigest()
     signed = {
+        **({"content-type": "application/json"} if body else {}),
         "host": host,
         "x-acs-action": action,
-        "x-acs-content-sha256": empty,
+        "x-acs-content-sha256": digest,
         "x-acs-date": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "x-acs-signature-nonce": nonce,
-        "x-acs-version": VERSION,
+        "x-acs-version": version,
     }
     names = ";".join(signed)
     lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
-    request = f"POST\n/\n{query}\n{lines}\n{names}\n{empty}"
+    request = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{digest}"
     text = f"{ALGORITHM}\n{hashlib.sha256(request.encode()).hexdigest()}"
     signature = hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
-    del signed["host"]
+    del signed["host"]  # which is sent anyway, as is the next one
+    signed.pop("content-type", None)
     return {
         **signed,
         "Authorization": f"{ALGORITHM} Credential={key},SignedHeaders={names},Signature={signature}",
     }
+
+
+def error_of(code: str) -> type[errors.RegistryError]:
+    """Return what a code of either edition's API means."""
+    found = (kind for prefix, kind in _BY_CODE if code.startswith(prefix))
+    usual = errors.RepositoryNotFound if code.endswith("NOT_EXIST") else errors.Rejected
+    return next(found, usual)
 
 
 class AliyunAcr:
@@ -171,9 +195,7 @@ class AliyunAcr:
         if reply.status < 300 and told.get("IsSuccess", True) is not False:
             return None
         code, words = str(told.get("Code"))[:80], clean(str(told.get("Message") or ""), 240)
-        found = (kind for prefix, kind in _BY_CODE if code.startswith(prefix))
-        usual = errors.RepositoryNotFound if code.endswith("NOT_EXIST") else errors.Rejected
-        return next(found, usual)(
+        return error_of(code)(
             f"{self.registry}: {clean(code, 80)}: {words}", registry=self.registry, oci_code=code
         )
 

@@ -131,6 +131,10 @@ _ROWS = (
                 r"[a-z0-9-]+-registry(?:-vpc)?\.([a-z0-9-]+)\.cr\.aliyuncs\.com",
                 r"https://cr.\1.aliyuncs.com",
             ),
+            (
+                r"registry(?:-vpc|-internal)?\.([a-z0-9-]+)\.aliyuncs\.com",
+                r"https://cr.\1.aliyuncs.com",
+            ),
         ),
         capabilities=Capabilities(
             catalog=False, digest_lists=True, referrers="fallback", tag_delete="api"
@@ -140,9 +144,10 @@ _ROWS = (
         ),
         namespace="namespace",
         proof="contract",
-        notes="Enterprise Edition: an AccessKey ID (LTAI...) as user with its secret as password: temporary tokens are got for it, "
-        "namespaces and private repositories made. Fixed passwords, and the personal edition, work as user and password "
-        "and can only push and pull: there repositories are named in the rule, and made by the push where the namespace says so.",
+        notes="An AccessKey ID (LTAI...) as user with its secret as password, at the Enterprise Edition and at the personal one "
+        "(registry.REGION.aliyuncs.com): temporary passwords are got for it, namespaces and private repositories made. Fixed "
+        "passwords work as user and password, and can only push and pull: then repositories are named in the rule, and "
+        "made by the push where the namespace says so. Webhooks are made at the Enterprise Edition.",
     ),
     Provider(
         "swr",
