@@ -10,9 +10,20 @@ from service.model.provider import Offers, Provider
 from service.registry.providers.table import GENERIC, PROVIDERS
 
 PROOFS = "tests/contract/test_proofs.py::test_yes_is_proven"
-HOOKS = "tests/integration/test_hooks.py::test_row_80_each_shape_is_accepted_and_durable_before_the_answer"
+HOOKS = "tests/e2e/test_events.py::test_notification_of_a_provider_makes_the_tag_appear"
 INDEX = "tests/contract/test_artifacthub.py"
 REAL = "tests/contract/test_real_servers.py"
+
+AT_REAL_SERVERS = {
+    "auth": "tests/integration/test_registry_client_real.py::test_basic_credentials",
+    "listing": f"{REAL}::test_repositories_are_listed",
+    "push": f"{REAL}::test_rule_goes_from_2_8_to_it_and_back",
+    "pull": f"{REAL}::test_rule_goes_from_2_8_to_it_and_back",
+    "delete": f"{REAL}::test_tag_is_deleted_and_its_sibling_stays_or_it_is_refused",
+    "mount": f"{REAL}::test_blob_is_mounted_from_a_sibling_or_its_session_is_used",
+    "events": "tests/e2e/test_events.py::test_real_registry_tells_and_the_tag_is_committed_soon",
+}
+"""By column, for the rows that were run against real servers."""
 
 ELSEWHERE = {
     ("artifacthub", "auth"): f"{INDEX}::test_api_key_is_shown_to_the_index_alone",
@@ -61,14 +72,18 @@ OWN = {
 
 
 def claims() -> list[tuple[str, str]]:
-    """Provider and column of every yes of a row that was run against a contract, in the table's order."""
+    """Provider and column of every yes of a row that was run against a fake or the sample, in the table's order."""
     return [
         (row.name, column)
         for row in PROVIDERS.values()
-        if row.proof == "contract"
-        for column in Offers.__slots__
-        if getattr(row.offers, column) == "yes"
+        if row.proof == "contract" or row is GENERIC
+        for column in yes_of(row)
     ]
+
+
+def yes_of(row: Provider) -> list[str]:
+    """The columns of a row that say yes."""
+    return [column for column in Offers.__slots__ if getattr(row.offers, column) == "yes"]
 
 
 def is_own(provider: str, column: str) -> bool:

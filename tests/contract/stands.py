@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from api.samples.auth import BearerAuth, TokenService
 from api.samples.faults import FaultRule
 from api.samples.registry import SampleRegistry
 from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
@@ -200,6 +201,11 @@ def _volcengine() -> Stand:
     return Stand("volcengine", fake, given, "team", keys, url)
 
 
+def _generic() -> Stand:
+    auth = BearerAuth(TokenService({"user": "sample-s3cret"}, ttl_seconds=5))
+    return Stand("generic", SampleRegistry(auth=auth), Credential("user", "sample-s3cret"), "team")
+
+
 STANDS: Mapping[str, Callable[[], Stand]] = {
     "acr": _acr,
     "aliyun-acr": _aliyun,
@@ -209,6 +215,7 @@ STANDS: Mapping[str, Callable[[], Stand]] = {
     "ecr-public": _ecr_public,
     "gar": _gar,
     "ghcr": _ghcr,
+    "generic": _generic,
     "gitlab": _gitlab,
     "harbor": _harbor,
     "jfrog": _jfrog,
@@ -217,7 +224,7 @@ STANDS: Mapping[str, Callable[[], Stand]] = {
     "tcr": _tcr,
     "volcengine": _volcengine,
 }
-"""By provider, in the order of their names."""
+"""By provider, in the order of their names; the sample registry is any other one."""
 
 
 @contextmanager

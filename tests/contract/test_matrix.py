@@ -34,18 +34,18 @@ SIGNATURE = "application/vnd.example.signature"
 
 
 def chunked() -> Stand:
-    """No provider's row wants PATCHes only: a registry whose administrator says so."""
+    """No provider's row wants PATCHes only: a registry behind a proxy, whose administrator says so."""
     capabilities = CapabilityOverrides(uploads="chunked", chunk_bytes=128 * KIB)
     keys = {"capabilities": capabilities}
-    return Stand("generic", SampleRegistry(), Credential(), "team", keys)
+    return Stand("distribution", SampleRegistry(), Credential(), "team", keys)
 
 
 @pytest.fixture(scope="module")
 def stands() -> Iterator[dict[str, Stand]]:
     with watching() as watch, ExitStack() as opened:
         found = {name: opened.enter_context(stand(name)) for name in STANDS}
-        found["generic"] = chunked()
-        opened.enter_context(found["generic"].registry)
+        found["distribution"] = chunked()
+        opened.enter_context(found["distribution"].registry)
         yield found
         assert watch.leaks() == []
 
@@ -109,7 +109,7 @@ def test_every_class_of_capabilities_has_a_stand(stands: dict[str, Stand]) -> No
     assert wanted - there == set()
 
 
-@pytest.mark.parametrize("source", [*STANDS, "generic"])
+@pytest.mark.parametrize("source", [*STANDS, "distribution"])
 def test_source_is_copied_to_sinks_of_every_class(
     source: str, stands: dict[str, Stand], world: World
 ) -> None:

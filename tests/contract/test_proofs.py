@@ -43,7 +43,7 @@ def test_generic_fails_where_the_provider_has_its_own_way_only(
 def test_every_row_that_was_run_against_a_contract_has_a_stand_and_proofs() -> None:
     contracts = {row.name for row in PROVIDERS.values() if row.proof == "contract"}
     indexes = {row.name for row in PROVIDERS.values() if row.index}  # nothing is pushed into one
-    assert contracts - indexes == set(STANDS)
+    assert contracts - indexes | {GENERIC.name} == set(STANDS)
     assert {column for _, column in CLAIMS} <= set(proofs.OF)
 
 
@@ -54,10 +54,20 @@ def test_what_is_said_to_be_the_providers_own_is_a_yes() -> None:
 
 
 def test_tests_of_another_shape_are_there() -> None:
-    for node in [*claims.ELSEWHERE.values(), claims.HOOKS]:
+    for node in [
+        *claims.ELSEWHERE.values(),
+        *claims.AT_REAL_SERVERS.values(),
+        claims.HOOKS,
+    ]:
         file, _, name = node.partition("::")
         tree = ast.parse((ROOT / file).read_text("utf-8"))
         assert name in {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}, node
+
+
+def test_every_yes_of_real_servers_has_a_test_at_them() -> None:
+    for row in PROVIDERS.values():
+        if row.proof == "real servers":
+            assert set(claims.yes_of(row)) <= set(claims.AT_REAL_SERVERS)
 
 
 def test_row_that_nothing_was_run_against_claims_what_any_registry_has_only() -> None:

@@ -164,18 +164,23 @@ def _proofs() -> list[str]:
     elsewhere = [
         f"- `{name}`, {column}: `{node}`" for (name, column), node in claims.ELSEWHERE.items()
     ]
+    real = [
+        f"- `distribution`, {column}: `{node}`" for column, node in claims.AT_REAL_SERVERS.items()
+    ]
     return [
         "## The test of each yes",
         "",
-        "A *yes* of a row that was run against a contract is a test that moves bytes, or changes what stands, at the fake:",
+        "A *yes* of a row that was run against a contract, or against the sample registry, is a test that moves bytes, or",
+        "changes what stands, there:",
         f"`{claims.PROOFS}[NAME-COLUMN]`, as in `[harbor-create]`; the column `list` is `listing`",
         "there. `test_generic_fails_where_the_provider_has_its_own_way_only` runs each of them once more as `generic`: a plain",
-        "*yes* has to fail then, a *yes (generic)* has to pass. *events* are read as documented there, and taken by a running API",
+        "*yes* has to fail then, a *yes (generic)* has to pass. *events* are read as documented there, and have a fleet copy",
         f"in `{claims.HOOKS}`.",
-        f"`distribution` is run against real servers: `{claims.REAL}`.",
-        "Tests of another shape:",
+        "",
+        "Tests of another shape, which fail as `generic`, too, and those of `distribution` at real servers:",
         "",
         *elsewhere,
+        *real,
     ]
 
 
