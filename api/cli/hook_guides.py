@@ -88,6 +88,12 @@ GUIDES = {
         """Administration, General, Webhooks, New Webhook
   URL: {url}; Secret Token: {secret}; events: Docker, Tag was pushed, deleted, promoted""",
     ),
+    "zot": Guide(
+        False,
+        """in zot's configuration, then restart it (a zot with the events extension):
+  "extensions": {{"events": {{"enable": true, "sinks": [{{"type": "http", "address": "{url}",
+    "timeout": "5s", "credentials": {{"username": "zot", "password": "{secret}"}}}}]}}}}""",
+    ),
 }
 GUIDES["github"] = GUIDES["ghcr"]
 

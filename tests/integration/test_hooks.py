@@ -39,6 +39,7 @@ PUSHES = [
     "gar/push",
     "aliyun-acr/push",
     "jfrog/push",
+    "zot/push",
 ]
 
 

@@ -15,6 +15,7 @@ from service.model.events import (
     harbor,
     jfrog,
     quay,
+    zot,
 )
 from service.model.events.values import Delivery
 
@@ -32,6 +33,7 @@ PROVIDERS: Mapping[str, Callable[[Mapping[str, str], bytes, str], Delivery]] = {
     "gar": gar.parse,
     "aliyun-acr": aliyun.parse,
     "jfrog": jfrog.parse,
+    "zot": zot.parse,
 }
 
 

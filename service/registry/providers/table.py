@@ -260,8 +260,13 @@ _ROWS = (
         "without a digest, or over plain http, it is refused with that reason. Both are read without credentials; an API "
         "key (id as user, secret as password) is shown to the index alone. Provenance files are not taken along.",
     ),
-    Provider("zot", "zot", offers=Offers(events="no"), notes="Its CloudEvents are not read yet."),
-    Provider("olareg", "olareg", offers=Offers(events="not offered")),
+    Provider(
+        "zot",
+        "zot",
+        proof="the sample registry",
+        notes="It sends CloudEvents by its own configuration, each once.",
+    ),
+    Provider("olareg", "olareg", offers=Offers(events="not offered"), proof="the sample registry"),
     GENERIC,
 )
 

@@ -72,6 +72,10 @@ EXPECTED: dict[str, tuple[list[tuple[Action, str, str | None, str | None]], int]
     "jfrog/promote": ([(P, "docker-local/library/ubuntu", "latest", D)], 0),
     "jfrog/push-inner": ([(P, "docker-local/library/ubuntu", "latest", D)], 0),
     "jfrog/artifact": ([], 1),
+    "zot/push": ([(P, "team/app", "v1", D)], 0),
+    "zot/push-by-digest": ([(P, "team/app", None, D)], 0),
+    "zot/delete": ([(X, "team/app", "v1", D)], 0),
+    "zot/created": ([], 1),
 }
 WITHOUT_KEY = {"quay", "jfrog"}  # their payloads say nothing that a key could be made of
 HEADERS = {
@@ -104,6 +108,16 @@ def test_fixture_is_read_as_what_it_says(name: str) -> None:
     assert all(
         bool(e.key) == (name.split("/", maxsplit=1)[0] not in WITHOUT_KEY) for e in found.events
     )
+
+
+def test_event_in_headers_is_the_structured_one() -> None:
+    document = json.loads((FIXTURES / "zot/push.json").read_bytes())
+    headers = {f"ce-{name}": document[name] for name in ("specversion", "id", "type", "source")}
+
+    found = parse("zot", headers, json.dumps(document["data"]).encode())
+
+    assert found == read("zot/push")
+    assert parse("zot", {}, json.dumps(document["data"]).encode()).ignored == 1
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
