@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,9 +202,9 @@ def _volcengine() -> Stand:
     return Stand("volcengine", fake, given, "team", keys, url)
 
 
-def _generic() -> Stand:
+def _sample(provider: str = "generic") -> Stand:
     auth = BearerAuth(TokenService({"user": "sample-s3cret"}, ttl_seconds=5))
-    return Stand("generic", SampleRegistry(auth=auth), Credential("user", "sample-s3cret"), "team")
+    return Stand(provider, SampleRegistry(auth=auth), Credential("user", "sample-s3cret"), "team")
 
 
 STANDS: Mapping[str, Callable[[], Stand]] = {
@@ -215,16 +216,18 @@ STANDS: Mapping[str, Callable[[], Stand]] = {
     "ecr-public": _ecr_public,
     "gar": _gar,
     "ghcr": _ghcr,
-    "generic": _generic,
+    "generic": _sample,
     "gitlab": _gitlab,
     "harbor": _harbor,
     "jfrog": _jfrog,
+    "olareg": partial(_sample, "olareg"),
     "quay": _quay,
     "swr": _swr,
     "tcr": _tcr,
     "volcengine": _volcengine,
+    "zot": partial(_sample, "zot"),
 }
-"""By provider, in the order of their names; the sample registry is any other one."""
+"""By provider, in the order of their names; the sample registry stands for what no fake is written of."""
 
 
 @contextmanager
