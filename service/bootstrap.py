@@ -197,6 +197,7 @@ class Services(Stores):
         from service.replication.replicas import LEASE as REPLICAS
 
         self.deleter.share(publisher.delete)
+        self.health_keeper.share(publisher.check)
         return [
             self._keeper(DELETIONS, self.deleter.step, self.deletion_borders.lease),
             self._keeper(REPLICAS, self.replicas.keeper.step),
@@ -238,7 +239,7 @@ class Services(Stores):
         from service.store.health import HealthStore
 
         store = HealthStore(self.database)
-        return HealthKeeper(store, self.clients, self.settings.health_check_seconds)
+        return HealthKeeper(store, self.clients, self.settings, self.dispatching.slots)
 
     def releaser(self, engine: Engine) -> Releaser:
         """Return what carries out parts of releases."""

@@ -110,7 +110,7 @@ class Settings:
     )
     health_check_seconds: float = _setting(
         180.0,
-        "how often the scheduler asks each registry of an active rule whether it is well, and six times as "
+        "how often each registry of an active rule is asked whether it is well, and six times as "
         "often while it is not: its copies then wait; together less than TRANSSHIP_OUTAGE_PATIENCE_SECONDS, "
         "or copies fail first; 0: never",
     )

@@ -32,11 +32,11 @@ def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) ->
     from workers.far_region import FarRegion, outlying
     from workers.lease import Lease
     from workers.reconnect import reconnect_step
-    from workers.tasks import copies, deletions, examinations, executions, releases
+    from workers.tasks import copies, deletions, examinations, executions, health, releases
 
     settings = outlying(settings, region)
     app = make_app(settings, [region])
-    for module in (copies, deletions, examinations, executions, releases):
+    for module in (copies, deletions, examinations, executions, health, releases):
         module.register(app)
     app.finalize()
     app.steps["consumer"].add(Lease)

@@ -18,6 +18,7 @@ AHEAD = "transship.place_ahead"
 EXAMINE = "transship.examine_registry"
 RELEASE = "transship.carry_out_release"
 DELETE = "transship.delete"
+CHECK = "transship.check_registries"
 
 
 class QueuePublisher:
@@ -161,6 +162,18 @@ class QueuePublisher:
             args=[piece, list(registries)],
             queue=queue,
             argsrepr=f"deletions of {piece}",
+        )
+        envelope.send(self._redis, queue, [text])
+
+    def check(self, region: str, registries: Sequence[str]) -> None:
+        """Send registries to be asked whether they are well; it does not stand behind copies."""
+        queue = queues.urgent(region)
+        text = envelope.message(
+            task=CHECK,
+            identity=_fresh_id(),
+            args=[list(registries)],
+            queue=queue,
+            argsrepr=f"health of {len(registries)} registries",
         )
         envelope.send(self._redis, queue, [text])
 

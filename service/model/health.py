@@ -38,7 +38,8 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class ToCheck:
-    """A registry that is to be checked; `failing`: its last check was no good."""
+    """A registry that is to be checked, by a process of its region; `failing`: its last check was no good."""
 
     registry: str
+    region: str
     failing: bool

@@ -204,6 +204,9 @@ class Publisher(Protocol):
     def delete(self, region: str, piece: str, registries: Sequence[str]) -> None:
         """Have a piece of deletions done by a worker of the region, soon."""
 
+    def check(self, region: str, registries: Sequence[str]) -> None:
+        """Have registries asked by a worker of the region whether they are well, soon; may be lost without harm."""
+
     def release_part(self, place: str, release: str, region: str, fence: int) -> None:
         """Have what a release has to do in a region done by workers of `place`, soon."""
 

@@ -1,6 +1,7 @@
 """Asks registries now and then whether they are well, and holds the copies of those back that are not.
 
-GET /v2/ with the registry's credentials. A registry that does not answer, or takes no more credentials
+GET /v2/ with the registry's credentials, by a process of the registry's region: others need not reach it, and
+borders may forbid them to. A registry that does not answer, or takes no more credentials
 that it took, is asked again soon; then its copies and plannings wait as if it were paused, and go on by
 themselves at the first check that is good. What does not pass by itself is told and holds nothing back:
 wrong credentials are to fail what met them, with that as the reason. So is a registry that was never well.
@@ -9,7 +10,8 @@ wrong credentials are to fail what met them, with that as the reason. So is a re
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from service.errors import (
@@ -23,6 +25,7 @@ from service.errors import (
 from service.model.health import HEALTHY, REFUSED, UNHEALTHY, Health, Look
 from service.registry.client import RegistryClient
 from service.replication.clients import Clients
+from service.settings import Settings
 from service.store.health import HealthStore
 from service.telemetry import get_logger
 
@@ -41,29 +44,47 @@ class HealthKeeper:
         self,
         store: HealthStore,
         clients: Clients,
-        every_seconds: float,
+        settings: Settings,
+        slots: Callable[[], Mapping[str, int]],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`every_seconds`: how often a registry is asked; 0: never."""
+        """`slots`: the live slots of workers by region."""
         self._store = store
         self._clients = clients
-        self._every = every_seconds
+        self._settings = settings
+        self._every = settings.health_check_seconds
+        self._slots = slots
         self._clock = clock
         self._looked_at: dict[str, float] = {}
+        self._send: Callable[[str, list[str]], None] | None = None
+
+    def share(self, send: Callable[[str, list[str]], None]) -> None:
+        """Have `send` ask workers of a region for what is not this process's to ask."""
+        self._send = send
 
     def step(self) -> None:
-        """Check what is due."""
+        """Check what is due: here, or by workers of other regions; where none lives, nobody does."""
         if self._every <= 0:
             return
         now = self._clock()
-        due = [
-            one.registry
-            for one in self._store.to_check()
-            if now >= self._looked_at.get(one.registry, -1e9) + self._pause(failing=one.failing)
+        due: defaultdict[str, list[str]] = defaultdict(list)
+        for one in self._store.to_check():
+            if now >= self._looked_at.get(one.registry, -1e9) + self._pause(failing=one.failing):
+                due[one.region].append(one.registry)
+        own = self._settings.region
+        here = [
+            n for region in due if self._settings.one_machine or region == own for n in due[region]
         ]
-        if due:
-            self.check(due)
+        if here:
+            self.check(here)
+        elsewhere = {} if self._settings.one_machine else {r: due[r] for r in due if r != own}
+        if elsewhere and self._send is not None:
+            alive = self._slots()
+            for region, names in elsewhere.items():
+                if alive.get(region):
+                    self._send(region, names)
+                    self._looked_at.update(dict.fromkeys(names, now))
 
     def check(self, names: list[str]) -> None:
         """Ask these registries, several at once, and keep what they say."""

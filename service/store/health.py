@@ -28,8 +28,8 @@ class HealthStore:
     def to_check(self) -> list[ToCheck]:
         """Return the registries of rules that are enabled and not paused, and all that are held back.
 
-        Left out are those that somebody paused, and those of far regions, which this process need not
-        be able to reach.
+        Left out are those that somebody paused, and those of far regions, whose workers have a database of
+        their own.
         """
         far = select(tokens.c.region).where(
             tokens.c.role == "agent", tokens.c.region.is_not(None), tokens.c.revoked_at.is_(None)
@@ -52,7 +52,7 @@ class HealthStore:
         used = {rule.source for rule in specs}
         used.update(name for rule in specs for name in followers(rule, members))
         return [
-            ToCheck(endpoint.name, failing=state not in (None, HEALTHY))
+            ToCheck(endpoint.name, endpoint.region, failing=state not in (None, HEALTHY))
             for endpoint, state, holds in rows
             if (endpoint.name in used or holds) and endpoint.region not in distant
         ]

@@ -44,6 +44,7 @@ class RecordingPublisher:
     regions: list[str | None] = field(default_factory=list)
     release_parts: list[tuple[str, str, int]] = field(default_factory=list)
     deletions: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
+    checks: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
     def plan(self, execution: str, *, urgent: bool = False, region: str | None = None) -> None:
         self.plans.append(execution)
@@ -75,6 +76,9 @@ class RecordingPublisher:
 
     def delete(self, region: str, piece: str, registries: Sequence[str]) -> None:
         self.deletions.append((region, piece, tuple(registries)))
+
+    def check(self, region: str, registries: Sequence[str]) -> None:
+        self.checks.append((region, tuple(registries)))
 
     def release_part(self, place: str, release: str, region: str, fence: int) -> None:
         self.release_parts.append((release, region, fence))

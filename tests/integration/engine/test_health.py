@@ -16,9 +16,10 @@ from service.model.endpoint import CredentialSpec, RegistryEndpoint
 from service.model.health import Health
 from service.model.rule import Destination
 from service.model.states import CopyState, ExecutionState
+from service.model.work import ProcessReport
 from service.replication.health import SOONER, HealthKeeper
 from service.store.health import FAILED_LOOKS, HealthStore
-from tests.support.world import World, a_rule, some_bytes
+from tests.support.world import RecordingPublisher, World, a_rule, some_bytes
 
 ON_BOTH = pytest.mark.parametrize("world", ["sqlite", "postgresql"], indirect=True)
 
@@ -38,7 +39,9 @@ def keeper_of(
 ) -> HealthKeeper:
     services = world.services
     store = HealthStore(services.database)
-    return HealthKeeper(store, services.clients, every_seconds, clock=clock or Clock())
+    settings = replace(world.settings, health_check_seconds=every_seconds)
+    slots = services.dispatching.slots
+    return HealthKeeper(store, services.clients, settings, slots, clock=clock or Clock())
 
 
 def health_of(world: World, registry: str) -> Health:
@@ -262,6 +265,25 @@ def test_only_registries_of_active_rules_are_asked_and_failing_ones_sooner(world
     before = pings(world.east)
     keeper.step()
     assert pings(world.east) == before
+
+
+def test_registries_of_another_region_are_asked_by_its_workers(world: World) -> None:
+    services, clock = world.services, Clock()
+    keeper = keeper_of(world, every_seconds=60.0, clock=clock)
+    publisher = RecordingPublisher()
+    keeper.share(publisher.check)
+    services.registries.put(RegistryEndpoint("west", world.west.url, region="eu"), document={})
+    services.rules.put(a_rule("team/app"), document={})
+    keeper.step()
+    assert publisher.checks == [], "nobody is there, and nobody copies"
+    services.state.heartbeat(ProcessReport("w", "worker", "eu", 4, "host", 1))
+    keeper.step()
+    keeper.step()
+    assert publisher.checks == [("eu", ("west",))]
+    assert (pings(world.east), pings(world.west)) == (1, 0)
+    clock.now += 60
+    keeper.step()
+    assert len(publisher.checks) == 2
 
 
 def test_a_held_registry_is_asked_even_when_its_rules_rest(world: World) -> None:
