@@ -111,6 +111,16 @@ def test_group_that_is_not_there_and_a_token_without_api_are_told(gitlab: FakeGi
     assert "api" in (caught.value.hint or "")
 
 
+def test_deploy_token_is_told_the_registrys_own_refusal(gitlab: FakeGitLab) -> None:
+    gitlab.groups = {"team": 7}
+    gitlab.tokens.users = {**gitlab.tokens.users, "deploy": "d3ploy-t0ken"}  # not the API's
+
+    with pytest.raises(errors.Denied) as caught:
+        push(open_client(gitlab, Credential("deploy", "d3ploy-t0ken")), "team/app", "v1", b"one")
+    assert "/blobs/uploads/" in caught.value.message
+    assert gitlab.projects == {}
+
+
 def test_repository_of_a_project_that_is_not_there_yet_is_absent(gitlab: FakeGitLab) -> None:
     gitlab.groups = {"team": 7}
     gitlab.fault("/manifests/", method="HEAD", status=403, times=9)
