@@ -60,7 +60,9 @@ class CredentialsSchema(StrictSchema):
     password_file = Text()
     secret = Name()
     docker_config = Flag()
-    keyless = Choice("aws", "azure", "gcp", absent="use password_file or secret for others")
+    keyless = Choice(
+        "aliyun", "aws", "azure", "gcp", absent="use password_file or secret for others"
+    )
     role = Judged(role_arn, longest=2048)
     external_id = Text()
     prefix = Judged(validate_repository, longest=255, data_key="for")

@@ -62,6 +62,7 @@ class FakeAliyun(SampleRegistry):
         self.actions: list[str] = []
         self.hooks: dict[str, tuple[str, dict[str, Any]]] = {}
         self.nonces: set[str] = set()
+        self.session = ""  # that the key's requests have to bear
         self._ttl_seconds = ttl_seconds
         self._count = 0
         self._lock = threading.Lock()
@@ -120,7 +121,12 @@ class FakeAliyun(SampleRegistry):
             query=request.target.partition("?")[2],
             moment=moment,
             nonce=headers["x-acs-signature-nonce"],
+            token=self.session,
         )
+        if headers.get("x-acs-security-token", "") != self.session:
+            raise AliyunError(
+                403, "InvalidSecurityToken.Mismatch", "the security token is not right"
+            )
         if wanted["Authorization"] != headers["authorization"]:
             raise AliyunError(400, "SignatureDoesNotMatch", "the signature does not match")
         with self._lock:

@@ -5,7 +5,8 @@ answers; [imds] learn.microsoft.com/entra/identity/managed-identities-azure-reso
 azure-identity; [app] learn.microsoft.com/azure/app-service/overview-managed-identity (REST endpoint reference), ibid.; [entra] learn.microsoft.com/entra/
 identity-platform/v2-oauth2-client-creds-grant-flow (third case: federated credential), ibid.; [gce]
 cloud.google.com/compute/docs/access/authenticate-workloads (metadata server), spoken with by google-auth; [wif]
-cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token (RFC 8693), ibid.
+cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token (RFC 8693), ibid.; [ram] alibabacloud.com/help/ecs, "Instance RAM roles"
+(/latest/meta-data/ram/security-credentials/ROLE), the same members as alibabacloud-credentials reads from a URI.
 """
 
 from __future__ import annotations
@@ -158,6 +159,32 @@ class FakeEntra(Served):
                 "expires_in": 3599,
                 "ext_expires_in": 3599,
                 "access_token": self._issue(),
+            },
+        )
+
+
+class FakeAlibabaMachine(Served):
+    """[ram] What ALIBABA_CLOUD_CREDENTIALS_URI names: the key of a RAM role's session, as the metadata service tells it."""
+
+    def __init__(self, key: tuple[str, str], issue: Issue) -> None:
+        super().__init__()
+        self._key = key
+        self._issue = issue
+        self.life = timedelta(hours=6)
+
+    def answer(self, request: Request) -> Response:
+        """Answer for the key that holds now."""
+        self.asked.append(request.query())
+        now = datetime.now(UTC)
+        return _json(
+            200,
+            {
+                "AccessKeyId": self._key[0],
+                "AccessKeySecret": self._key[1],
+                "Expiration": (now + self.life).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "SecurityToken": self._issue(),
+                "LastUpdated": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "Code": "Success",
             },
         )
 

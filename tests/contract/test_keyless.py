@@ -18,16 +18,20 @@ from service import errors
 from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
+from tests.contract import aliyun
 from tests.contract.acr import FakeAcr
+from tests.contract.aliyun import FakeAliyun
 from tests.contract.ecr import KEY, SECRET, FakeEcr
 from tests.contract.gar import FakeGar
 from tests.contract.identities import (
+    FakeAlibabaMachine,
     FakeAzureMachine,
     FakeEntra,
     FakeGoogleMachine,
     FakeSts,
     Issue,
 )
+from tests.contract.stands import stand
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.processes import wait_until
@@ -236,6 +240,40 @@ def test_refresh_token_is_renewed_before_it_ends(
         second = made.provided.credential()
     assert first.identity_token != second.identity_token
     assert len(acr.exchanged) == 2
+
+
+# ---- Alibaba -------------------------------------------------------------------------------------
+
+
+def test_ram_roles_session_signs_at_alibaba(monkeypatch: pytest.MonkeyPatch) -> None:
+    with stand("aliyun-acr") as cloud:
+        fake = cloud.registry
+        assert isinstance(fake, FakeAliyun)
+        numbers = itertools.count(1)
+
+        def issue() -> str:
+            fake.session = f"a session of a role, number {next(numbers)}"
+            return fake.session
+
+        with FakeAlibabaMachine((aliyun.ACCESS_KEY, aliyun.SECRET), issue) as machine:
+            monkeypatch.setattr(
+                "alibabacloud_credentials.utils.auth_util.environment_credentials_uri", machine.url
+            )
+            monkeypatch.setenv("ALIBABA_CLOUD_CREDENTIALS_URI", machine.url)
+            monkeypatch.setenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
+            endpoint = RegistryEndpoint(
+                "it",
+                cloud.url or fake.url,
+                provider="aliyun-acr",
+                credentials=CredentialSpec(keyless="aliyun"),
+                **cloud.keys,
+            )
+            made = RegistryClient(endpoint, lambda: pytest.fail("no credential is configured"))
+            push(made, "team/app", "v1", b"one")
+            made.delete_manifest("team/app", "v1")
+            made.close()
+        assert fake.storage.tags("team/app") == {}
+        assert len(machine.asked) == 1
 
 
 # ---- Google --------------------------------------------------------------------------------------

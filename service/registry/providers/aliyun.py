@@ -1,7 +1,7 @@
 """Alibaba Cloud Container Registry, Enterprise Edition: API cr of 2018-12-01, signed by ACS3-HMAC-SHA256.
 
-The registry's credential is an AccessKey ID (LTAI...) with its secret; every other user name, as of fixed passwords, is
-presented as it is, and can do nothing beside pushing and pulling. The personal edition is in aliyun_personal.py. Sources:
+The registry's credential is an AccessKey ID (LTAI...) with its secret, or the machine's own (`keyless: aliyun`); every
+other user name, as of fixed passwords, is presented as it is, and can do nothing beside pushing and pulling. The personal edition is in aliyun_personal.py. Sources:
 alibabacloud.com/help, ACR API reference 2018-12-01 as alibabacloud-cr20181201 has it, and "V3 request
 structure and signature".
 """
@@ -14,13 +14,15 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 from service import errors
 from service.model.endpoint import Credential
+from service.registry.providers.access_key import AccessKey
+from service.registry.providers.aliyun_identity import machine_keys
 from service.registry.providers.control_plane import ControlPlane, Reply
 from service.registry.providers.steps import (
     ROWS_A_PAGE,
@@ -52,13 +54,14 @@ _BY_CODE: tuple[tuple[str, type[errors.RegistryError]], ...] = (
 def open_aliyun(plane: ControlPlane) -> Strategies:
     """Return the edition's strategies; none where no AccessKey is configured, or the host tells of no edition."""
     host, _ = plane.hosts
-    if not _ACCESS_KEY.fullmatch(plane.credential().username):
+    key = _access_key(plane)
+    if key is None:
         return NONE
     if not _HOST.fullmatch(host):
         from service.registry.providers.aliyun_personal import open_personal
 
-        return open_personal(plane)
-    acr = AliyunAcr(plane)
+        return open_personal(plane, key)
+    acr = AliyunAcr(plane, key)
     tags = AliyunTags(acr)
     return Strategies(
         login=AliyunLogin(acr),
@@ -68,6 +71,20 @@ def open_aliyun(plane: ControlPlane) -> Strategies:
         tag_deleter=tags,
         webhooks=AliyunTriggers(acr),
     )
+
+
+def _access_key(plane: ControlPlane) -> Callable[[], AccessKey] | None:
+    """Return what tells the key that holds now; None where the credential is no AccessKey."""
+    if plane.keyless == "aliyun":
+        return machine_keys(plane.name)
+    if not _ACCESS_KEY.fullmatch(plane.credential().username):
+        return None
+
+    def configured() -> AccessKey:
+        credential = plane.credential()
+        return AccessKey(credential.username, credential.password)
+
+    return configured
 
 
 def sign(
@@ -83,10 +100,11 @@ def sign(
     path: str = "/",
     body: bytes = b"",
     version: str = VERSION,
+    token: str = "",
 ) -> dict[str, str]:
     """Return the headers of a request ("V3 request structure"); `moment` is now, in UTC, a body is JSON.
 
-    `path` and `query` are encoded, the query sorted by names.
+    `token` is that of the key's session.     `path` and `query` are encoded, the query sorted by names.
     """
     digest = hashlib.sha256(body).hexdigest()
     signed = {
@@ -95,6 +113,7 @@ def sign(
         "x-acs-action": action,
         "x-acs-content-sha256": digest,
         "x-acs-date": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        **({"x-acs-security-token": token} if token else {}),
         "x-acs-signature-nonce": nonce,
         "x-acs-version": version,
     }
@@ -121,8 +140,9 @@ def error_of(code: str) -> type[errors.RegistryError]:
 class AliyunAcr:
     """Requests to Alibaba Cloud's API about one instance, whose name and region are in the registry's host."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, key: Callable[[], AccessKey]) -> None:
         self._plane = plane
+        self._key = key
         self.registry = plane.name
         self._lock = threading.Lock()
         self._instance: str | None = None
@@ -174,10 +194,11 @@ class AliyunAcr:
         )
 
         def headers(_content: bytes) -> dict[str, str]:
-            credential = self._plane.credential()
+            key = self._key()
             return sign(
-                credential.username,
-                credential.password,
+                key.identity,
+                key.secret,
+                token=key.token,
                 host=self._plane.origin.authority,
                 action=action,
                 query=query,

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 from service import errors
 from service.model.endpoint import Credential
+from service.registry.providers.access_key import AccessKey
 from service.registry.providers.aliyun import error_of, sign
 from service.registry.providers.control_plane import ControlPlane, Reply
 from service.registry.providers.steps import (
@@ -33,12 +34,12 @@ VERSION = "2016-06-07"
 _HOST = re.compile(r"registry(-vpc|-internal)?\.[a-z0-9-]+\.aliyuncs\.com")
 
 
-def open_personal(plane: ControlPlane) -> Strategies:
+def open_personal(plane: ControlPlane, key: Callable[[], AccessKey]) -> Strategies:
     """Return the personal edition's strategies for an AccessKey; none at a host of another kind."""
     host, _ = plane.hosts
     if not _HOST.fullmatch(host):
         return NONE
-    personal = Personal(plane)
+    personal = Personal(plane, key)
     tags = PersonalTags(personal)
     return Strategies(
         login=PersonalLogin(personal),
@@ -52,8 +53,9 @@ def open_personal(plane: ControlPlane) -> Strategies:
 class Personal:
     """Requests to the API of one region."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, key: Callable[[], AccessKey]) -> None:
         self._plane = plane
+        self._key = key
         self.registry = plane.name
 
     def ask(
@@ -71,10 +73,11 @@ class Personal:
         )
 
         def headers(content: bytes) -> dict[str, str]:
-            credential = self._plane.credential()
+            key = self._key()
             return sign(
-                credential.username,
-                credential.password,
+                key.identity,
+                key.secret,
+                token=key.token,
                 host=self._plane.origin.authority,
                 action=action,
                 query=text,

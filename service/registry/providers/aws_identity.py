@@ -11,16 +11,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from service.errors import AuthenticationFailed, InvalidConfiguration
+from service.registry.providers.access_key import AccessKey
 from service.registry.redaction import clean
-
-
-class AccessKey(NamedTuple):
-    """An access key; `token` is the session's, empty for a key that does not end."""
-
-    identity: str
-    secret: str
-    token: str = ""
-
 
 SESSION = "transship"
 """The RoleSessionName, which AWS's logs show."""

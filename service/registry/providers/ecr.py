@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from service import errors
 from service.model.endpoint import Credential
-from service.registry.providers.aws_identity import AccessKey, Role, machine_keys
+from service.registry.providers.access_key import AccessKey
+from service.registry.providers.aws_identity import Role, machine_keys
 from service.registry.providers.control_plane import ControlPlane, Reply
 from service.registry.providers.sigv4 import sign
 from service.registry.providers.strategies import NONE, Strategies
