@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from service.errors import InvalidConfiguration
 from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.registry.confined import confine_credentials
 from service.registry.docker_config import from_docker_config
+
+KEPT_SECONDS = 30.0
+"""A credential helper's answer is used for so long: each repository's token asks for it."""
 
 MAX_SECRET_BYTES = 64 * 1024  # a Google service account's JSON has 2 KiB
 
@@ -30,11 +35,31 @@ def readers(
     """
 
     def reader(place: int, spec: CredentialSpec) -> Callable[[], Credential]:
-        return lambda: resolve(
-            confine_credentials(spec, folder), host, lambda: stored(place), helpers=helpers
-        )
+        def read() -> Credential:
+            confined = confine_credentials(spec, folder)
+            return resolve(confined, host, lambda: stored(place), helpers=helpers)
+
+        return _Kept(read).read if spec.docker_config and helpers else read
 
     return [reader(place, spec) for place, spec in enumerate(endpoint.every_credential)]
+
+
+class _Kept:
+    """What may run a command is run by one thread, and its answer used for a while by all."""
+
+    def __init__(self, read: Callable[[], Credential]) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+        self._found = Credential()
+        self._until = 0.0
+
+    def read(self) -> Credential:
+        """Return the credential; raises what reading it does."""
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._found = self._read()
+                self._until = time.monotonic() + KEPT_SECONDS
+            return self._found
 
 
 def resolve(

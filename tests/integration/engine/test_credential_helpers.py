@@ -51,8 +51,10 @@ def test_an_allowed_helper_gives_the_credentials_of_its_registry(world: World, s
     with SampleRegistry(auth=BasicAuth({"robot": "word"})) as registry:
         save(world, registry)
         services = world.open(replace(world.settings, credential_helpers="other, vault"))
-        services.clients.get("guarded").ping()
-        assert set(seen.read_text().splitlines()) == {f"{registry.host} nothing"}
+        for _ in range(3):
+            services.clients.get("guarded").http.auth._basic = ""  # ask for it anew
+            services.clients.get("guarded").ping()
+        assert seen.read_text().splitlines() == [f"{registry.host} nothing"], "run once for all"
 
 
 def test_a_helper_that_is_not_allowed_is_not_run(world: World, seen: Path) -> None:
