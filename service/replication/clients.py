@@ -65,7 +65,7 @@ class _Known:
     """A client, and what the store said of its registry when it was last asked."""
 
     client: RegistryClient
-    version: int
+    saved: tuple[float, int]  # when it was created, and how often it was changed since
     paused: bool
     why: str  # what its health says, while that is why it is paused
     seen_at: float
@@ -145,12 +145,13 @@ class Clients:
         stored = self._registries.get(name)
         with self._lock:
             known = self._known.get(name)
-            if known is not None and known.version == stored.version:
+            saved = (stored.created_at, stored.version)
+            if known is not None and known.saved == saved:
                 client = known.client
             else:
                 client = self._open(stored.endpoint)
             why = stored.health.reason if stored.health is not None and stored.health.holds else ""
-            known = _Known(client, stored.version, stored.paused_at is not None, why, now)
+            known = _Known(client, saved, stored.paused_at is not None, why, now)
             self._known[name] = known
         return known
 
