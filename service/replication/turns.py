@@ -74,7 +74,7 @@ class _Way:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._waiting: list[tuple[Order, int]] = []
+        self._waiting: dict[bool, list[tuple[Order, int]]] = {True: [], False: []}  # large ones?
         self._numbers = count()
         self._under_way: list[_UnderWay] = []
         self._line = Line()
@@ -89,9 +89,10 @@ class _Way:
         """Wait until it is this one's turn."""
         with self._changed:
             mine = (order, next(self._numbers))
-            heapq.heappush(self._waiting, mine)
+            waiting = self._waiting[size >= self._line.bytes_at_once()]
+            heapq.heappush(waiting, mine)
             try:
-                while self._waiting[0] != mine or not self._has_room(size, answers()):
+                while waiting[0] != mine or not self._has_room(size, answers()):
                     self._changed.wait(LOOK_SECONDS)
                     self._changed.release()  # whether it is wanted is asked of SQL
                     try:
@@ -100,8 +101,8 @@ class _Way:
                     finally:
                         self._changed.acquire()
             finally:
-                self._waiting.remove(mine)
-                heapq.heapify(self._waiting)
+                waiting.remove(mine)
+                heapq.heapify(waiting)
                 self._changed.notify_all()
             begun = _UnderWay(size, self._clock())
             self._under_way.append(begun)
@@ -113,7 +114,7 @@ class _Way:
     def waiting(self) -> int:
         """Return how many wait for their turn."""
         with self._changed:
-            return len(self._waiting)
+            return sum(map(len, self._waiting.values()))
 
     def leave(self, mine: _UnderWay, answer: float | None) -> None:
         """Let the next ones go; `answer`: the seconds that one takes, None where nothing was moved."""

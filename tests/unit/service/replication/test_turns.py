@@ -146,3 +146,20 @@ def test_an_error_gives_the_turn_back() -> None:
     for _ in range(5):
         with pytest.raises(ValueError):
             broken()
+
+
+def test_small_blobs_do_not_wait_behind_large_ones() -> None:
+    turns, log = Turns(lambda: 0.0), list[str]()
+    first = Sender(turns, log, "first", (0, 0))
+    wait_until(lambda: len(log) == 1, 10, "one under way")
+    large = Sender(turns, log, "large", (-26, 1))
+    waiting(turns, 1)
+
+    small = Sender(turns, log, "small", (-10, 2), 1000)
+
+    wait_until(lambda: "small" in log, 10, "the small one beside the large one")
+    assert log == ["first", "small"]
+    first.join()
+    wait_until(lambda: "large" in log, 10, "the large one in its turn")
+    for one in (small, large):
+        one.join()
