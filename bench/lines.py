@@ -1,4 +1,4 @@
-"""What the lines alone ask of S4's last table: the product's board, with registries and workers left out.
+"""What the lines alone ask of S4's last table where each region has workers of its own: the board, nothing else.
 
     python -m bench.lines [--destinations 8] [--besides 0.3] [--stream 0]
 

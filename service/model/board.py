@@ -8,7 +8,7 @@ it is kept is another's business (service/store/boards.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from service.model.line import Line
@@ -126,6 +126,45 @@ class Board:
         under_way.boot, under_way.since = boot, now
         begun = {copy for copy, one in found.under_way.items() if one.boot}
         return [need.registry for copy, need in found.needs.items() if copy not in begun]
+
+    def feed(
+        self,
+        blob: PartBlob,
+        holder: int,
+        needs: Mapping[int, Need],
+        fed: Collection[int],
+        now: float,
+        boot: str,
+    ) -> list[int]:
+        """Note that a process writes a blob to more registries while it brings it to the holder's.
+
+        Returns those of `fed` that are to get it so: nobody has it yet, or is about to bring it there.
+        The others of `needs` get it from whoever has it first.
+        """
+        found = self.blobs.get(blob.digest)
+        if found is None:
+            if len(self.blobs) >= MOST_BLOBS:
+                return []
+            found = OnBoard(blob.size, blob.media_type, {}, {}, moved_at=now)
+        if found.holders:
+            return []
+        known = {need.registry: copy for copy, need in found.needs.items()}
+        needs = {
+            copy: need
+            for copy, need in needs.items()
+            if known.setdefault(need.registry, copy) == copy
+        }
+        begun = [copy for copy in fed if copy in needs and copy not in found.under_way]
+        if begun:
+            found.needs.update(needs)
+            found.under_way.update({copy: UnderWay(holder, now, boot) for copy in begun})
+            self.blobs[blob.digest] = found
+        return begun
+
+    def again(self, errand: Errand) -> None:
+        """Note that an errand came to nothing, and that its copy is to have the blob by another."""
+        if (found := self.blobs.get(errand.blob.digest)) is not None:
+            found.under_way.pop(errand.follower, None)
 
     def end(self, errand: Errand, now: float, *, placed: bool, answer: float = 0.0) -> Need | None:
         """Note that an errand is over: its blob is there, and goes on from there, or is left to the copy.

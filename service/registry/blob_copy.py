@@ -6,7 +6,7 @@ until the digest holds, so no registry is ever given a complete wrong blob.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from service.crashpoints import crashpoint
@@ -25,6 +25,7 @@ from service.model.descriptor import Descriptor
 from service.protections import without
 from service.registry.buffers import BUFFERS
 from service.registry.connection import Connection, Response
+from service.registry.feed import Feed
 from service.registry.limiter import Limiter, hold_all, streaming
 from service.registry.results import UploadSession
 from service.registry.timeouts import RateGuard
@@ -50,12 +51,15 @@ def copy_blob(
     progress: Callable[[int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     pace: Callable[[], Limiter] | None = None,
+    feeds: Sequence[Feed] = (),
 ) -> int:
     """Copy the blob; returns the bytes read from the source, repeated ones included.
 
     `session` is an open upload at the destination to be used (a mount that was not one); whatever
     happens it is used up or cancelled. `progress` is told of every piece read, in bytes;
     `cancelled` is asked before each; `pace` gives a limiter of bytes beside those of the registries.
+    `feeds` are given every byte of a blob above WHOLE_BYTES, the last ones when its digest holds; whoever
+    has made them ends them.
 
     Raises Cancelled, Corrupt (the source's bytes are not the descriptor's), BlobNotFound and the
     other RegistryErrors; `registry` in them names the side.
@@ -69,6 +73,7 @@ def copy_blob(
         progress,
         cancelled,
         pace,
+        feeds,
     )
     sides = (source.http.limiter, destination.http.limiter)
     try:
@@ -98,6 +103,7 @@ class _BlobCopy:
         progress: Callable[[int], None] | None,
         cancelled: Callable[[], bool] | None,
         pace: Callable[[], Limiter] | None,
+        feeds: Sequence[Feed],
     ) -> None:
         self._source = source
         self._source_repository = source_repository
@@ -108,6 +114,7 @@ class _BlobCopy:
         self._progress = progress
         self._cancelled = cancelled
         self._pace = pace
+        self._feeds = feeds
         self.bytes_read = 0
         self._session: UploadSession | None = None
         self._opening: Connection | None = None  # a session asked for, its answer not yet read
@@ -150,6 +157,8 @@ class _BlobCopy:
             self._source_repository, self._digest, self._size, WHOLE_BYTES
         )
         self._account(len(data))
+        for feed in self._feeds:
+            feed.put(0, data)
         session, self._session = self._session or self._open_session(), None
         crashpoint("blob.session_open")
         crashpoint("blob.before_final_put")
@@ -235,11 +244,12 @@ class _BlobCopy:
                     most = gate.piece(most)
                 began = self._guard.now()
                 piece = self._read(most)
+                if self._position == self._size:
+                    self._check_digest()
+                self._feed(piece)
                 if skipping:
                     self._moved(len(piece), sent=False)
                     continue
-                if self._position == self._size:
-                    self._check_digest()
                 if not connection.send(piece):
                     return
                 self._guard.moved(len(piece), began)
@@ -272,6 +282,13 @@ class _BlobCopy:
         if self._position >= self._checkpoints[-1][0] + CHECKPOINT_BYTES:
             self._checkpoints.append((self._position, self._hasher.copy()))
         return piece
+
+    def _feed(self, piece: memoryview) -> None:
+        """Hand what was just read to those that write it elsewhere."""
+        if self._feeds:
+            kept = bytes(piece)  # the buffer is used again
+            for feed in self._feeds:
+                feed.put(self._position - len(kept), kept)
 
     def _open(self) -> Response:
         """Open the source's stream at the present position."""
@@ -331,7 +348,11 @@ class _BlobCopy:
         """Read to the end what the destination already holds, so that the digest is known."""
         while self._position < self._size:
             self._check_cancelled()
-            self._moved(len(self._read(self._size - self._position)), sent=False)
+            piece = self._read(self._size - self._position)
+            if self._position == self._size:
+                self._check_digest()
+            self._feed(piece)
+            self._moved(len(piece), sent=False)
         self._check_digest()
 
     def _check_digest(self) -> None:

@@ -11,6 +11,7 @@ from service.errors import Cancelled, StoreUnavailable, TransshipError
 from service.model.descriptor import Descriptor
 from service.model.digest import Digest
 from service.model.work import BlobsAhead, CopyWork, Counters, Errand, PartBlob
+from service.registry.feed import Feed
 from service.replication import errands
 from service.replication.copy_blob import BlobPlacer
 from service.replication.engine import Engine
@@ -45,6 +46,24 @@ def place_ahead(engine: Engine, errand: Errand) -> str:
     return "late" if work is None else "placed" if placed else "left"
 
 
+def place_fed(engine: Engine, errand: Errand, feed: Feed) -> bool:
+    """Place the blob with the bytes that another copy of this process reads; whether it is there.
+
+    Where it is not, the errand is still under way.
+    """
+    try:
+        work = engine.state.begin_ahead(errand.follower, errand.holder)
+        placed = work is not None and _place(engine, work, errand.blob, feed)
+    except StoreUnavailable as error:
+        log.info("not_placed_along", digest=errand.blob.digest, error=str(error))
+        return False
+    finally:
+        feed.leave()
+    if placed and work is not None:
+        errands.end(engine, errand, placed=True, answer=_answers_within(engine, work))
+    return placed
+
+
 def _answers_within(engine: Engine, work: CopyWork) -> float:
     sides = (work.reads_from.registry, work.destination_registry)
     try:
@@ -53,7 +72,7 @@ def _answers_within(engine: Engine, work: CopyWork) -> float:
         return 0.0
 
 
-def _place(engine: Engine, work: CopyWork, part: PartBlob) -> bool:
+def _place(engine: Engine, work: CopyWork, part: PartBlob, feed: Feed | None = None) -> bool:
     """Whether a blob is at the copy's destination now."""
     counters = Counters()
     blob = Descriptor(media_type=part.media_type, digest=Digest.parse(part.digest), size=part.size)
@@ -64,7 +83,7 @@ def _place(engine: Engine, work: CopyWork, part: PartBlob) -> bool:
         if work.holder not in work.holders:
             return False  # a border lies between them
         with engine.meter.collect(counters.requests):
-            placer = BlobPlacer(engine, work, counters)
+            placer = BlobPlacer(engine, work, counters, feed=feed)
             missing = placer.settle([blob])
             missing = placer.transfer(missing)  # which writes the proofs down, be there none
     except (TransshipError, RedisError, Cancelled) as error:

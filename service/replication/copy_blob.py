@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
@@ -27,11 +28,15 @@ from service.model.descriptor import Descriptor
 from service.model.ports import ClaimState
 from service.model.work import CopyWork, Counters, LedgerDistrusted, Presence, Proof, Wake
 from service.registry.blob_copy import copy_blob as stream
+from service.registry.fed_upload import upload_fed
+from service.registry.feed import Feed
 from service.registry.results import MOUNTED, UploadSession
 from service.replication.engine import Engine
-from service.replication.errands import Errands
 from service.replication.rule_pace import pace_of
 from service.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from service.replication.onward import Onward
 
 HEAD_FROM_BYTES = 32 << 10
 """Below this an upload costs the destination no more than the question whether it is needed."""
@@ -50,7 +55,15 @@ class BlobPlacer:
     Blobs do not depend on each other: over slow links they are placed side by side.
     """
 
-    def __init__(self, engine: Engine, work: CopyWork, counters: Counters) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        work: CopyWork,
+        counters: Counters,
+        onward: Onward | None = None,
+        feed: Feed | None = None,
+    ) -> None:
+        """`onward` sends large blobs on to others; `feed` brings the bytes of the one blob that is placed."""
         self._engine = engine
         self._work = work
         self._counters = counters
@@ -61,7 +74,8 @@ class BlobPlacer:
         self._token = f"{engine.boot}/{os.urandom(6).hex()}"
         self._cancelled = engine.cancelled(work)
         self._pace = pace_of(engine.limiters, work)
-        self._errands = Errands(engine, work)
+        self._onward = onward
+        self._feed = feed
         self._lock = threading.Lock()
         self._fresh_proofs: list[Proof] = []
         self._uploaded: list[str] = []
@@ -215,7 +229,8 @@ class BlobPlacer:
                 self._stream(blob)
                 crashpoint("blob.after_put_before_sql")
                 self._prove(blob)
-                self._errands.begin(blob)
+                if self._onward is not None:
+                    self._onward.offer(blob)
         except BaseException as error:
             self._give_up(digest, error)
             raise
@@ -281,7 +296,19 @@ class BlobPlacer:
         return True
 
     def _stream_from_source(self, blob: Descriptor) -> None:
-        with self._turn(blob):
+        pace = self._pace.current if self._pace is not None else None
+        if self._feed is not None:
+            read = upload_fed(
+                self._destination,
+                self._work.destination_repository,
+                blob,
+                self._feed,
+                cancelled=self._cancelled,
+                pace=pace,
+            )
+            self._count(read=read)
+            return
+        with self._turn(blob), self._along(blob) as feeds:
             read = stream(
                 self._source,
                 self._origin[1],
@@ -289,9 +316,13 @@ class BlobPlacer:
                 self._work.destination_repository,
                 blob,
                 cancelled=self._cancelled,
-                pace=self._pace.current if self._pace is not None else None,
+                pace=pace,
+                feeds=feeds,
             )
         self._count(read=read)
+
+    def _along(self, blob: Descriptor) -> AbstractContextManager[Sequence[Feed]]:
+        return nullcontext(()) if self._onward is None else self._onward.along(blob)
 
     def _turn(self, blob: Descriptor) -> AbstractContextManager[None]:
         """Wait for others on the same way, where the next hop waits for whole images."""

@@ -45,18 +45,16 @@ class Errands:
         self._engine = engine
         self._work = work
 
-    def begin(self, blob: Descriptor) -> None:
-        """Send on a blob that the copy has brought to its destination; nobody's failure."""
-        work = self._work
-        if work.ahead or not work.routed:
-            return
-        if blob.size < AHEAD_BYTES or work.on_conflict != "overwrite":
-            return
-        part = PartBlob(str(blob.digest), blob.size, blob.media_type)
+    def offer(self, blob: Descriptor, fed: Collection[int] = ()) -> None:
+        """Send on a blob that the copy has brought to its destination, but to those that were fed; nobody's failure."""
+        work, part = self._work, _part(blob)
         try:
-            if not self._needs:
+            if not self._goes_on(blob):
                 return
-            change = partial(_offer, part, work, self._needs)
+            needs = {copy: need for copy, need in self._needs.items() if copy not in fed}
+            if not needs:
+                return
+            change = partial(_offer, part, work, needs)
             waiting, sent = self._engine.boards.change(work.execution, change)
             announce(self._engine, part, waiting)
         except (RedisError, StoreUnavailable) as error:
@@ -64,9 +62,50 @@ class Errands:
             return
         send(self._engine, sent)
 
+    def feed(self, blob: Descriptor) -> list[Errand]:
+        """Return the errands that this process carries out while it reads the blob for the copy itself.
+
+        Those that it would be sent anyway: of its own region's registries, and of regions in which nobody
+        lives. Their bytes pass here in any case, and so they pass once; nobody's failure.
+        """
+        engine, work, part = self._engine, self._work, _part(blob)
+        try:
+            if not self._goes_on(blob):
+                return []
+            needs = self._needs
+            ours = [
+                copy
+                for copy, need in needs.items()
+                if need.region in ("", engine.settings.region)
+                and work.destination_registry in need.near
+            ]
+            if not ours:
+                return []
+            fed = engine.boards.change(
+                work.execution,
+                lambda board, moment: board.feed(
+                    part, work.ref.id, needs, ours, moment.now, engine.boot
+                ),
+            )
+        except (RedisError, StoreUnavailable) as error:
+            log.info("not_sent_along", copy=work.ref.id, digest=part.digest, error=str(error))
+            return []
+        return [Errand(work.execution, part, work.ref.id, copy) for copy in fed]
+
+    def _goes_on(self, blob: Descriptor) -> bool:
+        """Whether others go on from this copy, and the blob is worth it. Raises StoreUnavailable."""
+        work = self._work
+        if not work.routed or blob.size < AHEAD_BYTES or work.on_conflict != "overwrite":
+            return False
+        return bool(self._needs)
+
     @cached_property
     def _needs(self) -> dict[int, Need]:
         return self._engine.state.needs(self._work.ref.id)
+
+
+def _part(blob: Descriptor) -> PartBlob:
+    return PartBlob(str(blob.digest), blob.size, blob.media_type)
 
 
 def _offer(
@@ -108,6 +147,21 @@ def _ended(engine: Engine, errand: Errand, *, placed: bool, answer: float) -> Se
             with suppress(StoreUnavailable):  # then it goes when its parent is done
                 engine.state.let_go(errand.follower, need.near)
     return sent
+
+
+def leave(engine: Engine, errand: Errand) -> None:
+    """Note that an errand came to nothing, and that the next who can is to bring the blob; nobody's failure."""
+
+    def change(board: Board, moment: Moment) -> Sent:
+        board.again(errand)
+        return board.assign(errand.execution, moment)
+
+    try:
+        sent = engine.boards.change(errand.execution, change)
+    except RedisError as error:
+        log.info("errand_lost", digest=errand.blob.digest, error=str(error))
+        return
+    send(engine, sent)
 
 
 def send(engine: Engine, sent: Sent) -> None:

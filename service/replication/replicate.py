@@ -43,6 +43,7 @@ from service.replication.failures import (
     outcome_of,
 )
 from service.replication.holders import from_nearest, nearest
+from service.replication.onward import Onward
 from service.replication.signatures import require_signature
 from service.replication.tree import Tree, TreeReader
 from service.telemetry import get_logger
@@ -163,7 +164,7 @@ def _copy(
     if misfit is not None:
         return misfit
     tree = reader.read(digest)
-    placer = BlobPlacer(engine, work, counters)
+    placer = BlobPlacer(engine, work, counters, Onward(engine, work))
     missing = placer.settle(tree.blobs())
     small = sum(blob.size for blob in missing) < engine.settings.small_image_bytes
     in_one = fan_out and bool(missing) and small
@@ -313,7 +314,7 @@ def _place_part(engine: Engine, work: PartWork, counters: Counters) -> list[Blob
         before = (counters.blobs_copied, counters.blobs_mounted)
 
         def place(work: CopyWork, blob: Descriptor = blob) -> list[Descriptor]:
-            placer = BlobPlacer(engine, work, counters)
+            placer = BlobPlacer(engine, work, counters, Onward(engine, work))
             return placer.transfer(placer.settle([blob]))
 
         try:

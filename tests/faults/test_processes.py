@@ -91,10 +91,21 @@ def test_f040_f070_a_worker_killed_in_a_copy_loses_nothing(
     whole(scene, tags=2, blobs=6)
 
 
-def test_f040_a_worker_killed_with_an_errand_holds_nobody_up(lab: Lab) -> None:
-    """Two registries go on from a third; who brings one of them a large layer ahead of its image dies with it."""
-    layer = some_bytes("f040-errand", LEAST_BYTES + 1000)
+@pytest.mark.parametrize("region", ["local", "f040"])
+def test_f040_a_worker_killed_with_another_registrys_blob_holds_nobody_up(
+    lab: Lab, region: str
+) -> None:
+    """Two registries go on from a third; who brings them a large layer ahead of its image dies with it.
+
+    In a region of their own they have it by errands, else along with the first.
+    """
+    layer = some_bytes(f"f040-{region}", LEAST_BYTES + 1000)
     lab.ask("PUT", "/regions/local", {"jurisdiction": "one"})  # it stays: all registries are in it
+    lab.ask("PUT", "/regions/f040", {"jurisdiction": "one"})
+    doomed = "worker"
+    if region != "local":
+        doomed = "worker-f040"
+        lab.start(doomed, TRANSSHIP_REGION=region)
     with (
         SampleRegistry() as source,
         SampleRegistry() as a,
@@ -103,7 +114,8 @@ def test_f040_a_worker_killed_with_an_errand_holds_nobody_up(lab: Lab) -> None:
     ):
         places = {"f040-a": a, "f040-b": b, "f040-c": c}
         for name, registry in {"f040-source": source, **places}.items():
-            lab.ask("PUT", f"/registries/{name}", {"url": registry.url})
+            there = "local" if name in ("f040-source", "f040-a") else region
+            lab.ask("PUT", f"/registries/{name}", {"url": registry.url, "region": there})
         image = push_image(source.storage, "team/app", "v1", mark="f040", layer=layer)
         gate = threading.Event()
         rules = [
@@ -117,21 +129,25 @@ def test_f040_a_worker_killed_with_an_errand_holds_nobody_up(lab: Lab) -> None:
         )
 
         identity = lab.run("f040-errand")
-        wait_until(lambda: any(rule.fired for rule in rules), 20, "an errand")
-        lab.processes["worker"].kill()
+        wait_until(lambda: any(rule.fired for rule in rules), 20, "the blob's way to b or c")
+        lab.processes[doomed].kill()
         gate.set()
-        lab.start("worker")
+        lab.start(doomed)
 
-        assert lab.wait(identity, RECOVERY_SECONDS)["state"] == "succeeded"
+        ended = lab.wait(identity, RECOVERY_SECONDS)
+        assert ended["state"] == "succeeded"
         for registry in (a, b, c):
             found = registry.storage.manifest("team/app", "v1")
             assert found is not None
             assert found.digest == image
         reads = [one for one in source.log if one.method == "GET" and "/blobs/" in one.path]
-        assert sum(one.bytes for one in reads) < 1.5 * len(layer), "the source was asked twice"
+        assert sum(one.bytes for one in reads) < 2.5 * len(layer), "once more, or once a region"
         lab.ask("DELETE", "/rules/f040-errand")
         for name in ("f040-source", *places):
             lab.ask("DELETE", f"/registries/{name}")
+        lab.ask("DELETE", "/regions/f040")
+        if region != "local":
+            lab.processes.pop(doomed).stop()
 
 
 def test_f041_a_worker_asked_to_end_finishes_what_it_holds(lab: Lab) -> None:

@@ -31,6 +31,13 @@ LARGE = some_bytes("large", LEAST_BYTES + 1000)
 SMALL = some_bytes("small", 5000)
 
 
+def elsewhere(chain: Chain) -> Party:
+    """A process of another region: those that live here are sent errands, and not fed along by it."""
+    for name in ("local", "elsewhere"):
+        chain.world.services.regions.put(Region(name, "eu"), document={"name": name})
+    return chain.world.party(region="elsewhere")
+
+
 def push(chain: Chain) -> Image:
     return chain.world.push("team/app", "v1", [LARGE, SMALL])
 
@@ -51,9 +58,9 @@ class AtOnce(RecordingPublisher):
 
 def first_hop(chain: Chain) -> AtOnce:
     """Carry out the first registry's copy, and errands as they come."""
-    queue = AtOnce(other=chain.world.party())
+    queue = AtOnce(other=elsewhere(chain))
     (ref,) = chain.world.dispatch()
-    engine = replace(chain.world.party().engine, publisher=queue)
+    engine = replace(elsewhere(chain).engine, publisher=queue)
     use_cases.replicate(engine, [ref])
     return queue
 
@@ -87,7 +94,7 @@ def test_a_large_blob_is_everywhere_before_the_second_copy_begins(chain: Chain) 
     assert [states[name] for name in NAMES] == ["copied", "pending", "pending"]
     before = large_reads(chain, image)
     assert before[:2] == [1, 1], "the source and the first registry send it once each"
-    chain.world.run_to_end(execution, chain.world.party())
+    chain.world.run_to_end(execution, elsewhere(chain))
     assert chain.lacks(image) == []
     assert large_reads(chain, image) == before
 
@@ -97,7 +104,7 @@ def test_what_crossed_is_counted_once(chain: Chain) -> None:
     execution = chain.plan()
     first_hop(chain)
 
-    chain.world.run_to_end(execution, chain.world.party())
+    chain.world.run_to_end(execution, elsewhere(chain))
 
     with chain.world.services.database.read() as connection:
         crossed = connection.execute(select(func.sum(execution_links.c.bytes))).scalar_one()
@@ -117,7 +124,7 @@ def config_bytes(chain: Chain, image: Image) -> int:
 def test_a_copy_waits_for_what_an_errand_is_bringing(chain: Chain) -> None:
     image = push(chain)
     execution = chain.plan()
-    party = chain.world.party()
+    party = elsewhere(chain)
     step(chain, party)
     (errand,) = party.publisher.errands
 
@@ -126,7 +133,7 @@ def test_a_copy_waits_for_what_an_errand_is_bringing(chain: Chain) -> None:
     states = chain.state_of(execution)
     assert [states[name] for name in NAMES] == ["copied", "waiting", "pending"]
     assert large_reads(chain, image)[1] == 0, "the first registry was asked for what is on its way"
-    queue = AtOnce(other=chain.world.party())
+    queue = AtOnce(other=elsewhere(chain))
     queue.ahead("local", errand, "")
     assert queue.done == ["placed", "placed"]
     chain.world.run_to_end(execution, party)  # woken: nobody looks for lost wake-ups here
@@ -137,10 +144,10 @@ def test_a_copy_waits_for_what_an_errand_is_bringing(chain: Chain) -> None:
 def test_a_copy_whose_blobs_are_there_does_not_wait_for_its_parent(chain: Chain) -> None:
     image = push(chain)
     execution = chain.plan()
-    party = chain.world.party()
+    party = elsewhere(chain)
     step(chain, party)
     first, *_ = party.publisher.errands
-    queue = AtOnce(other=chain.world.party())
+    queue = AtOnce(other=elsewhere(chain))
 
     queue.ahead("local", first, "")
 
@@ -155,14 +162,14 @@ def test_a_copy_whose_blobs_are_there_does_not_wait_for_its_parent(chain: Chain)
 def test_what_an_errand_leaves_undone_is_waited_for_no_longer(chain: Chain) -> None:
     image = push(chain)
     execution = chain.plan()
-    party = chain.world.party()
+    party = elsewhere(chain)
     step(chain, party)
     (errand,) = party.publisher.errands
     step(chain, party)
     first = next(name for name in NAMES[1:] if chain.state_of(execution)[name] == "waiting")
     fault = chain.registries[first].fault("blobs/uploads", status=403, times=FOREVER)
 
-    queue = AtOnce(other=chain.world.party())
+    queue = AtOnce(other=elsewhere(chain))
     queue.ahead("local", errand, "")
 
     assert fault.fired
@@ -175,7 +182,7 @@ def test_what_an_errand_leaves_undone_is_waited_for_no_longer(chain: Chain) -> N
 def test_an_errand_that_is_lost_holds_nobody_up_for_long(chain: Chain) -> None:
     image = push(chain)
     execution = chain.plan()
-    party = chain.world.party()
+    party = elsewhere(chain)
     step(chain, party)
     assert party.publisher.errands, "sent, and carried out by nobody"
     step(chain, party)
@@ -202,7 +209,7 @@ def test_an_errand_that_comes_twice_or_late_asks_no_registry(chain: Chain) -> No
     queue = first_hop(chain)
     ids = {one.destination_registry: one.id for one in chain.world.copies(execution)}
     second = next(errand for errand in queue.errands if errand.follower == ids["third"])
-    party = chain.world.party()
+    party = elsewhere(chain)
 
     def asked() -> int:
         return sum(len(list(one.log)) for one in chain.registries.values())
@@ -228,7 +235,7 @@ def test_a_registry_that_refuses_is_passed_over(chain: Chain) -> None:
     assert has_large(chain, image, "third")
     assert not has_large(chain, image, "second")
     chain.registries["second"].faults.clear()
-    chain.world.run_to_end(execution, chain.world.party())
+    chain.world.run_to_end(execution, elsewhere(chain))
     assert chain.lacks(image) == []
 
 
@@ -236,15 +243,15 @@ def test_a_registry_that_refuses_is_passed_over(chain: Chain) -> None:
 def test_a_rule_that_may_keep_what_is_there_sends_nothing_ahead(chain: Chain, policy: str) -> None:
     image = push(chain)
     chain.plan()
-    party = chain.world.party()
+    party = elsewhere(chain)
     (ref,) = chain.world.dispatch()
     (work,) = party.engine.state.begin([ref], party.engine.boot)
     blob = Descriptor(media_type="", digest=Digest.parse(image.layers[0]), size=len(LARGE))
 
-    errands.Errands(party.engine, replace(work, on_conflict=policy)).begin(blob)
+    errands.Errands(party.engine, replace(work, on_conflict=policy)).offer(blob)
 
     assert party.publisher.errands == []
-    errands.Errands(party.engine, work).begin(blob)
+    errands.Errands(party.engine, work).offer(blob)
     assert len(party.publisher.errands) == 1
 
 
@@ -259,7 +266,7 @@ def test_only_large_blobs_run_ahead(chain: Chain) -> None:
 
 def waiting_errand(chain: Chain) -> Errand:
     """The errand of the first hop's large blob, as if its image were not committed yet."""
-    party = chain.world.party()
+    party = elsewhere(chain)
     assert step(chain, party)
     chain.world.services.database.write(
         lambda c: c.execute(
@@ -275,7 +282,7 @@ def test_a_stopped_copy_gets_nothing(chain: Chain) -> None:
     execution = chain.plan()
     errand = waiting_errand(chain)
     chain.world.services.executions.request_stop(execution)
-    queue = AtOnce(other=chain.world.party())
+    queue = AtOnce(other=elsewhere(chain))
 
     queue.ahead("local", errand, "")
 
@@ -294,7 +301,7 @@ def test_nothing_goes_a_way_that_the_route_does_not_know(chain: Chain, known: bo
         for one in chain.world.copies(execution)
         if (one.destination_registry, one.source_repository) == ("first", "team/other")
     )
-    party = chain.world.party()
+    party = elsewhere(chain)
 
     done = ahead.place_ahead(party.engine, replace(errand, holder=stranger if known else 1_000_000))
 
@@ -319,7 +326,7 @@ def test_a_border_drawn_meanwhile_holds_an_errand_off(chain: Chain) -> None:
             )
         )
     )
-    queue = AtOnce(other=chain.world.party())
+    queue = AtOnce(other=elsewhere(chain))
 
     queue.ahead("local", errand, "")
 
@@ -331,7 +338,7 @@ def test_a_border_drawn_meanwhile_holds_an_errand_off(chain: Chain) -> None:
 def test_a_busy_region_gets_no_errands(chain: Chain) -> None:
     push(chain)
     chain.plan()
-    party = chain.world.party()
+    party = elsewhere(chain)
     party.publisher.standing = errands.MOST_WAITING
 
     step(chain, party)

@@ -189,3 +189,51 @@ def test_a_full_board_takes_no_more() -> None:
     assert offer(board, blob(MOST_BLOBS), 1) == []
     assert offer(board, blob(0), 2) == [registry(2)], "it is on the board"
     assert offer(board, blob(MOST_BLOBS + 1)) == []
+
+
+def feed(board: Board, one: PartBlob, wanted: tuple[int, ...], fed: tuple[int, ...]) -> list[int]:
+    return board.feed(one, HEAD, needs(*wanted), fed, now=0.0, boot="p")
+
+
+def test_the_first_that_was_fed_serves_those_that_cannot_be() -> None:
+    board = Board()
+
+    assert feed(board, blob(1), (1, 2, 3), (1, 2)) == [1, 2]
+
+    assert assign(board, 1.0, "p") == [], "nobody has it yet"
+    assert board.end(Errand("x", blob(1), HEAD, 2), 2.0, placed=True) is not None
+    assert ways(assign(board, 2.0, "p")) == [(2, 3)]
+    assert offer(board, blob(1), 1, 2, 3) == [], "who was fed needs it no more"
+
+
+def test_who_was_not_fed_after_all_gets_it_from_the_next() -> None:
+    board = Board()
+    feed(board, blob(1), (1, 2), (1, 2))
+
+    board.again(Errand("x", blob(1), HEAD, 1))
+
+    assert assign(board, 1.0, "p") == []
+    board.end(Errand("x", blob(1), HEAD, 2), 1.0, placed=True)
+    assert ways(assign(board, 1.0, "p")) == [(2, 1)]
+
+
+def test_whose_feeder_dies_is_served_by_the_next_who_has_it() -> None:
+    board = Board()
+    feed(board, blob(1), (1, 2), (1, 2))
+
+    offer(board, blob(1), 1, 2)
+
+    assert assign(board, 1.0, "p") == []
+    assert ways(assign(board, 1.0)) == [(HEAD, 1)]
+
+
+def test_nobody_is_fed_twice_or_with_what_others_have() -> None:
+    board = Board()
+
+    assert feed(board, blob(1), (1, 2), (1,)) == [1]
+    assert feed(board, blob(1), (1, 2), (1, 2)) == [2]
+    assert board.feed(blob(1), 9, {7: needs(1)[1]}, [7], now=0.0, boot="q") == [], "the same place"
+    offer(board, blob(2), 1, 2)
+    assert feed(board, blob(2), (1, 2), (1, 2)) == [], "errands bring it"
+    assert feed(board, blob(3), (), ()) == []
+    assert set(board.blobs) == {blob(1).digest, blob(2).digest}
