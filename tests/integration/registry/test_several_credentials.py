@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from api.samples.auth import BearerAuth, TokenService
 from api.samples.registry import SampleRegistry
 from service.errors import AuthenticationFailed, Throttled
 from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
@@ -146,6 +147,18 @@ def test_an_account_that_is_refused_leaves_the_others_alone(
     nobody = open_client(registry.url, ("eve", "team-a"), ("mallory", "team-b"))
     with pytest.raises(AuthenticationFailed):
         nobody.ping()
+
+
+def test_tokens_are_asked_for_by_each_account_for_its_own_repositories() -> None:
+    tokens = TokenService({"ann": "ann word", "bob": "bob word"})
+    with SampleRegistry(auth=BearerAuth(tokens)) as registry:
+        made = open_client(registry.url, ("ann", "team-a"), ("bob", "team-b"))
+        for repository in ("team-a/app", "team-b/app", "team-a/web"):
+            data, described = blob(100)
+            made.put_blob(repository, described.digest, data)
+        made.ping()
+    asked = {(one.account, scope.split(":")[1]) for one in tokens.requests for scope in one.scopes}
+    assert asked == {("ann", "team-a/app"), ("bob", "team-b/app"), ("ann", "team-a/web")}
 
 
 # ---- quotas --------------------------------------------------------------------------------------
