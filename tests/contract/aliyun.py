@@ -15,14 +15,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from api.samples.auth import BearerAuth, TokenService
+from api.samples.auth import BearerAuth
 from api.samples.http_messages import Request, Response
 from api.samples.http_server import HttpServer
 from api.samples.manifests import ApiError
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
 from service.registry.providers.aliyun import sign
-from tests.contract.ending import EndingUsers
+from tests.contract.ending import EndingTokens, EndingUsers
 from tests.contract.leaks import Secret
 
 ACCESS_KEY, SECRET = "LTAIEXAMPLEEXAMPLE00", "c2VjcmV0RVhBTVBMRQ"
@@ -54,7 +54,7 @@ class FakeAliyun(SampleRegistry):
 
     def __init__(self, *, ttl_seconds: float = 5.0) -> None:
         self.users = EndingUsers()
-        self.tokens = TokenService(self.users, service="registry.aliyuncs.com", ttl_seconds=5)
+        self.tokens = EndingTokens(self.users, service="registry.aliyuncs.com", ttl_seconds=5)
         super().__init__(profile=ALIYUN, auth=_Auth(self.tokens))
         self.control = HttpServer(self._handle_control)
         self.namespaces: set[str] = set()

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, quote_plus, urlsplit
 
@@ -65,10 +66,11 @@ class Asked:
     headers: Mapping[str, str]
     body: bytearray = field(default_factory=bytearray)
 
-    def text(self) -> str:
+    def parts(self) -> Iterator[str]:
         """All of it in which a secret may be."""
-        lines = "\n".join(f"{name}: {value}" for name, value in self.headers.items())
-        return f"{self.method} {self.target}\n{lines}\n\n{self.body.decode('latin-1')}"
+        yield self.target
+        yield from self.headers.values()
+        yield self.body.decode("latin-1")
 
 
 class Watch:
@@ -88,6 +90,8 @@ class Watch:
         def kept(request: Request) -> Response:
             seen = Asked(server.authority, request.method, request.target, dict(request.headers))
             self.asked.append(seen)
+            if request.headers.get("content-type") == "application/octet-stream":
+                return answer(request)  # a layer's bytes
             read_into = request.body.read_into
 
             def tee(view: memoryview) -> int:
@@ -108,23 +112,23 @@ class Watch:
             found = opaque if secret.opaque else others
             for form in secret.forms():
                 found[form] = found.get(form, frozenset()) | secret.hosts
+
+        @cache
+        def gives_away(authority: str, part: str) -> bool:
+            words = (opaque[word] for word in _WORD.findall(part) if word in opaque)
+            return any(authority not in seen for seen in words) or any(
+                authority not in seen and form in part for form, seen in others.items()
+            )
+
         return [
             f"{one.authority} was asked {one.method} {one.target.partition('?')[0]} with a secret"
             for one in self.asked
-            if _gives_away(one, opaque, others)
+            if any(gives_away(one.authority, part) for part in one.parts())
         ]
 
     def forget(self) -> None:
         """Forget what was asked so far."""
         self.asked.clear()
-
-
-def _gives_away(one: Asked, opaque: Mapping[str, Hosts], others: Mapping[str, Hosts]) -> bool:
-    text = one.text()
-    words = (opaque[word] for word in _WORD.findall(text) if word in opaque)
-    return any(one.authority not in seen for seen in words) or any(
-        one.authority not in seen and form in text for form, seen in others.items()
-    )
 
 
 def secrets_of(fake: SampleRegistry) -> list[Secret]:
