@@ -45,6 +45,7 @@ HEADERS = {
     "X-Transship-Timestamp": f"seconds since 1970, at most {MAX_AGE_SECONDS} s off",
     "X-Transship-Signature": "v1= and HMAC-SHA256 of TIMESTAMP.BODY, in hex",
     "X-Hub-Signature-256": "GitHub's signature",
+    "X-ArtifactHub-Secret": "the secret, as Artifact Hub sends it",
     "Authorization": "the secret, bare, as a Bearer token or as the password of Basic",
 }
 

@@ -88,6 +88,11 @@ GUIDES = {
         """Administration, General, Webhooks, New Webhook
   URL: {url}; Secret Token: {secret}; events: Docker, Tag was pushed, deleted, promoted""",
     ),
+    "artifacthub": Guide(
+        False,
+        """in its control panel: Settings, Webhooks, Add webhook
+  URL: {url}; Secret: {secret}; trigger: New releases; payload: Default; packages: those of your rules""",
+    ),
     "zot": Guide(
         False,
         """in zot's configuration, then restart it (a zot with the events extension):

@@ -102,7 +102,7 @@ class IndexClient(RegistryClient):
             wanted = Digest.parse(reference)
             found = self._search(repository, lambda one: one.chart.manifest.digest == wanted)
         else:
-            version = self.index.package(repository).versions.get(reference)
+            version = self._version(repository, reference)
             found = None if version is None else self._converted(repository, version)
         if found is None:
             raise ManifestNotFound(
@@ -168,6 +168,14 @@ class IndexClient(RegistryClient):
         for place in self._places.values():
             place.close()
         super().close()
+
+    def _version(self, repository: str, tag: str) -> str | None:
+        """Return the version that a tag is; one that is not known is looked for anew, as an event may have named it."""
+        for fresh in (False, True):
+            version = self.index.package(repository, fresh=fresh).versions.get(tag)
+            if version is not None:
+                return version
+        return None
 
     def _at(self, url: str) -> RegistryClient:
         """Return the client of a host that the index names: without credentials."""

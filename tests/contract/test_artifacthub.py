@@ -17,6 +17,7 @@ from api.samples.registry import SampleRegistry
 from service import errors
 from service.model.digest import Digest
 from service.model.endpoint import Credential, RegistryEndpoint
+from service.model.events.parsing import parse
 from service.model.states import CopyState, ExecutionState
 from service.registry import index_client
 from service.registry.blob_copy import copy_blob
@@ -29,6 +30,7 @@ from tests.integration.registry.support import QUICK, Pauses, client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.world import open_world
 
+EVENT = Path(__file__).parents[1] / "fixtures/events/artifacthub/push.json"
 LAYER = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 
 
@@ -158,6 +160,26 @@ def test_chart_of_a_classic_repository_is_converted_and_the_same_for_all(
         worker.get_manifest("classic/demo", str(Digest.of(b"other")))
     with pytest.raises(errors.BlobNotFound):
         worker.read_blob("classic/demo", Digest.of(b"other"), 5, 100)
+
+
+def test_event_names_what_the_index_has(hub: FakeArtifactHub) -> None:
+    hub.add("sample-package", "1.0.0+build.5", chart("1.0.0+build.5"))
+    hub.listed[0].repository = "repo1"
+
+    (event,) = parse("artifacthub", {}, EVENT.read_bytes()).events
+
+    assert event.tag is not None
+    assert open_index(hub).head_manifest(event.repository, event.tag) is not None
+
+
+def test_version_that_was_released_a_moment_ago_is_found_by_its_name(hub: FakeArtifactHub) -> None:
+    hub.add("demo", "1.0.0", chart("1.0.0"))
+    index = open_index(hub)
+    assert index.head_manifest("classic/demo", "2.0.0") is None
+
+    hub.add("demo", "2.0.0", chart("2.0.0"))
+
+    assert index.head_manifest("classic/demo", "2.0.0") is not None
 
 
 def test_download_that_breaks_off_is_gone_on_with(

@@ -39,6 +39,8 @@ PLACES = {  # what the push fixture of each provider names
     "gar": ("my-project/my-repo/hello-world", "1.1"),
     "aliyun-acr": ("namespace/repotest", "latest"),
     "jfrog": ("docker-local/library/ubuntu", "latest"),
+    "zot": ("team/app", "v1"),
+    "artifacthub": ("repo1/sample-package", "1.0.0_build.5"),
 }
 IN_ADDRESS = {"dockerhub", "quay", "gar", "aliyun-acr"}
 

@@ -40,6 +40,7 @@ PUSHES = [
     "aliyun-acr/push",
     "jfrog/push",
     "zot/push",
+    "artifacthub/push",
 ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from service.model.events import (
     acr,
     aliyun,
+    artifacthub,
     distribution,
     dockerhub,
     ecr,
@@ -34,6 +35,7 @@ PROVIDERS: Mapping[str, Callable[[Mapping[str, str], bytes, str], Delivery]] = {
     "aliyun-acr": aliyun.parse,
     "jfrog": jfrog.parse,
     "zot": zot.parse,
+    "artifacthub": artifacthub.parse,
 }
 
 

@@ -17,6 +17,7 @@ TIMESTAMP = "x-transship-timestamp"
 SIGNATURE = "x-transship-signature"
 _GITHUB = "x-hub-signature-256"
 _JFROG = "x-jfrog-event-auth"
+_ARTIFACTHUB = "x-artifacthub-secret"
 _SIGNED_BY_GITHUB = frozenset({"github", "ghcr"})
 
 
@@ -55,6 +56,8 @@ def prove(
         given = headers[_JFROG]
         signed = _signs(given, "sha256=", body, secrets) or _signs(given, "", body, secrets)
         return () if signed or _is_one_of(given, secrets) else None
+    if provider == "artifacthub" and _ARTIFACTHUB in headers:
+        return () if _is_one_of(headers[_ARTIFACTHUB], secrets) else None
     given = _presented(headers.get("authorization", ""))
     return () if given and _is_one_of(given, secrets) else None
 

@@ -80,8 +80,11 @@ class ArtifactHub:
             names = dict.fromkeys(filter(None, map(_name, rows)))
             yield RepositoryPage(tuple(names), None if offset is None else str(offset))
 
-    def package(self, repository: str) -> Package:
-        """Return where a chart is, and its versions; raises RepositoryNotFound."""
+    def package(self, repository: str, *, fresh: bool = False) -> Package:
+        """Return where a chart is, and its versions, as of now or of lately; raises RepositoryNotFound."""
+        if fresh:
+            with self._lock:
+                self._kept.pop(_target(repository), None)
         told = self._details(repository)
         within = told.get("repository")
         url = within.get("url") if isinstance(within, dict) else None
@@ -115,8 +118,7 @@ class ArtifactHub:
         )
 
     def _details(self, repository: str, version: str = "") -> dict[str, Any]:
-        name, _, chart = validate_repository(repository).partition("/")
-        target = f"/helm/{quote(name, safe='')}/{quote(chart, safe='')}"
+        target = _target(repository)
         return self._get(f"{target}/{quote(version, safe='')}" if version else target)
 
     def _get(self, target: str) -> dict[str, Any]:
@@ -167,6 +169,11 @@ class NoPushes:
     def make(self, place: str) -> None:
         """Raise Unsupported."""
         self.exists(place)
+
+
+def _target(repository: str) -> str:
+    name, _, chart = validate_repository(repository).partition("/")
+    return f"/helm/{quote(name, safe='')}/{quote(chart, safe='')}"
 
 
 def _name(row: Any) -> str | None:

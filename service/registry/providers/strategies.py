@@ -95,8 +95,8 @@ class Index(Protocol):
     def pages(self, cursor: str | None) -> Iterator[RepositoryPage]:
         """Yield pages of repositories; `cursor` is the `next` of one, to go on behind it."""
 
-    def package(self, repository: str) -> Package:
-        """Return where a chart is, and its versions; raises RepositoryNotFound."""
+    def package(self, repository: str, *, fresh: bool = False) -> Package:
+        """Return where a chart is, and its versions, as of now or of lately; raises RepositoryNotFound."""
 
     def archive(self, repository: str, version: str) -> Archive:
         """Return where the archive of a version is; raises Unsupported, RepositoryNotFound."""

@@ -139,15 +139,14 @@ _ROWS = (
         capabilities=Capabilities(
             catalog=False, digest_lists=True, referrers="fallback", tag_delete="api"
         ),
-        offers=Offers(
-            webhooks="yes", keyless="not built yet", create="yes", referrers="no", limits="yes"
-        ),
+        offers=Offers(webhooks="yes", keyless="yes", create="yes", referrers="no", limits="yes"),
         namespace="namespace",
         proof="contract",
         notes="An AccessKey ID (LTAI...) as user with its secret as password, at the Enterprise Edition and at the personal one "
         "(registry.REGION.aliyuncs.com): temporary passwords are got for it, namespaces and private repositories made. Fixed "
         "passwords work as user and password, and can only push and pull: then repositories are named in the rule, and "
-        "made by the push where the namespace says so. Webhooks are made at the Enterprise Edition.",
+        "made by the push where the namespace says so. `keyless: aliyun` is the worker's own identity (with transship[aliyun] "
+        "installed). Webhooks are made at the Enterprise Edition.",
     ),
     Provider(
         "swr",
@@ -252,7 +251,7 @@ _ROWS = (
         "Artifact Hub, a source of charts",
         hosts=(r"artifacthub\.io",),
         capabilities=Capabilities(catalog=False, mount="no", tag_delete="never"),
-        offers=Offers(push="no", delete="no", mount="no", events="not built yet", limits="yes"),
+        offers=Offers(push="no", delete="no", mount="no", limits="yes"),
         proof="contract",
         index=True,
         notes="Repositories are REPOSITORY/CHART of the index, tags their versions. A chart in a registry is copied from there, as it "

@@ -145,3 +145,13 @@ def test_jfrog_sends_the_secret_or_signs_with_it() -> None:
     for given in (OTHER, "", digest[:-1] + "x"):
         assert judge({"x-jfrog-event-auth": given}, provider="jfrog") is None
     assert judge({"x-jfrog-event-auth": SECRET}, provider="quay") is None
+
+
+def test_artifact_hub_shows_the_secret_in_a_header_of_its_own() -> None:
+    def shown(secret: str, provider: str = "artifacthub") -> tuple[str, ...] | None:
+        return judge({"x-artifacthub-secret": secret}, provider=provider)
+
+    assert shown(SECRET) == shown(BEFORE) == ()
+    assert shown(OTHER) is None
+    assert shown("") is None
+    assert shown(SECRET, provider="harbor") is None, "no other sender has that header"
