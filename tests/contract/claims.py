@@ -63,7 +63,7 @@ OWN = {
     "dockerhub": {"listing", "delete", "events"},
     "ecr": {"auth", "keyless", "listing", "create", "delete", "events", "limits"},
     "ecr-public": {"auth", "keyless", "listing", "create", "delete", "limits"},
-    "gar": {"keyless", "listing", "create", "push", "events"},
+    "gar": {"keyless", "listing", "create", "push", "events", "webhooks"},
     "ghcr": {"listing", "events", "webhooks"},
     "gitlab": {"listing", "create", "mount"},
     "harbor": {"listing", "create", "delete", "events", "webhooks"},

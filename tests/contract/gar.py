@@ -3,7 +3,8 @@
 Sources: [oauth2] developers.google.com/identity/protocols/oauth2/service-account (judged by google-auth);
 [rest] cloud.google.com/artifact-registry/docs/reference/rest/v1 (judged by google-cloud-artifact-registry);
 [tags] the `manifest` member of tags/list, as go-containerregistry's google.Tags reads it; [whole]
-cloud.google.com/artifact-registry/docs/docker/pushing-and-pulling: no chunked uploads; [missing] ibid.
+cloud.google.com/artifact-registry/docs/docker/pushing-and-pulling: no chunked uploads; [missing] ibid.;
+[pubsub] cloud.google.com/pubsub/docs/reference/rest/v1 (topics.create, subscriptions.create, get, modifyPushConfig, delete).
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ class FakeGar(SampleRegistry):
         self._looks = looks  # at an operation, until it is done
         self._operations: dict[str, int] = {}
         self._lock = threading.Lock()
+        self.topic = False
+        self.hooks: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def start(self) -> Self:
         self.control.start()
@@ -126,6 +129,10 @@ class FakeGar(SampleRegistry):
         path = (
             unquote(request.path) if "%" not in request.target else request.target.partition("?")[0]
         )
+        if found := re.fullmatch(
+            r"/v1/projects/fleet/(topics|subscriptions)/([^/:]+)(:\w+)?", path
+        ):
+            return self._pubsub(request, found[1], found[2], found[3])
         parent = "/v1/projects/fleet/locations/us"
         if path == f"{parent}/repositories":
             return self._create(request) if request.method == "POST" else self._list(request)
@@ -144,6 +151,33 @@ class FakeGar(SampleRegistry):
         return _error(
             403, "PERMISSION_DENIED", f"Permission denied on {path} (or it may not exist)."
         )
+
+    def _pubsub(self, request: Request, kind: str, name: str, verb: str | None) -> Response:
+        """[pubsub]"""
+        body = json.loads(request.body.read(1 << 16) or b"{}")
+        if kind == "topics":
+            if request.method != "PUT" or name != "gcr":
+                return _error(400, "INVALID_ARGUMENT", "no such topic")
+            if self.topic:
+                return _error(409, "ALREADY_EXISTS", "Resource already exists in the project")
+            self.topic = True
+            return _json(200, {"name": "projects/fleet/topics/gcr"})
+        if request.method == "PUT":
+            if name in self.hooks:
+                return _error(409, "ALREADY_EXISTS", "Resource already exists in the project")
+            if not self.topic or body.get("topic") != "projects/fleet/topics/gcr":
+                return _error(404, "NOT_FOUND", "Resource not found (resource=gcr).")
+            self.hooks[name] = ("fleet", body)
+            return _json(200, body)
+        if name not in self.hooks:
+            return _error(404, "NOT_FOUND", f"Resource not found (resource={name}).")
+        if request.method == "DELETE":
+            del self.hooks[name]
+            return _json(200, {})
+        if verb == ":modifyPushConfig":
+            self.hooks[name] = ("fleet", {**self.hooks[name][1], **body})
+            return _json(200, {})
+        return _json(200, self.hooks[name][1])
 
     def _token(self, request: Request) -> Response:
         """[oauth2] Let google-auth read the assertion."""

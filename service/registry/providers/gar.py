@@ -24,6 +24,7 @@ from service.registry.access import Access
 from service.registry.http import Http
 from service.registry.providers.control_plane import MAX_ANSWER_BYTES, ControlPlane, Reply
 from service.registry.providers.gcp_identity import SCOPE, MachineTokens
+from service.registry.providers.pubsub import PUBSUB_URL, GarSubscriptions
 from service.registry.providers.strategies import Strategies
 from service.registry.results import RepositoryPage
 
@@ -43,19 +44,28 @@ def open_gar(plane: ControlPlane) -> Strategies:
     digests = GarTags(plane.http)
     if plane.keyless == "gcp":
         machine = MachineTokens(plane.name)
-        gar = Gar(plane, machine.project, lambda: machine.lease().token)
+
+        def current() -> str:
+            return machine.lease().token
+
+        gar = Gar(plane, machine.project, current)
         return Strategies(
             login=GarLogin(machine),
             repositories=GarRepositories(gar),
             tags_with_digests=digests,
             maker=GarMaker(gar),
+            webhooks=GarSubscriptions(Gar(plane.at(PUBSUB_URL), machine.project, current)),
         )
     key = _key(plane)
     if key is None:
         return Strategies(tags_with_digests=digests)
-    gar = Gar(plane, key["project_id"], KeyTokens(plane, key).current)
+    project, tokens = key["project_id"], KeyTokens(plane, key)
+    gar = Gar(plane, project, tokens.current)
     return Strategies(
-        repositories=GarRepositories(gar), tags_with_digests=digests, maker=GarMaker(gar)
+        repositories=GarRepositories(gar),
+        tags_with_digests=digests,
+        maker=GarMaker(gar),
+        webhooks=GarSubscriptions(Gar(plane.at(PUBSUB_URL), project, tokens.current)),
     )
 
 

@@ -111,7 +111,7 @@ _ROWS = (
         hosts=(r"[a-z0-9-]+-docker\.pkg\.dev", r"((us|eu|asia)\.)?gcr\.io"),
         api_urls=((r".*", "https://artifactregistry.googleapis.com"),),
         capabilities=Capabilities(digest_lists=True, uploads="whole"),
-        offers=Offers(webhooks="not built yet", keyless="yes", create="yes"),
+        offers=Offers(webhooks="yes", keyless="yes", create="yes"),
         namespace="repository",
         proof="contract",
         notes="The user _json_key with a service account's key: repositories of its own project in the host's location "
