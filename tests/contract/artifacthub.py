@@ -2,7 +2,7 @@
 
 Sources: [api] artifacthub.io/docs/api (openapi.yaml: searchPackages with limit of 60 at most and Pagination-Total-Count,
 getHelmPackageDetails, getHelmPackageVersionDetails), members as in artifacthub/hub internal/hub/pkg.go; [oci] its
-docs/helm_charts_repositories.md; [key] openapi.yaml, securitySchemes: X-API-KEY-ID and X-API-KEY-SECRET; [classic]
+docs/helm_charts_repositories.md; [key] openapi.yaml, securitySchemes: X-API-KEY-ID and X-API-KEY-SECRET; [hooks] ibid., /webhooks/user, members as in internal/hub/webhook.go; [classic]
 helm.sh/docs/topics/chart_repository: archives behind plain GETs, their sha256 in the index. Strict: what is not in them is 404.
 """
 
@@ -56,6 +56,7 @@ class FakeArtifactHub:
         self.listed: list[Listed] = []
         self.archives: dict[str, bytes] = {}
         self.faults = FaultPlan()
+        self.hooks: dict[str, dict[str, Any]] = {}
         self._page = page
         self._key = key
 
@@ -93,6 +94,8 @@ class FakeArtifactHub:
             headers = request.headers
             if (headers.get("x-api-key-id"), headers.get("x-api-key-secret")) != self._key:
                 return _json(401, {"message": "Unauthorized"})
+        if request.path.startswith("/api/v1/webhooks/user"):
+            return self._webhooks(request, request.path.removeprefix("/api/v1/webhooks/user"))
         if request.path == "/api/v1/packages/search":
             return self._search(request.query())
         found = re.fullmatch(r"/api/v1/packages/helm/([^/]+)/([^/]+)(?:/([^/]+))?", request.path)
@@ -110,6 +113,25 @@ class FakeArtifactHub:
         if version not in chart.versions:
             return _json(404, {"message": "not found"})
         return _json(200, self._details(chart, version))
+
+    def _webhooks(self, request: Request, rest: str) -> Response:
+        """[hooks] A webhook has at least one package, and is told with its secret."""
+        identity = rest.lstrip("/")
+        if request.method == "GET":
+            return _json(200, [{**body, "webhook_id": one} for one, body in self.hooks.items()])
+        if identity and identity not in self.hooks:
+            return _json(404, {"message": "not found"})
+        if request.method == "DELETE":
+            del self.hooks[identity]
+            return Response(204)
+        body = json.loads(request.body.read(1 << 16))
+        known = {f"id-{one.name}" for one in self.listed}
+        if not {one["package_id"] for one in body["packages"]} & known or body["event_kinds"] != [
+            0
+        ]:
+            return _json(400, {"message": "invalid webhook"})
+        self.hooks[identity or f"hook-{len(self.hooks)}"] = body
+        return Response(204) if identity else _json(201, {})
 
     def _search(self, query: dict[str, str]) -> Response:
         """[api]"""

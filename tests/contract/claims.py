@@ -27,6 +27,10 @@ AT_REAL_SERVERS = {
 
 ELSEWHERE = {
     ("artifacthub", "events"): f"{INDEX}::test_event_names_what_the_index_has",
+    (
+        "artifacthub",
+        "webhooks",
+    ): f"{INDEX}::test_charts_are_put_on_one_webhook_and_taken_off_it",
     ("artifacthub", "auth"): f"{INDEX}::test_api_key_is_shown_to_the_index_alone",
     (
         "artifacthub",
@@ -58,7 +62,7 @@ ELSEWHERE = {
 OWN = {
     "acr": {"keyless", "listing", "delete", "events"},
     "aliyun-acr": {"auth", "keyless", "listing", "create", "delete", "events", "webhooks"},
-    "artifacthub": {"auth", "events", "listing", "pull", "referrers", "limits"},
+    "artifacthub": {"webhooks", "auth", "events", "listing", "pull", "referrers", "limits"},
     "ccr": {"auth", "listing", "create", "delete", "limits"},
     "dockerhub": {"listing", "delete", "events"},
     "ecr": {"auth", "keyless", "listing", "create", "delete", "events", "limits"},

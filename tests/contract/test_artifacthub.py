@@ -23,6 +23,7 @@ from service.registry import index_client
 from service.registry.blob_copy import copy_blob
 from service.registry.index_client import IndexClient
 from service.registry.opening import open_client
+from service.registry.providers.strategies import Receiver
 from service.registry.providers.table import PROVIDERS
 from tests.contract.artifacthub import FakeArtifactHub, archive
 from tests.contract.skopeo import copy_by_skopeo, needs_skopeo
@@ -295,6 +296,37 @@ def test_registry_that_the_index_names_gives_its_tokens_to_anybody(hub: FakeArti
 def test_nothing_is_pushed_into_an_index(hub: FakeArtifactHub) -> None:
     with pytest.raises(errors.Unsupported, match="index of charts"):
         push(open_index(hub), "classic/demo", "1.0.0", b"one")
+
+
+def test_charts_are_put_on_one_webhook_and_taken_off_it() -> None:
+    with FakeArtifactHub(key=("the-id", "the-s3cret")) as hub:
+        hub.add("one", "1.0.0", chart("1.0.0", name="one"))
+        hub.add("two", "1.0.0", chart("1.0.0", name="two"))
+        index = open_index(hub, credential=lambda: Credential("the-id", "the-s3cret"))
+        hooks = index.provided.strategies().webhooks
+        assert hooks is not None
+        old = Receiver(
+            "transship-hub", "https://transship.example/hooks/artifacthub/hub", "tsh_0ld"
+        )
+        new = Receiver(old.name, old.address, "tsh_n3w-s3cret")
+
+        assert [hooks.register(f"classic/{name}", old) for name in ("one", "two", "one")] == [
+            True,
+            True,
+            False,
+        ]
+        assert hooks.register("classic/one", new)
+
+        (made,) = hub.hooks.values()
+        assert (made["url"], made["secret"]) == (new.address, new.secret)
+        assert {one["package_id"] for one in made["packages"]} == {"id-one", "id-two"}
+        assert [hooks.remove(f"classic/{name}", new) for name in ("one", "one")] == [True, False]
+        assert [one["packages"] for one in hub.hooks.values()] == [[{"package_id": "id-two"}]]
+        assert hooks.remove("classic/two", new)
+        assert hub.hooks == {}
+        with pytest.raises(errors.RepositoryNotFound):
+            hooks.register("classic/none", new)
+        assert open_index(hub).provided.strategies().webhooks is None, "without a key there is none"
 
 
 @needs_skopeo

@@ -1,7 +1,7 @@
 """Artifact Hub, an index of Helm charts: which there are, and where each version of them lies.
 
 It holds no charts itself. Sources: artifacthub.io/docs/api (openapi.yaml of artifacthub/hub: searchPackages,
-getHelmPackageDetails, getHelmPackageVersionDetails); its docs/helm_charts_repositories.md, "OCI support": the URL of a repository in a
+getHelmPackageDetails, getHelmPackageVersionDetails, addUserWebhook and its neighbours); its docs/helm_charts_repositories.md, "OCI support": the URL of a repository in a
 registry is oci://REGISTRY/NAMESPACE/CHART, and versions are tags, in which + is written as _.
 """
 
@@ -18,11 +18,13 @@ from urllib.parse import quote
 from service import errors
 from service.model.digest import Digest
 from service.model.reference import validate_repository, validate_tag
-from service.registry.providers.control_plane import ControlPlane
-from service.registry.providers.strategies import Strategies
+from service.registry.providers.control_plane import ControlPlane, Reply
+from service.registry.providers.strategies import Receiver, Strategies
 from service.registry.results import RepositoryPage
 
 API = "/api/v1/packages"
+HOOKS = "/api/v1/webhooks/user"
+NEW_RELEASE = 0  # a kind of events
 HELM = 0  # a kind of packages
 ROWS_A_PAGE = 60  # the API's most
 KEPT_SECONDS = 30.0
@@ -48,7 +50,12 @@ class Archive(NamedTuple):
 def open_artifacthub(plane: ControlPlane) -> Strategies:
     """Return Artifact Hub's strategies."""
     hub = ArtifactHub(plane)
-    return Strategies(repositories=hub, maker=NoPushes(plane.name), index=hub)
+    return Strategies(
+        repositories=hub,
+        maker=NoPushes(plane.name),
+        index=hub,
+        webhooks=None if plane.credential().anonymous else HubWebhooks(plane, hub),
+    )
 
 
 class ArtifactHub:
@@ -69,7 +76,7 @@ class ArtifactHub:
         offset: int | None = int(cursor) if cursor is not None and cursor.isdigit() else 0
         while offset is not None:
             target = f"/search?kind={HELM}&limit={ROWS_A_PAGE}&offset={offset}"
-            reply = self._plane.call("GET", f"{API}{target}", headers=self._headers())
+            reply = self._plane.call("GET", f"{API}{target}", headers=self.headers())
             rows = reply.value.get("packages") if isinstance(reply.value, dict) else None
             rows = [] if rows is None else rows
             if not isinstance(rows, list):
@@ -112,6 +119,10 @@ class ArtifactHub:
             raise self._refused(repository, version, "has no sha256 digest to hold its archive to")
         return Archive(url, Digest.parse(f"sha256:{digest}"))
 
+    def package_id(self, repository: str) -> str:
+        """Return what the API knows a chart by; raises RepositoryNotFound."""
+        return str(self._details(repository).get("package_id"))
+
     def _refused(self, repository: str, version: str, why: str) -> errors.Unsupported:
         return errors.Unsupported(
             f"{self.name}: {repository} {version}: the index {why}", registry=self.name
@@ -127,7 +138,7 @@ class ArtifactHub:
         if value is not None and time.monotonic() - since < KEPT_SECONDS:
             return value
         try:
-            value = self._plane.call("GET", f"{API}{target}", headers=self._headers()).value
+            value = self._plane.call("GET", f"{API}{target}", headers=self.headers()).value
         except errors.NotFound as error:
             raise errors.RepositoryNotFound(
                 error.message, registry=self.name, status=404, oci_code=error.oci_code
@@ -141,12 +152,75 @@ class ArtifactHub:
                 self._kept.popitem(last=False)
         return value
 
-    def _headers(self) -> dict[str, str]:
+    def headers(self) -> dict[str, str]:
         """Return the headers of an API key: its id as user, its secret as password; none without one."""
         given = self._plane.presented()
         if given.anonymous:
             return {}
         return {"X-API-KEY-ID": given.username, "X-API-KEY-SECRET": given.password}
+
+
+class HubWebhooks:
+    """One webhook a receiver, of the API key's user; its list of packages is what is kept of each chart."""
+
+    def __init__(self, plane: ControlPlane, hub: ArtifactHub) -> None:
+        self._plane = plane
+        self._hub = hub
+
+    def place(self, repository: str) -> str:
+        """Return the chart."""
+        return repository
+
+    def register(self, place: str, receiver: Receiver) -> bool:
+        """Make the webhook, or add the chart to it; raises RepositoryNotFound."""
+        package = self._hub.package_id(place)
+        found = self._find(receiver)
+        listed = _packages(found)
+        wanted = self._document(receiver, [*listed, *({package} - set(listed))])
+        if found is None:
+            self._ask("POST", HOOKS, body=wanted, accept=(201,))
+            return True
+        known = {name: found.get(name) for name in ("url", "secret", "active", "event_kinds")}
+        if package in listed and known == {name: wanted[name] for name in known}:
+            return False
+        self._ask("PUT", f"{HOOKS}/{found.get('webhook_id')}", body=wanted, accept=(204,))
+        return True
+
+    def remove(self, place: str, receiver: Receiver) -> bool:
+        """Take the chart off the webhook, and the webhook away with its last one."""
+        found, package = self._find(receiver), self._hub.package_id(place)
+        listed = _packages(found)
+        if found is None or package not in listed:
+            return False
+        path, left = f"{HOOKS}/{found.get('webhook_id')}", [one for one in listed if one != package]
+        if left:
+            self._ask("PUT", path, body=self._document(receiver, left), accept=(204,))
+        else:
+            self._ask("DELETE", path, accept=(204,))
+        return True
+
+    def _document(self, receiver: Receiver, packages: list[str]) -> dict[str, Any]:
+        return {
+            "name": receiver.name,
+            "description": "made by Transship",
+            "url": receiver.address,
+            "secret": receiver.secret,
+            "active": True,
+            "event_kinds": [NEW_RELEASE],
+            "packages": [{"package_id": one} for one in packages],
+        }
+
+    def _find(self, receiver: Receiver) -> dict[str, Any] | None:
+        rows = self._ask("GET", f"{HOOKS}?limit={ROWS_A_PAGE}").value or []
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise errors.ProtocolError(f"{self._hub.name}: a list of webhooks that is none")
+        return next((row for row in rows if row.get("name") == receiver.name), None)
+
+    def _ask(
+        self, method: str, target: str, *, body: object = None, accept: tuple[int, ...] = (200,)
+    ) -> Reply:
+        headers = self._hub.headers()
+        return self._plane.call(method, target, headers=headers, body=body, accept=accept)
 
 
 class NoPushes:
@@ -169,6 +243,15 @@ class NoPushes:
     def make(self, place: str) -> None:
         """Raise Unsupported."""
         self.exists(place)
+
+
+def _packages(webhook: dict[str, Any] | None) -> list[str]:
+    rows = webhook.get("packages") if webhook is not None else None
+    return [
+        str(row["package_id"])
+        for row in rows or ()
+        if isinstance(row, dict) and "package_id" in row
+    ]
 
 
 def _target(repository: str) -> str:

@@ -251,7 +251,7 @@ _ROWS = (
         "Artifact Hub, a source of charts",
         hosts=(r"artifacthub\.io",),
         capabilities=Capabilities(catalog=False, mount="no", tag_delete="never"),
-        offers=Offers(push="no", delete="no", mount="no", limits="yes"),
+        offers=Offers(push="no", delete="no", mount="no", webhooks="yes", limits="yes"),
         proof="contract",
         index=True,
         notes="Repositories are REPOSITORY/CHART of the index, tags their versions. A chart in a registry is copied from there, as it "
