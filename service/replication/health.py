@@ -34,6 +34,9 @@ AT_ONCE = 16
 SOONER = 6
 """A registry whose last check was no good is asked so many times as often."""
 
+LISTINGS = 18
+"""So many times in a period it is listed which registries there are to ask: that reads every rule."""
+
 log = get_logger("health")
 
 
@@ -57,6 +60,7 @@ class HealthKeeper:
         self._slots = slots
         self._clock = clock
         self._looked_at: dict[str, float] = {}
+        self._next_listing = float("-inf")
         self._send: Callable[[str, list[str]], None] | None = None
 
     def share(self, send: Callable[[str, list[str]], None]) -> None:
@@ -65,9 +69,10 @@ class HealthKeeper:
 
     def step(self) -> None:
         """Check what is due: here, or by workers of other regions; where none lives, nobody does."""
-        if self._every <= 0:
-            return
         now = self._clock()
+        if self._every <= 0 or now < self._next_listing:
+            return
+        self._next_listing = now + self._every / LISTINGS
         due: defaultdict[str, list[str]] = defaultdict(list)
         for one in self._store.to_check():
             if now >= self._looked_at.get(one.registry, -1e9) + self._pause(failing=one.failing):

@@ -17,7 +17,7 @@ from service.model.health import Health
 from service.model.rule import Destination
 from service.model.states import CopyState, ExecutionState
 from service.model.work import ProcessReport
-from service.replication.health import SOONER, HealthKeeper
+from service.replication.health import LISTINGS, SOONER, HealthKeeper
 from service.store.health import FAILED_LOOKS, HealthStore
 from tests.support.world import RecordingPublisher, World, a_rule, some_bytes
 
@@ -247,11 +247,12 @@ def test_only_registries_of_active_rules_are_asked_and_failing_ones_sooner(world
 
     rule = a_rule("team/app")
     services.rules.put(rule, document={})
+    clock.now += 60 / LISTINGS
     keeper.step()
     clock.now += 59
     keeper.step()
     assert (pings(world.east), pings(world.west)) == (1, 1)
-    clock.now += 1
+    clock.now += 60 / LISTINGS
     world.west.fault("/v2/", status=401, times=1)
     keeper.step()
     assert health_of(world, "west").state == "refused"
@@ -277,8 +278,9 @@ def test_registries_of_another_region_are_asked_by_its_workers(world: World) -> 
     keeper.step()
     assert publisher.checks == [], "nobody is there, and nobody copies"
     services.state.heartbeat(ProcessReport("w", "worker", "eu", 4, "host", 1))
-    keeper.step()
-    keeper.step()
+    for _ in range(2):
+        clock.now += 60 / LISTINGS
+        keeper.step()
     assert publisher.checks == [("eu", ("west",))]
     assert (pings(world.east), pings(world.west)) == (1, 0)
     clock.now += 60
