@@ -20,6 +20,7 @@ from typing import Any, Self
 from api.samples.faults import FaultPlan
 from api.samples.http_messages import Request, Response
 from api.samples.http_server import HttpServer
+from tests.contract.leaks import Secret
 
 JSON = {"Content-Type": "application/json"}
 
@@ -59,6 +60,10 @@ class FakeArtifactHub:
         self.hooks: dict[str, dict[str, Any]] = {}
         self._page = page
         self._key = key
+
+    def secrets(self) -> list[Secret]:
+        """The key is for the index alone."""
+        return [] if self._key is None else [Secret(self._key[1], frozenset({self.api.authority}))]
 
     def __enter__(self) -> Self:
         self.api.start()

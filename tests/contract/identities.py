@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl
 
 from api.samples.http_messages import Request, Response
 from api.samples.http_server import HttpServer
+from tests.contract.leaks import Secret
 
 XML = {"Content-Type": "text/xml"}
 JSON = {"Content-Type": "application/json"}
@@ -139,6 +140,10 @@ class FakeEntra(Served):
         self._assertion = assertion
         self._issue = issue
 
+    def secrets(self) -> list[Secret]:
+        """The federated token is for it alone."""
+        return [Secret(self._assertion, frozenset({self.authority}))]
+
     def answer(self, request: Request) -> Response:
         """Answer a client credentials grant."""
         fields = self.form(request)
@@ -197,6 +202,10 @@ class FakeGoogleMachine(Served):
         self._issue = issue
         self._subject = subject
         self.life_seconds = life_seconds
+
+    def secrets(self) -> list[Secret]:
+        """The subject's token is for it alone."""
+        return [Secret(self._subject, frozenset({self.authority}))] if self._subject else []
 
     def answer(self, request: Request) -> Response:
         """Answer what google-auth asks."""

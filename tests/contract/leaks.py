@@ -78,13 +78,13 @@ class Watch:
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
-        self.fakes: list[SampleRegistry] = []
+        self.fakes: list[SampleRegistry | Secretive] = []
 
     def server(self, server: HttpServer) -> None:
         """Keep what this server is asked from now on."""
         answer = server.handler
         fake = getattr(answer, "__self__", None)
-        if isinstance(fake, SampleRegistry) and fake not in self.fakes:
+        if isinstance(fake, SampleRegistry | Secretive) and fake not in self.fakes:
             self.fakes.append(fake)
 
         def kept(request: Request) -> Response:
@@ -131,10 +131,12 @@ class Watch:
         self.asked.clear()
 
 
-def secrets_of(fake: SampleRegistry) -> list[Secret]:
+def secrets_of(fake: SampleRegistry | Secretive) -> list[Secret]:
     """All secrets of a fake."""
     own = fake.secrets() if isinstance(fake, Secretive) else []
-    return own + secrets_of_auth(fake.api.auth, fake.host)
+    if isinstance(fake, SampleRegistry):
+        own += secrets_of_auth(fake.api.auth, fake.host)
+    return own
 
 
 def secrets_of_auth(auth: Any, host: str) -> list[Secret]:
