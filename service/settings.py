@@ -38,6 +38,11 @@ class Settings:
         "docker credential helpers that may be run, by commas and without `docker-credential-`: a "
         "registry with docker_config has those run that the worker's files name for it",
     )
+    keyless_hosts: str = _setting(
+        "",
+        "hosts, by commas and without ports, that may be shown the machine's identity (credentials: keyless) beside "
+        "those that are its vendor's by their names: private endpoints with names of their own",
+    )
     region: str = _setting(
         "local",
         "the region that this process works for, and by whose addresses it reaches registries; of a "
@@ -214,6 +219,11 @@ class Settings:
     def allowed_helpers(self) -> tuple[str, ...]:
         """The docker credential helpers that may be run."""
         return tuple(name for word in self.credential_helpers.split(",") if (name := word.strip()))
+
+    @property
+    def identity_hosts(self) -> tuple[str, ...]:
+        """The hosts of `keyless_hosts`."""
+        return tuple(n for word in self.keyless_hosts.split(",") if (n := word.strip().lower()))
 
     def to_env(self) -> dict[str, str]:
         """Return the variables that make another process read these same settings."""

@@ -128,7 +128,9 @@ def _here(name: str, file: str, repository: str, *, write: bool) -> dict[str, An
     first, *more = credentials.readers(
         endpoint, host, lambda _place: None, helpers=settings.allowed_helpers
     )
-    client = open_client(endpoint, first, more=more, region=region)
+    client = open_client(
+        endpoint, first, more=more, region=region, identity_hosts=settings.identity_hosts
+    )
     try:
         found = examine(client, repository, write=write)
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from service.errors import AuthenticationFailed, Denied, RegistryError
@@ -80,11 +80,13 @@ class RegistryClient:
         breaker: Breaker | None = None,
         region: str | None = None,
         more: Sequence[Callable[[], Credential]] = (),
+        identity_hosts: Collection[str] = (),
     ) -> None:
         """Prepare; nothing is connected yet.
 
         `credential` is called when a challenge or a token asks for it; `more` are those of
-        `endpoint.more_credentials`. `on_request` is told of
+        `endpoint.more_credentials`; `identity_hosts` may be shown the machine's identity beside the
+        provider's own hosts. `on_request` is told of
         every request: method, kind (manifest, blob, upload, mount, tags, catalog, referrers, ping,
         token), status (0: no answer). `limiter` is the gate of the fleet's
         limits, `breaker` what keeps from asking a registry that is away. `region` is where this process is:
@@ -110,7 +112,8 @@ class RegistryClient:
         )
         here = endpoint if region is None else endpoint.seen_from(region)
         for spec, read in zip(specs, (credential, *more), strict=True):
-            self._accounts.append(Provided(self.http, replace(here, credentials=spec), read))
+            one = replace(here, credentials=spec)
+            self._accounts.append(Provided(self.http, one, read, identity_hosts))
         if len(self.http.accounts.all) > len(specs):  # for what none of them is for
             nobody = replace(here, credentials=CredentialSpec())
             self._accounts.append(Provided(self.http, nobody, Credential))

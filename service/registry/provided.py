@@ -11,14 +11,15 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from service.errors import RegistryError, Unsupported
+from service.errors import InvalidConfiguration, RegistryError, Unsupported
 from service.model.endpoint import Credential, RegistryEndpoint
 from service.model.provider import Capabilities, Provider
 from service.registry.http import Http
 from service.registry.logins import Logins
+from service.registry.origin import split_url
 from service.registry.providers.recognise import answered, configured
 from service.registry.providers.strategies import NONE, OPENERS, Maker, Strategies
 from service.registry.providers.table import GENERIC
@@ -34,9 +35,15 @@ class Provided:
     """One client's provider. For any number of threads."""
 
     def __init__(
-        self, http: Http, endpoint: RegistryEndpoint, credential: Callable[[], Credential]
+        self,
+        http: Http,
+        endpoint: RegistryEndpoint,
+        credential: Callable[[], Credential],
+        identity_hosts: Collection[str] = (),
     ) -> None:
+        """`identity_hosts`: beside the provider's own, those that may be shown the machine's identity."""
         self._http = http
+        self._identity_hosts = identity_hosts
         self._endpoint = endpoint
         self._credential = credential
         self._known = configured(endpoint)
@@ -71,6 +78,8 @@ class Provided:
         opener = OPENERS.get(self.provider.name)
         if opener is None:
             return NONE
+        if self._endpoint.credentials.keyless is not None:
+            self._check_identity()
         with self._lock:
             if self._strategies is None:
                 from service.registry.providers.control_plane import ControlPlane
@@ -88,6 +97,26 @@ class Provided:
         if self._http.auth.realm_url is None:
             self._http.introduce()
         return self._http.auth.realm_url
+
+    def _check_identity(self) -> None:
+        """Raise InvalidConfiguration where the machine's identity would be shown to a host that is not the provider's.
+
+        A secret is bound to hosts by whoever stores it; this one by nobody else.
+        """
+        provider, endpoint, host = self.provider, self._endpoint, self._http.origin.host
+        proven = not endpoint.tls.insecure
+        asked = [(host, provider.has_host(host) and endpoint.secure and proven)]
+        if endpoint.api_url is not None:
+            api, usual = split_url(endpoint.api_url)[0], provider.api_url(host)
+            is_usual = usual is not None and split_url(usual)[0] == api
+            asked.append((api.host, is_usual and proven))
+        foreign = [one for one, own in asked if not own and one not in self._identity_hosts]
+        if foreign:
+            raise InvalidConfiguration(
+                f"{foreign[0]} is no host of {provider.title} that TLS proves: it is not shown this machine's identity",
+                field="credentials.keyless",
+                hint="if it is meant, name it in TRANSSHIP_KEYLESS_HOSTS where workers run",
+            )
 
     def credential(self) -> Credential:
         """Return what the registry is to be given: what is configured, or what a login gives for it."""

@@ -185,6 +185,7 @@ class Clients:
             endpoint,
             first,
             more=more,
+            identity_hosts=self._settings.identity_hosts,
             on_request=self._meter.counter(endpoint.name),
             limiter=limiter,
             region=region,

@@ -234,6 +234,7 @@ def keyless(ecr: FakeEcr) -> RegistryClient:
     return RegistryClient(
         RegistryEndpoint("it", ecr.url, api_url=ecr.control.url, **keys),
         lambda: pytest.fail("no credential is configured"),
+        identity_hosts=["127.0.0.1"],
     )
 
 

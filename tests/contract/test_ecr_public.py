@@ -155,7 +155,11 @@ def test_keyless_takes_the_machines_identity(
     endpoint = RegistryEndpoint(
         "it", ecr.url, api_url=ecr.control.url, credentials=spec, provider="ecr-public"
     )
-    made = RegistryClient(endpoint, lambda: pytest.fail("no credential is configured"))
+    made = RegistryClient(
+        endpoint,
+        lambda: pytest.fail("no credential is configured"),
+        identity_hosts=["127.0.0.1"],
+    )
 
     push(made, "crew/app", "v1", b"one")
     made.delete_manifest("crew/app", "v1")

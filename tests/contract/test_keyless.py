@@ -7,15 +7,17 @@ import json
 import ssl
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import google.auth.compute_engine._metadata as google_metadata
 import pytest
 import trustme
 
 from service import errors
-from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
+from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint, TLSOptions
 from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
 from tests.contract import aliyun
@@ -37,6 +39,7 @@ from tests.support.planning import finish, mirror, plan
 from tests.support.processes import wait_until
 from tests.support.world import World, open_world
 
+LOOPBACK = ("127.0.0.1",)
 ROLE = "arn:aws:iam::123456789012:role/mover"
 OWN = ("AKIAMACHINEEXAMPLE00", "the machine's own secret key, which STS is not shown")
 VARIABLES = (
@@ -78,6 +81,7 @@ def keyless(
             credentials=spec,
         ),
         lambda: pytest.fail("no credential is configured"),
+        identity_hosts=LOOPBACK,
     )
 
 
@@ -268,7 +272,11 @@ def test_ram_roles_session_signs_at_alibaba(monkeypatch: pytest.MonkeyPatch) -> 
                 credentials=CredentialSpec(keyless="aliyun"),
                 **cloud.keys,
             )
-            made = RegistryClient(endpoint, lambda: pytest.fail("no credential is configured"))
+            made = RegistryClient(
+                endpoint,
+                lambda: pytest.fail("no credential is configured"),
+                identity_hosts=[*LOOPBACK, endpoint.host.partition(":")[0]],
+            )
             push(made, "team/app", "v1", b"one")
             made.delete_manifest("team/app", "v1")
             made.close()
@@ -367,10 +375,53 @@ def test_identity_of_one_vendor_is_not_shown_to_another(
     with other() as registry:
         control = registry.control.url
         endpoint = RegistryEndpoint("it", registry.url, provider, api_url=control, credentials=spec)
-        made = RegistryClient(endpoint, lambda: resolve(spec, "it.example", lambda: None))
+        made = RegistryClient(
+            endpoint,
+            lambda: resolve(spec, "it.example", lambda: None),
+            identity_hosts=LOOPBACK,
+        )
         with pytest.raises(errors.InvalidConfiguration, match=f"no registry of {spec.keyless}"):
             made.head_manifest("team/app", "v1")
         made.close()
+
+
+def others(**keys: Any) -> list[RegistryEndpoint]:
+    """Registries that say that they are Azure's and Amazon's, at hosts of nobody's."""
+    evil = {"url": "https://registry.evil.example", **keys}
+    return [
+        RegistryEndpoint("it", provider="acr", credentials=AZURE, **evil),
+        RegistryEndpoint("it", provider="gar", credentials=GCP, **evil),
+        RegistryEndpoint("it", provider="ecr", credentials=CredentialSpec(keyless="aws"), **evil),
+        RegistryEndpoint("it", "http://crew.azurecr.io", "acr", credentials=AZURE),
+        RegistryEndpoint(
+            "it", "https://crew.azurecr.io", "acr", credentials=AZURE, tls=TLSOptions(insecure=True)
+        ),
+        RegistryEndpoint(
+            "it",
+            "https://us-docker.pkg.dev",
+            "gar",
+            credentials=GCP,
+            api_url="https://evil.example",
+        ),
+    ]
+
+
+@pytest.mark.parametrize("endpoint", others())
+def test_machines_identity_is_shown_to_no_host_that_is_not_its_vendors(
+    endpoint: RegistryEndpoint,
+) -> None:
+    def nowhere(host: str, port: int) -> list[Any]:
+        pytest.fail(f"{host}:{port} is asked")
+
+    made = RegistryClient(
+        endpoint, lambda: pytest.fail("no credential is configured"), resolve=nowhere
+    )
+    with pytest.raises(
+        errors.InvalidConfiguration, match="not shown this machine's identity"
+    ) as told:
+        made.provided.credential()
+    assert "TRANSSHIP_KEYLESS_HOSTS" in told.value.hint
+    made.close()
 
 
 def test_rule_from_azure_to_aws_without_a_password(
@@ -384,6 +435,8 @@ def test_rule_from_azure_to_aws_without_a_password(
         open_world(tmp_path) as world,
     ):
         monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", imds.url)
+        world.settings = replace(world.settings, keyless_hosts="127.0.0.1")
+        world.services = world.open(world.settings)
         assumed = CredentialSpec(keyless="aws", role=ROLE, external_id="contract-7")
         save(world, RegistryEndpoint("east", acr.url, "acr", credentials=AZURE))
         control = ecr.control.url
