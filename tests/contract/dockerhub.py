@@ -1,7 +1,7 @@
 """A contract fake of Docker Hub: its registry, its token service and hub.docker.com.
 
 Sources: [api] Docker Hub API reference (docs.docker.com/reference/api/hub/latest: authentication,
-repositories, tags); [limits] docs.docker.com/docker-hub/usage/pulls (headers of manifest answers);
+repositories, tags); [limits] docs.docker.com/docker-hub/usage/pulls (headers of manifest answers; [pulls] 429 with TOOMANYREQUESTS, HEADs are free);
 [catalog] the registry has none; [referrers] nor a referrers API (fallback tags).
 """
 
@@ -15,6 +15,7 @@ from typing import Self
 from api.samples.auth import BearerAuth, TokenService
 from api.samples.http_messages import Request, Response
 from api.samples.http_server import HttpServer
+from api.samples.manifests import ApiError
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
 from tests.contract.leaks import Secret
@@ -37,6 +38,7 @@ class FakeHub(SampleRegistry):
         self.without_digest: set[str] = set()
         self.issued: dict[str, float] = {}
         self._count = 0
+        self.pulls: dict[str, int] = {}  # what is left of accounts' quotas, of those that have one
         self._page = page
         self._ttl_seconds = ttl_seconds
 
@@ -57,13 +59,29 @@ class FakeHub(SampleRegistry):
     def _handle(self, request: Request) -> Response:
         if request.path == "/v2/_catalog":  # [catalog]
             return Response(404, {"Content-Type": "text/plain"}, b"404 page not found\n")
-        answer = super()._handle(request)
-        if "/manifests/" in request.path and request.method in ("GET", "HEAD"):
-            answer.headers |= {
-                "ratelimit-limit": "100;w=21600",
-                "ratelimit-remaining": "98;w=21600",
-            }
+        if "/manifests/" not in request.path or request.method not in ("GET", "HEAD"):
+            return super()._handle(request)
+        user = self._bearer(request) if self.pulls else ""
+        left = self.pulls.get(user, 98)
+        if left == 0 and request.method == "GET":  # [pulls]
+            words = "You have reached your pull rate limit."
+            error = ApiError(429, "TOOMANYREQUESTS", words)
+            answer = Response(429, {"Content-Type": "application/json"}, error.body)
+        else:
+            answer = super()._handle(request)
+            if user in self.pulls and request.method == "GET" and answer.status == 200:
+                left = self.pulls[user] = left - 1
+        answer.headers |= {
+            "ratelimit-limit": "100;w=21600",
+            "ratelimit-remaining": f"{left};w=21600",
+        }
         return answer
+
+    def _bearer(self, request: Request) -> str:
+        """Whose token a request bears."""
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        given = [one.account for one in self.tokens.requests if one.status == 200]
+        return dict(zip(self.tokens.issued, given, strict=False)).get(token, "")
 
     def _handle_hub(self, request: Request) -> Response:
         if (request.method, request.path) == ("POST", "/v2/auth/token"):

@@ -38,6 +38,35 @@ def crew(hub: FakeHub) -> Iterator[RegistryClient]:
     made.close()
 
 
+@pytest.mark.parametrize("left", [2, 0], ids=["used-up", "empty"])
+def test_second_account_pulls_where_the_firsts_quota_is_used_up(hub: FakeHub, left: int) -> None:
+    """Told by the header of its last pull, it costs no refusal; found out by a 429, one."""
+    owner = open_client(hub)
+    for number in range(4):
+        push(owner, "crew/app", f"v{number}", b"%d" % number)
+    owner.close()
+    hub.tokens.users = {"crew": "s3cret", "crew2": "s3cret2"}
+    hub.pulls = {"crew": left, "crew2": 9}
+    first = len(hub.log)
+    endpoint = RegistryEndpoint(
+        "hub",
+        hub.url,
+        provider="dockerhub",
+        api_url=hub.hub.url,
+        credentials=CredentialSpec("crew", password_env="X"),
+        more_credentials=(CredentialSpec("crew2", password_env="Y"),),
+    )
+    made = RegistryClient(endpoint, lambda: USER, more=[lambda: Credential("crew2", "s3cret2")])
+    for number in range(4):
+        made.get_manifest("crew/app", f"v{number}")
+        assert made.head_manifest("crew/app", f"v{number}")
+    made.close()
+
+    assert hub.pulls == {"crew": 0, "crew2": 9 - (4 - left)}
+    refused = [line for line in hub.log[first:] if line.status == 429]
+    assert len(refused) == (1 if left == 0 else 0)
+
+
 def test_api_is_hub_docker_com() -> None:
     assert PROVIDERS["dockerhub"].api_url("registry-1.docker.io") == "https://hub.docker.com"
 
