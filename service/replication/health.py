@@ -68,9 +68,17 @@ class HealthKeeper:
         self._send = send
 
     def step(self) -> None:
-        """Check what is due: here, or by workers of other regions; where none lives, nobody does."""
+        """Check what is due: here, or by workers of other regions; where none lives, nobody does.
+
+        Without checks nothing is held back: nobody would let it go.
+        """
+        if self._every <= 0:
+            if self._next_listing < 0:
+                self._next_listing = 0.0
+                self._store.let_all_go()
+            return
         now = self._clock()
-        if self._every <= 0 or now < self._next_listing:
+        if now < self._next_listing:
             return
         self._next_listing = now + self._every / LISTINGS
         due: defaultdict[str, list[str]] = defaultdict(list)

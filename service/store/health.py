@@ -95,6 +95,18 @@ class HealthStore:
 
         return self._database.write(work)
 
+    def let_all_go(self) -> None:
+        """Hold nothing back any more."""
+
+        def work(connection: Connection) -> None:
+            held = select(registry_health.c.registry).where(registry_health.c.holds)
+            connection.execute(
+                update(registries).where(registries.c.name.in_(held)).values(paused_at=None)
+            )
+            connection.execute(update(registry_health).values(holds=False, failures=0))
+
+        self._database.write(work)
+
 
 _WITH_HEALTH = registries.outerjoin(
     registry_health, registry_health.c.registry == registries.c.name

@@ -300,6 +300,18 @@ def test_a_held_registry_is_asked_even_when_its_rules_rest(world: World) -> None
     assert not health_of(world, "west").holds
 
 
+@ON_BOTH
+def test_nothing_stays_held_back_where_checks_are_switched_off(world: World) -> None:
+    fail(world, keeper_of(world))
+    world.services.pauses.pause_registry("east")
+
+    keeper_of(world, every_seconds=0.0).step()
+
+    assert world.services.registries.get("west").paused_at is None
+    assert not health_of(world, "west").holds
+    assert world.services.registries.get("east").paused_at is not None, "a person's pause"
+
+
 def test_a_throttling_registry_is_well_and_no_check_is_made_with_a_period_of_0(
     world: World,
 ) -> None:
