@@ -253,6 +253,8 @@ class FakeTcr(SampleRegistry):
     def _create_trigger(self, asked: dict[str, Any]) -> dict[str, Any]:
         if asked["Namespace"] not in self.namespaces:
             raise TcrError("ResourceNotFound", "no such namespace")
+        if not asked["Trigger"]["Condition"]:
+            raise TcrError("InvalidParameter", "Condition")
         with self._lock:
             number = len(self.hooks) + 1
             self.hooks[number] = (asked["Namespace"], asked["Trigger"])

@@ -19,6 +19,7 @@ from service import errors
 from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
+from service.registry.providers.strategies import Receiver
 from service.registry.providers.table import PROVIDERS
 from tests.contract.tcr import SECRET_ID, SECRET_KEY, FakeTcr
 from tests.integration.registry.support import client, push
@@ -87,6 +88,29 @@ def test_sdk_speaks_with_the_fake(tcr: FakeTcr, owner: RegistryClient) -> None:
 def test_api_is_tencents() -> None:
     url = PROVIDERS["tcr"].api_url("fleet.tencentcloudcr.com")
     assert url == "https://tcr.tencentcloudapi.com"
+
+
+def test_sdk_reads_the_trigger_that_was_made(tcr: FakeTcr, owner: RegistryClient) -> None:
+    push(owner, "team/app", "v1", b"one")
+    hooks = owner.provided.strategies().webhooks or pytest.fail("no webhooks")
+    receiver = Receiver("transship-it", "https://transship.example/hooks/tcr/it", "tsh_s3cret")
+    assert hooks.register("team", receiver)
+
+    named = {"RegistryId": "tcr-fake", "Namespace": "team"}
+    (made,) = asked_by_sdk(tcr, "DescribeWebhookTrigger", Limit=10, Offset=1, **named).Triggers
+
+    assert (made.Name, made.Enabled, made.EventTypes) == (
+        "transship-it",
+        True,
+        ["pushImage", "deleteImage"],
+    )
+    (target,) = made.Targets
+    assert target.Address == receiver.address
+    assert [(one.Key, one.Values) for one in target.Headers] == [
+        ("Authorization", ["Bearer tsh_s3cret"])
+    ]
+    asked_by_sdk(tcr, "DeleteWebhookTrigger", Id=made.Id, **named)
+    assert not hooks.remove("team", receiver)
 
 
 def test_first_push_makes_namespace_and_repository_once(

@@ -265,14 +265,15 @@ class TcrTriggers:
             "Enabled": True,
             "EventTypes": ["pushImage", "deleteImage"],
             "Targets": [{"Address": receiver.address, "Headers": [header]}],
-            "Condition": "",
+            "Condition": ".*",  # of all repositories
         }
         found = self._find(place, receiver)
         if found is None:
             self._tcr.ask("CreateWebhookTrigger", Namespace=place, Trigger=wanted)
             return True
         if all(
-            found.get(member) == wanted[member] for member in ("Enabled", "EventTypes", "Targets")
+            found.get(member) == wanted[member]
+            for member in ("Condition", "Enabled", "EventTypes", "Targets")
         ):
             return False
         self._tcr.ask(
