@@ -18,6 +18,9 @@ from api.schemas.trigger import TriggerSchema, effective_trigger
 from service.model.public_key import is_pem
 from service.model.rule import DeletePolicy, Destination, Selection, SyncRule
 
+MAX_ENTRIES = 20_000
+"""Entries of one rule's `select`: a list of as many images, each with its own name at the destination, is one rule."""
+
 
 class DestinationSchema(StrictSchema):
     """Where the rule writes: a registry, or every registry of a group but the source."""
@@ -60,7 +63,7 @@ class RuleSchema(DefaultsSchema):
     source = Name(required=True)
     mode = Choice("sync", "replicate")
     drift = Choice("report", "repair")
-    select = Items(fields.Nested(SelectionSchema), most=1000, least=1)
+    select = Items(fields.Nested(SelectionSchema), most=MAX_ENTRIES, least=1)
     destinations = Items(fields.Nested(DestinationSchema), most=100, least=1, required=True)
     trigger = fields.Nested(TriggerSchema)
     require = fields.Nested(RequireSchema)

@@ -57,6 +57,14 @@ class RuleSelector:
         self.rule = rule
         self._host = host
         self._entries = tuple(_Entry(selection) for selection in rule.select)
+        self._naming: dict[str, list[int]] = {}  # entries that name their repositories, by these
+        self._describing: list[int] = []
+        for number, entry in enumerate(self._entries):
+            exact = _exact(entry.selection.repositories)
+            if exact is None:
+                self._describing.append(number)
+            for name in dict.fromkeys(exact or ()):
+                self._naming.setdefault(name, []).append(number)
 
     def exact_repositories(self) -> tuple[str, ...] | None:
         """Return the repositories when every entry names them; None: the catalog must be listed."""
@@ -74,9 +82,8 @@ class RuleSelector:
         A repository that no entry wants gives an empty tuple.
         """
         names: dict[str, None] = {}
-        for entry in self._entries:
-            if not entry.wants_repository(repository):
-                continue
+        for number in self.entries_of_repository(repository):
+            entry = self._entries[number]
             exact = _exact(entry.selection.tags)
             if exact is None:
                 return None
@@ -88,10 +95,9 @@ class RuleSelector:
         return tuple(
             dict.fromkeys(
                 name
-                for entry in self._entries
-                if entry.wants_repository(repository)
-                for name in entry.selection.tags.include
-                if ":" in name and entry.wants_tag(name)
+                for number in self.entries_of_repository(repository)
+                for name in self._entries[number].selection.tags.include
+                if ":" in name and self._entries[number].wants_tag(name)
             )
         )
 
@@ -135,9 +141,8 @@ class RuleSelector:
         out.
         """
         found: set[tuple[int, str]] = set()
-        for entry in self._entries:
-            if not entry.wants_repository(repository):
-                continue
+        for number in self.entries_of_repository(repository):
+            entry = self._entries[number]
             for index, destination in enumerate(self.rule.destinations):
                 template = entry.selection.to_repository or destination.repository
                 if placeholders(template) & TAG_PLACEHOLDERS:
@@ -157,7 +162,7 @@ class RuleSelector:
 
     def wants_repository(self, repository: str) -> bool:
         """Whether any entry takes something of the repository."""
-        return any(entry.wants_repository(repository) for entry in self._entries)
+        return bool(self.entries_of_repository(repository))
 
     def wants(self, repository: str, tag: str) -> bool:
         """Whether the names of a reference suit an entry; its content and its age are not asked for."""
@@ -167,24 +172,23 @@ class RuleSelector:
         """Return the entries that a reference's names suit, the first one first."""
         return tuple(
             number
-            for number, entry in enumerate(self._entries)
-            if entry.wants_repository(repository) and entry.wants_tag(tag)
+            for number in self.entries_of_repository(repository)
+            if self._entries[number].wants_tag(tag)
         )
 
     def entries_of_repository(self, repository: str) -> tuple[int, ...]:
         """Return the entries that take something of a repository."""
-        return tuple(
-            number
-            for number, entry in enumerate(self._entries)
-            if entry.wants_repository(repository)
-        )
+        candidates: Sequence[int] = self._naming.get(repository, ())
+        if self._describing:
+            candidates = sorted({*candidates, *self._describing})
+        return tuple(n for n in candidates if self._entries[n].wants_repository(repository))
 
     def newest(self, repository: str) -> dict[int, Newest]:
         """Return how many tags of a repository are kept, for the entries that keep only the newest."""
         return {
-            number: entry.selection.tags.newest
-            for number, entry in enumerate(self._entries)
-            if entry.selection.tags.newest is not None and entry.wants_repository(repository)
+            number: newest
+            for number in self.entries_of_repository(repository)
+            if (newest := self._entries[number].selection.tags.newest) is not None
         }
 
     def targets(
