@@ -15,6 +15,8 @@ import click
 from click.core import ParameterSource
 
 from api.cli import exits
+from api.cli.importing import NAMES, peer_options, tell
+from api.cli.importing import read as read_others
 from api.cli.notes import counted, retried
 from api.cli.options import FILES, MAYBE_FILES
 from api.cli.progress import Shown, show
@@ -22,6 +24,7 @@ from api.cli.summary import print_summary
 from service.errors import InvalidConfiguration
 
 if TYPE_CHECKING:
+    from api.config_file import Config
     from api.engine.oneshot import Watch
     from service.store.executions import ExecutionRecord, Totals
     from service.store.standing import Retry
@@ -76,6 +79,13 @@ def copy(
 
 @click.command()
 @MAYBE_FILES
+@click.option(
+    "--from", "form", type=click.Choice(NAMES), help="FILEs are another tool's, of this format."
+)
+@click.argument(
+    "others", metavar="[FILE]...", nargs=-1, type=click.Path(exists=True, dir_okay=False)
+)
+@peer_options
 @click.option("--rule", "only", multiple=True, help="Carry out this rule only; may be repeated.")
 @click.option(
     "--plan",
@@ -89,6 +99,8 @@ def copy(
 @LOCAL
 def sync(
     files: tuple[str, ...],
+    form: str | None,
+    others: tuple[str, ...],
     only: tuple[str, ...],
     plan: str | None,
     data: Path | None,
@@ -96,8 +108,21 @@ def sync(
     timeout: float | None,
     as_json: bool,
     local: bool,
+    **peer: Any,
 ) -> None:
-    """Carry out the enabled rules of files once; or a plan of a server: `sync --plan ID`."""
+    """Carry out the enabled rules of files once; or a plan of a server: `sync --plan ID`.
+
+    With --from FORMAT the FILEs are those of another tool, as `transship import` reads them.
+    """
+    if form is not None or others:
+        if form is None or not others or files or plan is not None or timeout is not None:
+            raise click.UsageError(
+                "files of another tool: --from FORMAT FILE..., without -f, --plan or --timeout"
+            )
+        _sync_others(
+            form, others, peer, only, data=data, workers=workers, as_json=as_json, local=local
+        )
+        return
     if not files and plan is None:
         raise click.UsageError(
             "give -f FILE, or --plan ID of a server's plan; `transship rules run NAME --wait` runs a "
@@ -114,6 +139,37 @@ def sync(
         _check_plan(plan, data, job)
     purpose = syncing("sync") if plan is None else carrying_out(plan)
     run_job(job, purpose, data=data, workers=workers, as_json=as_json, local=local)
+
+
+def _sync_others(
+    form: str,
+    others: tuple[str, ...],
+    peer: dict[str, Any],
+    only: tuple[str, ...],
+    *,
+    data: Path | None,
+    workers: int,
+    as_json: bool,
+    local: bool,
+) -> None:
+    """Carry out files of another tool; what of them is not carried over makes the exit code 1 at best."""
+    from api.config_file import load_text
+    from api.engine.purposes import syncing
+    from api.importers.build import environment
+
+    imported = read_others(form, others, peer)
+    tell(imported)
+    environment(imported)
+    job = job_of_config(load_text(imported.text(), source=f"what {form} says"), only)
+    run_job(
+        job,
+        syncing("sync"),
+        data=data,
+        workers=workers,
+        as_json=as_json,
+        local=local,
+        code=lambda report: exits.of_report(report) or int(not imported.whole),
+    )
 
 
 @click.command()
@@ -172,9 +228,14 @@ def asks_server(
 def job_of(files: Sequence[str], only: Sequence[str]) -> Any:
     """Return the job of a file's enabled rules, or of those named; raises for what cannot run."""
     from api.config_file import load_files
+
+    return job_of_config(load_files(files), only)
+
+
+def job_of_config(config: Config, only: Sequence[str]) -> Any:
+    """Return the job of a configuration's enabled rules, or of those named; raises for what cannot run."""
     from api.engine.oneshot import Job
 
-    config = load_files(files)
     rules = _chosen(config.rules, only)
     _refuse_missing_secrets(config, rules)
     return Job(

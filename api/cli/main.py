@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import traceback
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ COMMANDS = {
     "plan": "api.cli.looking",
     "verify": "api.cli.looking",
     "validate": "api.cli.jobs",
+    "import": "api.cli.importing",
     "schema": "api.cli.schema",
     "up": "api.cli.up",
     "demo": "api.cli.demo",
@@ -72,7 +74,8 @@ class Lazy(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        attribute = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
     def resolve_command(
