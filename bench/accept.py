@@ -51,18 +51,19 @@ def prepare(server: ApiProcess, count: int) -> None:
 def post(
     server: ApiProcess,
     numbers: range,
+    first: float,
     every: float,
     latencies: list[float],
     gate: threading.Barrier,
 ) -> None:
-    """Ask for the rules' executions, one each `every` seconds, or (0) one after the other.
+    """Ask for the rules' executions, one each `every` seconds from `first` on, or (0) one after the other.
 
     A request's time begins when it was due: what waits for a slow one before it has waited, too.
     """
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     headers = {"Authorization": f"Bearer {server.token}"}
     gate.wait(30)
-    start = time.perf_counter()
+    start = time.perf_counter() + first
     for place, number in enumerate(numbers):
         began = start + place * every if every else time.perf_counter()
         time.sleep(max(0.0, began - time.perf_counter()))
@@ -83,7 +84,10 @@ def load(
     gate = threading.Barrier(clients + 1)
     every = clients / a_second if a_second else 0.0
     threads = [
-        threading.Thread(target=post, args=(server, numbers[i::clients], every, latencies, gate))
+        threading.Thread(
+            target=post,
+            args=(server, numbers[i::clients], i * every / clients, every, latencies, gate),
+        )
         for i in range(clients)
     ]
     for thread in threads:
