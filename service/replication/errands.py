@@ -19,6 +19,7 @@ from service.errors import StoreUnavailable, TransshipError
 from service.model.board import Board, Moment, Need
 from service.model.descriptor import Descriptor
 from service.model.work import CopyWork, Errand, PartBlob, Wake
+from service.registry.fed_upload import takes_a_feed
 from service.replication.engine import Engine
 from service.telemetry import get_logger
 
@@ -78,6 +79,7 @@ class Errands:
                 for copy, need in needs.items()
                 if need.region in ("", engine.settings.region)
                 and work.destination_registry in need.near
+                and _takes_a_feed(engine, need.registry, blob)
             ]
             if not ours:
                 return []
@@ -102,6 +104,13 @@ class Errands:
     @cached_property
     def _needs(self) -> dict[int, Need]:
         return self._engine.state.needs(self._work.ref.id)
+
+
+def _takes_a_feed(engine: Engine, registry: str, blob: Descriptor) -> bool:
+    try:
+        return takes_a_feed(engine.clients.get(registry), blob)
+    except TransshipError:
+        return False  # its copy will say why
 
 
 def _part(blob: Descriptor) -> PartBlob:

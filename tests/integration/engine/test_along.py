@@ -9,6 +9,7 @@ from sqlalchemy import func, select, update
 
 from api.samples.faults import FOREVER
 from service.model.line import LEAST_BYTES
+from service.model.provider import CapabilityOverrides
 from service.model.region import Region
 from service.model.states import CopyState
 from service.registry.feed import HELD_BYTES
@@ -92,6 +93,27 @@ def test_a_registry_that_refuses_gets_it_from_the_next(chain: Chain) -> None:
     ids = {one.destination_registry: one.id for one in chain.world.copies(execution)}
     assert errand.follower == ids["second"]
     chain.registries["second"].faults.clear()
+    assert ahead.place_ahead(party.engine, errand) == "placed"
+    chain.world.run_to_end(execution, party)
+    assert chain.lacks(image) == []
+    assert sent(chain, image)[0] == 1
+
+
+def test_a_registry_that_takes_pieces_only_is_sent_an_errand(chain: Chain) -> None:
+    """What breaks off could not be gone on with: the bytes are gone."""
+    image = push(chain)
+    registries = chain.world.services.registries
+    pieces = CapabilityOverrides(uploads="chunked", chunk_bytes=1 << 20)
+    second = replace(registries.get("second").endpoint, capabilities=pieces)
+    registries.put(second, document={})
+    execution = chain.plan()
+    party = chain.world.party()
+
+    step(chain, party)
+
+    assert has_large(chain, image, "third")
+    assert not has_large(chain, image, "second")
+    (errand,) = party.publisher.errands
     assert ahead.place_ahead(party.engine, errand) == "placed"
     chain.world.run_to_end(execution, party)
     assert chain.lacks(image) == []
