@@ -107,7 +107,10 @@ def _registry(
         document["credentials"] = credentials[0]
     elif credentials:
         document["credentials"] = credentials
-    return document | found.settings
+    settings = {
+        key: said for key, said in found.settings.items() if key != "tls" or not found.plain
+    }
+    return document | settings
 
 
 def _last(logins: list[Login], gathered: Gathered) -> list[Login]:

@@ -61,7 +61,12 @@ class CredentialsSchema(StrictSchema):
     secret = Name()
     docker_config = Flag()
     keyless = Choice(
-        "aliyun", "aws", "azure", "gcp", absent="use password_file or secret for others"
+        "aliyun",
+        "aws",
+        "azure",
+        "gcp",
+        "volcengine",
+        absent="use password_file or secret for others",
     )
     role = Judged(role_arn, longest=2048)
     external_id = Text()
