@@ -8,7 +8,7 @@ from typing import Literal
 from service.model.provider import AUTO, CapabilityOverrides
 from service.model.reference import DOCKER_HUB_ALIASES
 
-Keyless = Literal["aliyun", "aws", "azure", "gcp"]
+Keyless = Literal["aliyun", "aws", "azure", "gcp", "volcengine"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,10 @@ ELSEWHERE = {
         "keyless",
     ): "tests/contract/test_keyless.py::test_ram_roles_session_signs_at_alibaba",
     (
+        "volcengine",
+        "keyless",
+    ): "tests/contract/test_keyless.py::test_iam_roles_session_signs_at_volcengine",
+    (
         "acr",
         "keyless",
     ): "tests/contract/test_keyless.py::test_managed_identity_is_exchanged_for_the_registrys_token",
@@ -75,7 +79,7 @@ OWN = {
     "quay": {"listing", "create", "events", "webhooks"},
     "swr": {"auth", "listing", "create", "delete"},
     "tcr": {"auth", "listing", "create", "delete", "events", "limits", "webhooks"},
-    "volcengine": {"auth", "listing", "create", "delete"},
+    "volcengine": {"auth", "keyless", "listing", "create", "delete"},
     "zot": {"events"},
 }
 """By provider, the columns that fail without what its module, its row or its parser of events has."""

@@ -6,7 +6,8 @@ azure-identity; [app] learn.microsoft.com/azure/app-service/overview-managed-ide
 identity-platform/v2-oauth2-client-creds-grant-flow (third case: federated credential), ibid.; [gce]
 cloud.google.com/compute/docs/access/authenticate-workloads (metadata server), spoken with by google-auth; [wif]
 cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token (RFC 8693), ibid.; [ram] alibabacloud.com/help/ecs, "Instance RAM roles"
-(/latest/meta-data/ram/security-credentials/ROLE), the same members as alibabacloud-credentials reads from a URI.
+(/latest/meta-data/ram/security-credentials/ROLE), the same members as alibabacloud-credentials reads from a URI; [volc] Volcengine's
+metadata service as volcenginesdk-core 5.0.54 speaks with it (auth/providers/ecs_role_provider.py).
 """
 
 from __future__ import annotations
@@ -190,6 +191,47 @@ class FakeAlibabaMachine(Served):
                 "SecurityToken": self._issue(),
                 "LastUpdated": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
                 "Code": "Success",
+            },
+        )
+
+
+class FakeVolcengineMachine(Served):
+    """[volc] A metadata service with one IAM role, whose session has `key`; every other request bears its token."""
+
+    def __init__(self, role: str, key: tuple[str, str], issue: Issue) -> None:
+        super().__init__()
+        self._role = role
+        self._key = key
+        self._issue = issue
+        self.life = timedelta(hours=6)
+        self.issued = 0
+
+    def answer(self, request: Request) -> Response:
+        """Answer for the token, the role's name or its key."""
+        if request.path == "/latest/api/token":
+            if request.method != "PUT" or "x-volc-ecs-metadata-token-ttl-seconds" not in (
+                request.headers
+            ):
+                return Response(400, dict(TEXT), b"")
+            return Response(200, dict(TEXT), b"a token of the metadata service")
+        if request.headers.get("x-volc-ecs-metadata-token") != "a token of the metadata service":
+            return Response(401, dict(TEXT), b"Unauthorized")
+        self.asked.append(request.query())
+        roles = "/volcstack/latest/iam/security_credentials"
+        if request.path == roles and request.query() == {"type": "user", "format": "json"}:
+            return _json(200, [self._role])
+        if request.path != f"{roles}/{self._role}":
+            return Response(404, dict(TEXT), b"")
+        self.issued += 1
+        now = datetime.now(UTC)
+        return _json(
+            200,
+            {
+                "AccessKeyId": self._key[0],
+                "SecretAccessKey": self._key[1],
+                "SessionToken": self._issue(),
+                "CurrentTime": now.isoformat(timespec="seconds"),
+                "ExpiredTime": (now + self.life).isoformat(timespec="seconds"),
             },
         )
 

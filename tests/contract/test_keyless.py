@@ -20,7 +20,7 @@ from service import errors
 from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint, TLSOptions
 from service.model.states import ExecutionState
 from service.registry.client import RegistryClient
-from tests.contract import aliyun
+from tests.contract import aliyun, volcengine
 from tests.contract.acr import FakeAcr
 from tests.contract.aliyun import FakeAliyun
 from tests.contract.ecr import KEY, SECRET, FakeEcr
@@ -31,9 +31,11 @@ from tests.contract.identities import (
     FakeEntra,
     FakeGoogleMachine,
     FakeSts,
+    FakeVolcengineMachine,
     Issue,
 )
 from tests.contract.stands import stand
+from tests.contract.volcengine import FakeVolcengine
 from tests.integration.registry.support import client, push
 from tests.support.planning import finish, mirror, plan
 from tests.support.processes import wait_until
@@ -53,6 +55,14 @@ VARIABLES = (
     "IDENTITY_HEADER",
     "GOOGLE_APPLICATION_CREDENTIALS",
     "GOOGLE_CLOUD_PROJECT",
+    "VOLCENGINE_ACCESS_KEY",
+    "VOLCENGINE_SECRET_KEY",
+    "VOLCENGINE_SESSION_TOKEN",
+    "VOLCENGINE_OIDC_TOKEN_FILE",
+    "VOLCENGINE_OIDC_ROLE_TRN",
+    "VOLCENGINE_CLI_CONFIG_FILE",
+    "VOLCENGINE_ECS_METADATA",
+    "VOLCENGINE_ECS_METADATA_DISABLED",
 )
 
 
@@ -282,6 +292,89 @@ def test_ram_roles_session_signs_at_alibaba(monkeypatch: pytest.MonkeyPatch) -> 
             made.close()
         assert fake.storage.tags("team/app") == {}
         assert len(machine.asked) == 1
+
+
+# ---- Volcengine ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def volcano() -> Iterator[FakeVolcengine]:
+    with stand("volcengine") as cloud:
+        assert isinstance(cloud.registry, FakeVolcengine)
+        yield cloud.registry
+
+
+@pytest.fixture
+def ecs(
+    volcano: FakeVolcengine, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FakeVolcengineMachine]:
+    """A metadata service at the address that the library has for it."""
+    numbers = itertools.count(1)
+
+    def issue() -> str:
+        volcano.session = f"a session of a role, number {next(numbers)}"
+        return volcano.session
+
+    key = (volcengine.ACCESS_KEY, volcengine.SECRET_KEY)
+    with FakeVolcengineMachine("mover", key, issue) as machine:
+        monkeypatch.setattr(
+            "volcenginesdkcore.auth.providers.ecs_role_provider._IMDS_ENDPOINT", machine.url
+        )
+        yield machine
+
+
+def keyless_volcengine(fake: FakeVolcengine) -> RegistryClient:
+    host = f"{volcengine.REGISTRY}-{volcengine.REGION}.cr.volces.com"
+    endpoint = RegistryEndpoint(
+        "it",
+        f"http://{host}:{fake.port}",
+        provider="volcengine",
+        credentials=CredentialSpec(keyless="volcengine"),
+        api_url=fake.control.url,
+        connect_to=f"127.0.0.1:{fake.port}",
+    )
+    return RegistryClient(
+        endpoint,
+        lambda: pytest.fail("no credential is configured"),
+        identity_hosts=[*LOOPBACK, host],
+    )
+
+
+def test_iam_roles_session_signs_at_volcengine(
+    volcano: FakeVolcengine, ecs: FakeVolcengineMachine
+) -> None:
+    made = keyless_volcengine(volcano)
+
+    push(made, "team/app", "v1", b"one")
+    made.delete_manifest("team/app", "v1")
+    made.close()
+
+    assert volcano.storage.tags("team/app") == {}
+    assert ecs.issued == 1, "a session is used for as long as it lives"
+
+
+def test_iam_roles_session_is_renewed_before_it_ends(
+    volcano: FakeVolcengine, ecs: FakeVolcengineMachine
+) -> None:
+    ecs.life = timedelta(minutes=4)  # within the library's time of renewal
+    made = keyless_volcengine(volcano)
+
+    push(made, "team/app", "v1", b"one")
+    made.delete_manifest("team/app", "v1")
+    made.close()
+
+    assert ecs.issued > 1
+    assert volcano.storage.tags("team/app") == {}
+
+
+def test_machine_without_a_role_of_volcengines_is_told_so(
+    volcano: FakeVolcengine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOLCENGINE_ECS_METADATA_DISABLED", "true")
+    made = keyless_volcengine(volcano)
+    with pytest.raises(errors.InvalidConfiguration, match="has no Volcengine identity"):
+        made.ping()
+    made.close()
 
 
 # ---- Google --------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """A contract fake of Volcengine CR: its API on one port, its registry on another.
 
 Sources: [api] version 2022-05-12 with the members that volcengine-python-sdk (volcenginesdkcr) has; [sign]
-volcengine.com/docs/6369; test_volcengine.py has a signature made by the vendor's own signer. The codes of errors are in neither
+volcengine.com/docs/6369; test_volcengine.py holds it to the vendor's own signer. The codes of errors are in neither
 and are guesses: on them hangs which error a user reads, and that a tag that is gone counts as deleted. Strict: an action that is not in them is refused.
 """
 
@@ -59,6 +59,7 @@ class FakeVolcengine(SampleRegistry):
         self.namespaces: set[str] = set()
         self.repositories: set[str] = set()
         self.actions: list[str] = []
+        self.session = ""  # that the key's requests have to bear
         self._ttl_seconds = ttl_seconds
         self._page = page
         self._count = 0
@@ -73,8 +74,9 @@ class FakeVolcengine(SampleRegistry):
         self.control.close()
 
     def secrets(self) -> list[Secret]:
-        """The secret key signs and is never sent."""
-        return [Secret(SECRET_KEY)]
+        """The secret key signs and is never sent; its session's token is for the API."""
+        api = frozenset({self.control.authority})
+        return [Secret(SECRET_KEY), *(Secret(one, api) for one in (self.session,) if one)]
 
     def _handle(self, request: Request) -> Response:
         found = re.fullmatch(r"/v2/(.+)/(blobs|manifests|tags)/.*", request.path)
@@ -120,7 +122,10 @@ class FakeVolcengine(SampleRegistry):
             query=request.target.partition("?")[2],
             body=body,
             moment=moment,
+            token=self.session,
         )
+        if request.headers.get("x-security-token", "") != self.session:
+            raise VolcengineError(401, "InvalidCredential", "the session token is not valid")
         if wanted["Authorization"] != request.headers["authorization"]:
             raise VolcengineError(401, "SignatureDoesNotMatch", "the signature does not match")
 

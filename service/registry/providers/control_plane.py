@@ -89,7 +89,7 @@ class ControlPlane:
 
     @property
     def keyless(self) -> str | None:
-        """Whose machine's identity is the credential: aliyun, aws, azure, gcp; None: one is configured, or none."""
+        """Whose machine's identity is the credential: aliyun, aws, azure, gcp, volcengine; None: one is configured, or none."""
         return self._endpoint.credentials.keyless
 
     @property

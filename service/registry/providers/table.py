@@ -240,11 +240,12 @@ _ROWS = (
         hosts=(r"[a-z0-9-]+\.cr\.i?volces\.com",),
         api_urls=((r".*", "https://open.volcengineapi.com"),),
         capabilities=Capabilities(catalog=False, digest_lists=True, tag_delete="api"),
-        offers=Offers(keyless="not built yet", create="yes", events="no", limits="yes"),
+        offers=Offers(keyless="yes", create="yes", events="no", limits="yes"),
         namespace="namespace",
         proof="contract",
         notes="An access key (AKLT...) as user with its secret key as password: temporary tokens are got for it, namespaces and "
-        "private repositories made. Fixed passwords work as user and password, and can only push and pull.",
+        "private repositories made. Fixed passwords work as user and password, and can only push and pull. `keyless: volcengine` is "
+        "the worker's own identity (with transship[volcengine] installed).",
     ),
     Provider(
         "artifacthub",

@@ -1,7 +1,7 @@
 """Volcengine CR: API cr of 2022-05-12, signed by HMAC-SHA256.
 
-The registry's credential is an access key (AKLT...) with its secret key; every other user name, as of fixed
-passwords, is presented as it is, and can do nothing beside pushing and pulling. Sources: volcengine.com/docs/6420
+The registry's credential is an access key (AKLT...) with its secret key, or the machine's own (`keyless: volcengine`);
+every other user name, as of fixed passwords, is presented as it is, and can do nothing beside pushing and pulling. Sources: volcengine.com/docs/6420
 (API reference) and docs/6369 (signature), as Harbor speaks it (src/pkg/reg/adapter/volcenginecr).
 """
 
@@ -11,12 +11,13 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from service import errors
 from service.model.endpoint import Credential
+from service.registry.providers.access_key import AccessKey
 from service.registry.providers.control_plane import ControlPlane, Reply
 from service.registry.providers.steps import (
     ROWS_A_PAGE,
@@ -26,6 +27,7 @@ from service.registry.providers.steps import (
     page_number,
 )
 from service.registry.providers.strategies import NONE, Strategies
+from service.registry.providers.volcengine_identity import machine_keys
 from service.registry.redaction import clean
 from service.registry.results import RepositoryPage
 
@@ -48,9 +50,10 @@ _BY_CODE: tuple[tuple[str, type[errors.RegistryError]], ...] = (
 
 def open_volcengine(plane: ControlPlane) -> Strategies:
     """Return Volcengine's strategies; none where the credential is not an access key's."""
-    if not _ACCESS_KEY.fullmatch(plane.credential().username):
+    key = _access_key(plane)
+    if key is None:
         return NONE
-    cr = VolcengineCr(plane)
+    cr = VolcengineCr(plane, key)
     tags = VolcengineTags(cr)
     return Strategies(
         login=VolcengineLogin(cr),
@@ -59,6 +62,20 @@ def open_volcengine(plane: ControlPlane) -> Strategies:
         maker=VolcengineMaker(cr),
         tag_deleter=tags,
     )
+
+
+def _access_key(plane: ControlPlane) -> Callable[[], AccessKey] | None:
+    """Return what tells the key that holds now; None where the credential is no access key."""
+    if plane.keyless == "volcengine":
+        return machine_keys(plane.name)
+    if not _ACCESS_KEY.fullmatch(plane.credential().username):
+        return None
+
+    def configured() -> AccessKey:
+        credential = plane.credential()
+        return AccessKey(credential.username, credential.password)
+
+    return configured
 
 
 def sign(
@@ -70,13 +87,23 @@ def sign(
     query: str,
     body: bytes,
     moment: datetime,
+    token: str = "",
 ) -> dict[str, str]:
-    """Return the headers of a POST of JSON to a path of / (docs/6369); `moment` is now, in UTC."""
+    """Return the headers of a POST of JSON to a path of / (docs/6369); `moment` is now, in UTC.
+
+    `token` is that of the key's session.
+    """
     stamp, digest = moment.strftime("%Y%m%dT%H%M%SZ"), hashlib.sha256(body).hexdigest()
-    names = "content-type;host;x-content-sha256;x-date"
-    lines = (
-        f"content-type:application/json\nhost:{host}\nx-content-sha256:{digest}\nx-date:{stamp}\n"
-    )
+    session = {"X-Security-Token": token} if token else {}
+    signed = {
+        "content-type": "application/json",
+        "host": host,
+        "x-content-sha256": digest,
+        "x-date": stamp,
+        **{name.lower(): value for name, value in session.items()},
+    }
+    names = ";".join(signed)
+    lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
     request = f"POST\n/\n{query}\n{lines}\n{names}\n{digest}"
     scope = f"{stamp[:8]}/{region}/cr/request"
     text = f"{ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
@@ -87,6 +114,7 @@ def sign(
         "Content-Type": "application/json",
         "X-Content-Sha256": digest,
         "X-Date": stamp,
+        **session,
         "Authorization": f"{ALGORITHM} Credential={access_key}/{scope}, SignedHeaders={names}, Signature={key.hex()}",
     }
 
@@ -94,8 +122,9 @@ def sign(
 class VolcengineCr:
     """Requests to Volcengine's API about one registry, whose host tells its name and region."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, key: Callable[[], AccessKey]) -> None:
         self._plane = plane
+        self._key = key
         self.registry = plane.name
 
     def ask(self, action: str, **members: Any) -> dict[str, Any]:
@@ -111,10 +140,11 @@ class VolcengineCr:
         query = f"Action={action}&Version={VERSION}"
 
         def headers(content: bytes) -> dict[str, str]:
-            credential = self._plane.credential()
+            key = self._key()
             return sign(
-                credential.username,
-                credential.password,
+                key.identity,
+                key.secret,
+                token=key.token,
                 region=found["region"],
                 host=self._plane.origin.authority,
                 query=query,

@@ -143,7 +143,11 @@ def test_password_as_the_api_shows_it_means_the_stored_one() -> None:
         ),
         ({"credentials": {"username": "u", "password": "****"}}, "credentials.password", "mask"),
         ({"credentials": {"username": "u", "password": "a\nb"}}, "credentials.password", "char"),
-        ({"credentials": {"keyless": "ibm"}}, "credentials.keyless", "aliyun, aws, azure, gcp"),
+        (
+            {"credentials": {"keyless": "ibm"}},
+            "credentials.keyless",
+            "aliyun, aws, azure, gcp, volcengine",
+        ),
         (
             {"credentials": {"keyless": "aws", "username": "u"}},
             "credentials.username",
