@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from api.importers.build import Imported
     from api.importers.formats import Options
 
-NAMES = ("image-transfer", "image-syncer", "regsync", "skopeo", "harbor", "list")
+NAMES = ("image-transfer", "image-syncer", "regsync", "skopeo", "harbor", "ocync", "list")
 """Here and not only in api.importers, so that the command line starts without them."""
 
 _WORDS = {"lost": "not carried over", "changed": "means something else", "look": "look"}

@@ -24,7 +24,7 @@ from api.importers.gathered import (
     variable_of,
 )
 
-Key = tuple[str, str, str]
+Key = tuple[str, tuple[str, ...], str]
 MOST_TAGS = 500
 """In one entry; what names more is several."""
 
@@ -62,7 +62,7 @@ def build(gathered: Gathered) -> Imported:
     """Return what was gathered as one configuration."""
     names = _names(gathered)
     secrets: dict[str, str] = {}
-    used = {one for mapping in gathered.mappings for one in (mapping.source, mapping.destination)}
+    used = {one for mapping in gathered.mappings for one in (mapping.source, *mapping.destinations)}
     registries = [
         _registry(found, names[host], gathered, secrets)
         for host, found in gathered.registries.items()
@@ -80,14 +80,14 @@ def build(gathered: Gathered) -> Imported:
 def _names(gathered: Gathered) -> dict[str, str]:
     """Return a name of its own for each host."""
     hosts = dict.fromkeys(
-        [*gathered.registries, *(h for m in gathered.mappings for h in (m.source, m.destination))]
+        [*gathered.registries, *(h for m in gathered.mappings for h in (m.source, *m.destinations))]
     )
     names: dict[str, str] = {}
     for host in hosts:
-        gathered.registry(host)
-        name, number = name_of(host), 2
+        base = name_of(gathered.registry(host).name or host)
+        name, number = base, 2
         while name in names.values():
-            name, number = f"{name_of(host)[:60]}-{number}", number + 1
+            name, number = f"{base[:60]}-{number}", number + 1
         names[host] = name
     return names
 
@@ -151,7 +151,7 @@ def _credentials(
 def _rules(gathered: Gathered, names: AnyMapping[str, str]) -> list[dict[str, Any]]:
     dealt: dict[Key, list[_Deal]] = {}
     for mapping in gathered.mappings:
-        deals = dealt.setdefault((mapping.source, mapping.destination, mapping.rule), [])
+        deals = dealt.setdefault((mapping.source, mapping.destinations, mapping.rule), [])
         deal = next((one for one in deals if one.takes(mapping)), None)
         if deal is None:
             deal = _Deal()
@@ -159,16 +159,20 @@ def _rules(gathered: Gathered, names: AnyMapping[str, str]) -> list[dict[str, An
         deal.add(mapping)
     rules: list[dict[str, Any]] = []
     taken: set[str] = set()
-    for (source, destination, rule), deals in dealt.items():
+    for (source, destinations, rule), deals in dealt.items():
         keys = json.loads(rule)
-        wanted = keys.pop("name", f"{names[source]}-to-{names[destination]}")
-        to = {"registry": names[destination]} | keys.pop("to", {})
+        there = (
+            names[destinations[0]] if len(destinations) == 1 else f"{len(destinations)}-registries"
+        )
+        wanted = keys.pop("name", f"{names[source]}-to-{there}")
+        named = keys.pop("to", {})
+        to = [{"registry": names[one], **named} for one in destinations]
         rules += [
             {
                 "name": _free(wanted, taken),
                 "source": names[source],
                 "select": deal.entries,
-                "destinations": [to],
+                "destinations": to,
             }
             | keys
             for deal in deals

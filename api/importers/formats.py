@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from api.importers import harbor, image_syncer, image_transfer, lists, regsync, skopeo
+from api.importers import harbor, image_syncer, image_transfer, lists, ocync, regsync, skopeo
 from api.importers.build import Imported, build
 from api.importers.files import File, read
 from api.importers.gathered import Gathered
@@ -41,6 +41,7 @@ FORMATS: Mapping[str, Callable[[list[File], Gathered, Options], None]] = {
     regsync.FORMAT: lambda files, into, _: regsync.gather(files, into),
     skopeo.FORMAT: _skopeo,
     harbor.FORMAT: lambda files, into, o: harbor.gather(files, into, o.here),
+    ocync.FORMAT: lambda files, into, _: ocync.gather(files, into),
     lists.FORMAT: lambda files, into, o: lists.gather(files, into, o.to),
 }
 

@@ -59,6 +59,7 @@ class FoundRegistry:
 
     host: str
     plain: bool = False  # http
+    name: str = ""  # as the file calls it
     logins: list[Login] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -72,7 +73,7 @@ class Mapping:
     """
 
     source: str  # host
-    destination: str  # host
+    destinations: tuple[str, ...]  # hosts
     entry: dict[str, Any]
     place: Place
     rule: str = "{}"
@@ -101,7 +102,7 @@ class Gathered:
     def add(
         self,
         source: str,
-        destination: str,
+        destination: str | tuple[str, ...],
         entry: dict[str, Any],
         place: Place,
         rule: AnyMapping[str, Any] | None = None,
@@ -113,8 +114,9 @@ class Gathered:
             except InvalidInput as error:
                 self.lost(place, f"{entry['repositories']}", error.message)
                 return
+        destinations = (destination,) if isinstance(destination, str) else destination
         self.mappings.append(
-            Mapping(source, destination, entry, place, json.dumps(rule or {}, sort_keys=True))
+            Mapping(source, destinations, entry, place, json.dumps(rule or {}, sort_keys=True))
         )
 
     def unknown_keys(
@@ -141,7 +143,9 @@ def _judge(names: Any) -> None:
     """Raise InvalidInput for a filter that no rule can have."""
     if isinstance(names, dict):
         found: dict[str, Any] = {
-            key: tuple(said) if isinstance(said, list) else said for key, said in names.items()
+            key: tuple(said) if isinstance(said, list) else said
+            for key, said in names.items()
+            if key != "newest"
         }
         NameMatcher(NameFilter(**found))
 

@@ -179,12 +179,12 @@ def test_ten_thousand_lines_are_one_rule(tmp_path: Path) -> None:
 
 
 def test_tags_of_a_repository_share_entries(tmp_path: Path) -> None:
-    text = "".join(f"quay.io/team/app:v{n}: reg.example/m/app\n" for n in range(10_000))
+    text = "".join(f"quay.io/team/app:v{n}: reg.example/m/app\n" for n in range(1_200))
 
     found = imported(tmp_path, "image-syncer", text)
 
     (rule,) = found.document["rules"]
-    assert [len(entry["tags"]) for entry in rule["select"]] == [500] * 20
+    assert [len(entry["tags"]) for entry in rule["select"]] == [500, 500, 200]
 
 
 @pytest.mark.parametrize(
