@@ -11,7 +11,7 @@ import click
 
 from api.cli import exits
 from api.cli.notes import counted
-from api.cli.options import JSON
+from api.cli.options import DATA, JSON, part
 
 if TYPE_CHECKING:
     from api.importers.build import Imported
@@ -45,20 +45,30 @@ def peer_options(command: _Command) -> _Command:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write it here."
 )
+@click.option(
+    "--store-secrets",
+    "stored",
+    is_flag=True,
+    help="Keep passwords, encrypted, at the server that is asked.",
+)
+@DATA
 @peer_options
 @JSON
 def import_(
     form: str,
     files: tuple[str, ...],
     output: Path | None,
+    data: Path | None,
     as_json: bool,
     **peer: Any,
 ) -> None:
     """Turn FILEs of another tool into transship.yaml on stdout; stderr tells what is otherwise, line by line.
 
-    Files may come in any order. Passwords become references to variables. Exit 1: some lines are not carried over.
+    Files may come in any order. Passwords become references to variables, or to secrets of a server. Exit 1: some lines are not carried over.
     """
     imported = read(form, files, peer)
+    if imported.hosts:
+        _store(imported, data)
     if output is not None:
         output.write_text(imported.text())
     if as_json:
@@ -79,6 +89,16 @@ def import_(
         click.echo(imported.text(), nl=False)
     tell(imported)
     sys.exit(exits.AS_THE_RULE_SAYS if imported.whole else exits.NOT_AS_THE_RULE_SAYS)
+
+
+def _store(imported: Imported, data: Path | None) -> None:
+    """Have a server keep the passwords, each for its host alone."""
+    from api.cli.connection import connect
+
+    with connect(data) as server:
+        for name, host in imported.hosts.items():
+            value = {"value": imported.secrets[name], "hosts": [host]}
+            server.ask("PUT", f"/secrets/{part(name)}", value)
 
 
 def read(form: str, files: tuple[str, ...], peer: dict[str, Any]) -> Imported:

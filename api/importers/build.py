@@ -36,6 +36,10 @@ class Imported:
     document: dict[str, Any]
     notes: tuple[Note, ...]
     secrets: AnyMapping[str, str] = field(repr=False, default_factory=dict)
+    """Passwords by variable; where a server is to store them, by name."""
+
+    hosts: AnyMapping[str, str] = field(default_factory=dict)
+    """Which host may receive a password that a server is to store."""
 
     @property
     def whole(self) -> bool:
@@ -58,10 +62,19 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
-def build(gathered: Gathered) -> Imported:
-    """Return what was gathered as one configuration."""
+@dataclass
+class _Secrets:
+    """Passwords that were met, and whether a server is to store them."""
+
+    stored: bool
+    values: dict[str, str] = field(default_factory=dict, repr=False)
+    hosts: dict[str, str] = field(default_factory=dict)
+
+
+def build(gathered: Gathered, *, stored: bool = False) -> Imported:
+    """Return what was gathered as one configuration; `stored`: passwords are named as a server's secrets."""
     names = _names(gathered)
-    secrets: dict[str, str] = {}
+    secrets = _Secrets(stored)
     used = {one for mapping in gathered.mappings for one in (mapping.source, *mapping.destinations)}
     registries = [
         _registry(found, names[host], gathered, secrets)
@@ -74,7 +87,7 @@ def build(gathered: Gathered) -> Imported:
                 "look", found.logins[0].place, host, "no line uses this registry: left out"
             )
     document = {"version": 1, "registries": registries, "rules": _rules(gathered, names)}
-    return Imported(document, tuple(gathered.notes), secrets)
+    return Imported(document, tuple(gathered.notes), secrets.values, secrets.hosts)
 
 
 def _names(gathered: Gathered) -> dict[str, str]:
@@ -93,7 +106,7 @@ def _names(gathered: Gathered) -> dict[str, str]:
 
 
 def _registry(
-    found: FoundRegistry, name: str, gathered: Gathered, secrets: dict[str, str]
+    found: FoundRegistry, name: str, gathered: Gathered, secrets: _Secrets
 ) -> dict[str, Any]:
     host = found.host
     document: dict[str, Any] = {
@@ -125,27 +138,24 @@ def _last(logins: list[Login], gathered: Gathered) -> list[Login]:
     return sorted(kept.values(), key=lambda one: (-len(one.prefix), one.prefix))
 
 
-def _credentials(
-    host: str, login: Login, gathered: Gathered, secrets: dict[str, str]
-) -> dict[str, Any]:
-    variable = variable_of(host, login.prefix)
+def _credentials(host: str, login: Login, gathered: Gathered, secrets: _Secrets) -> dict[str, Any]:
     where = f"the password of {login.username} at {'/'.join(filter(None, (host, login.prefix)))}"
+    variable = variable_of(host, login.prefix)
+    found: dict[str, Any] = {"for": login.prefix} if login.prefix else {}
+    found["username"] = login.username
+    if login.password and secrets.stored:
+        name = name_of(f"{host}-{login.prefix}")
+        secrets.values[name], secrets.hosts[name] = login.password, host
+        return found | {"secret": name}
     if login.password:
-        secrets[variable] = login.password
-        gathered.note("look", login.place, "password", f"set {variable} to {where}")
+        secrets.values[variable] = login.password
+        what = f"set {variable} to {where}"
     elif login.variable:
-        gathered.note(
-            "look",
-            login.place,
-            "password",
-            f"set {variable} to what ${login.variable} holds: {where}",
-        )
+        what = f"set {variable} to what ${login.variable} holds: {where}"
     else:
-        gathered.note(
-            "look", login.place, "password", f"the file does not have it: set {variable} to {where}"
-        )
-    credentials: dict[str, Any] = {"username": login.username, "password_env": variable}
-    return {"for": login.prefix, **credentials} if login.prefix else credentials
+        what = f"the file does not have it: set {variable} to {where}"
+    gathered.note("look", login.place, "password", what)
+    return found | {"password_env": variable}
 
 
 def _rules(gathered: Gathered, names: AnyMapping[str, str]) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ class Options:
     suffix: str = ""
     all_platforms: bool = False
     plain_http: tuple[str, ...] = ()  # hosts
+    stored: bool = False  # passwords are named as secrets of a server
 
 
 def _skopeo(files: list[File], into: Gathered, options: Options) -> None:
@@ -64,4 +65,4 @@ def import_files(form: str, paths: Sequence[str], options: Options = Options()) 
         )
     for host in options.plain_http:
         into.registry(host).plain = True
-    return build(into)
+    return build(into, stored=options.stored)

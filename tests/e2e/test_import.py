@@ -14,6 +14,7 @@ import pytest
 from api.samples.registry import SampleRegistry
 from tests.support.images import push_image
 from tests.support.transship import transship
+from tests.support.up import running_up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 ROOT = Path(__file__).parents[2]
@@ -149,4 +150,27 @@ def test_what_is_not_carried_over_is_no_success(stage: Stage) -> None:
 
     assert done.returncode == 1, done.stderr
     assert f"{path}:2:" in done.stderr
+    assert list(tags_at(stage.ours)) == ["m/base:v3"]
+
+
+def test_passwords_are_kept_by_a_server(stage: Stage, tmp_path: Path) -> None:
+    auth = stage.write("auth.yaml", "SOURCE: {username: u, password: CANARY-1}\n", stage.ours)
+    images = stage.write("images.yaml", "SOURCE/base:v3: TO/m/base\n", stage.ours)
+    plain = [f"--plain-http={host(one)}" for one in (stage.source, stage.ours)]
+    with running_up(tmp_path / "up") as up:
+        words = ("import", "image-syncer", str(auth), str(images), *plain, "--store-secrets")
+        done = transship(*words, TRANSSHIP_URL=up.url, TRANSSHIP_TOKEN=up.token)
+        assert done.returncode == 0, done.stderr
+        assert "CANARY" not in done.stdout + done.stderr
+        file = tmp_path / "imported.yaml"
+        file.write_text(done.stdout)
+        (secret,) = up.ask("GET", "/secrets")["items"]
+        assert secret["hosts"] == [host(stage.source)]
+        applied = transship(
+            "apply", "-f", str(file), TRANSSHIP_URL=up.url, TRANSSHIP_TOKEN=up.token
+        )
+        assert applied.returncode == 0, applied.stderr
+        (rule,) = up.ask("GET", "/rules")["items"]
+        up.ask("POST", f"/rules/{rule['name']}/executions")
+        up.idle()
     assert list(tags_at(stage.ours)) == ["m/base:v3"]
