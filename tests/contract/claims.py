@@ -52,6 +52,10 @@ ELSEWHERE = {
         "keyless",
     ): "tests/contract/test_keyless.py::test_managed_identity_is_exchanged_for_the_registrys_token",
     (
+        "acr",
+        "webhooks",
+    ): "tests/contract/test_acr_webhooks.py::test_webhook_is_made_set_right_and_removed",
+    (
         "gar",
         "keyless",
     ): "tests/contract/test_keyless.py::test_metadata_servers_token_is_password_and_key_to_the_api",
@@ -64,7 +68,7 @@ ELSEWHERE = {
 """Claims whose test has to be of another shape than the rest; each is one that fails as `generic`."""
 
 OWN = {
-    "acr": {"keyless", "listing", "delete", "events"},
+    "acr": {"keyless", "listing", "delete", "events", "webhooks"},
     "aliyun-acr": {"auth", "keyless", "listing", "create", "delete", "events", "webhooks"},
     "artifacthub": {"webhooks", "auth", "events", "listing", "pull", "referrers", "limits"},
     "ccr": {"auth", "listing", "create", "delete", "limits"},

@@ -28,6 +28,7 @@ XML = {"Content-Type": "text/xml"}
 JSON = {"Content-Type": "application/json"}
 TEXT = {"Content-Type": "application/text"}
 RESOURCE = "https://containerregistry.azure.net"
+ARM = "https://management.azure.com"
 Issue = Callable[[], str]
 
 
@@ -97,10 +98,12 @@ def _sts_error(status: int, code: str) -> Response:
 class FakeAzureMachine(Served):
     """[imds] and [app]: a machine with identities; `issue` makes an access token for registries."""
 
-    def __init__(self, issue: Issue, clients: tuple[str, ...] = ("",)) -> None:
-        """`clients` are the identities' client ids, "" the system's own."""
+    def __init__(
+        self, issue: Issue, clients: tuple[str, ...] = ("",), issue_arm: Issue | None = None
+    ) -> None:
+        """`clients` are the identities' client ids, "" the system's own; `issue_arm` makes a token for Resource Manager."""
         super().__init__()
-        self._issue = issue
+        self._issues = {RESOURCE: issue} | ({} if issue_arm is None else {ARM: issue_arm})
         self._clients = clients
         self.life_seconds = 86400
 
@@ -113,20 +116,21 @@ class FakeAzureMachine(Served):
                 return _json(400, {"error": "invalid_request"})
         elif request.path != "/msi/token" or request.headers.get("x-identity-header") != "shown":
             return _json(404, {"error": "not_found"})
-        if query.get("resource") != RESOURCE or query.get("client_id", "") not in self._clients:
+        resource = query.get("resource", "")
+        if resource not in self._issues or query.get("client_id", "") not in self._clients:
             said = {"error": "invalid_request", "error_description": "Identity not found"}
             return _json(400, said)
         end = int(time.time()) + self.life_seconds
         return _json(
             200,
             {
-                "access_token": self._issue(),
+                "access_token": self._issues[resource](),
                 "client_id": query.get("client_id", "c"),
                 "expires_in": str(self.life_seconds),
                 "expires_on": str(end),
                 "ext_expires_in": str(self.life_seconds),
                 "not_before": str(end - self.life_seconds),
-                "resource": RESOURCE,
+                "resource": resource,
                 "token_type": "Bearer",
             },
         )

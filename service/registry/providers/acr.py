@@ -1,7 +1,8 @@
 """Azure Container Registry: tags with digests, and one tag deleted, by /acr/v1 of the registry itself.
 
 Its API takes the registry's own tokens, with the scopes metadata_read and delete (ACR REST API, 2021-07-01).
-The machine's identity (`keyless: azure`) is exchanged for the registry's refresh token at the registry itself.
+The machine's identity (`keyless: azure`) is exchanged for the registry's refresh token at the registry itself. Webhooks are in
+acr_webhooks.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from service.model.reference import validate_repository, validate_tag
 from service.registry.access import Access
 from service.registry.http import Http
 from service.registry.links import next_cursor
+from service.registry.providers.acr_webhooks import AcrWebhooks, arm_scope
 from service.registry.providers.azure_identity import machine_token
 from service.registry.providers.control_plane import MAX_ANSWER_BYTES, ControlPlane
 from service.registry.providers.strategies import Strategies
@@ -31,15 +33,22 @@ MINIMUM_SECONDS = 60.0
 def open_acr(plane: ControlPlane) -> Strategies:
     """Return ACR's strategies."""
     tags = AcrTags(plane.http)
-    login = AcrLogin(plane, machine_token(plane.name)) if plane.keyless == "azure" else None
-    return Strategies(login=login, tags_with_digests=tags, tag_deleter=tags)
+    if plane.keyless != "azure":
+        return Strategies(tags_with_digests=tags, tag_deleter=tags)
+    manager = machine_token(plane.name, arm_scope(plane.hosts[0]))
+    return Strategies(
+        login=AcrLogin(plane.at_registry(), machine_token(plane.name)),
+        tags_with_digests=tags,
+        tag_deleter=tags,
+        webhooks=AcrWebhooks(plane, manager),
+    )
 
 
 class AcrLogin:
     """The registry's refresh token for an access token of Entra's (ACR, "AAD-OAuth": /oauth2/exchange)."""
 
     def __init__(self, plane: ControlPlane, token: Callable[[], str]) -> None:
-        """`token` tells an access token of Entra's for registries."""
+        """`plane` calls the registry; `token` tells an access token of Entra's for registries."""
         self._plane = plane
         self._token = token
 

@@ -14,11 +14,11 @@ from typing import Any
 from service.errors import InvalidConfiguration
 
 SCOPE = "https://containerregistry.azure.net/.default"
-"""What tokens are for: registries, and nothing else of Azure (azure-containerregistry's default audience)."""
+"""What tokens for a registry are for: registries, and nothing else of Azure (azure-containerregistry's default audience)."""
 
 
-def machine_token(registry: str) -> Callable[[], str]:
-    """Return what tells an access token for registries; raises InvalidConfiguration where there is none."""
+def machine_token(registry: str, scope: str = SCOPE) -> Callable[[], str]:
+    """Return what tells an access token; raises InvalidConfiguration where there is none."""
     try:
         from azure.core.exceptions import AzureError
         from azure.identity import ManagedIdentityCredential, WorkloadIdentityCredential
@@ -48,7 +48,7 @@ def machine_token(registry: str) -> Callable[[], str]:
 
     def current() -> str:
         try:
-            return str(found.get_token(SCOPE).token)
+            return str(found.get_token(scope).token)
         except AzureError as error:
             raise refused(error) from error
 

@@ -87,6 +87,12 @@ class ControlPlane:
         self._others.append(other)
         return other
 
+    def at_registry(self) -> ControlPlane:
+        """Return what calls the registry itself, wherever its provider's API is."""
+        other = ControlPlane(self.http, replace(self._endpoint, api_url=None), self.credential)
+        self._others.append(other)
+        return other
+
     @property
     def keyless(self) -> str | None:
         """Whose machine's identity is the credential: aliyun, aws, azure, gcp, volcengine; None: one is configured, or none."""

@@ -99,11 +99,17 @@ _ROWS = (
         "acr",
         "Azure Container Registry",
         hosts=(r"[a-z0-9-]+\.azurecr\.(io|cn|us)",),
+        api_urls=(
+            (r"[a-z0-9-]+\.azurecr\.io", "https://management.azure.com"),
+            (r"[a-z0-9-]+\.azurecr\.cn", "https://management.chinacloudapi.cn"),
+            (r"[a-z0-9-]+\.azurecr\.us", "https://management.usgovcloudapi.net"),
+        ),
         capabilities=Capabilities(digest_lists=True, tag_delete="api"),
-        offers=Offers(webhooks="not built yet", keyless="yes", limits="yes"),
+        offers=Offers(webhooks="yes", keyless="yes", limits="yes"),
         proof="contract",
         notes="Admin user, token or service principal work as user and password; `keyless: azure` is the worker's own "
-        "managed or workload identity (with transship[azure] installed), exchanged for the registry's tokens.",
+        "managed or workload identity (with transship[azure] installed), exchanged for the registry's tokens. Webhooks are made "
+        "with that only: a user and password, a service principal's neither, tell Resource Manager no tenant.",
     ),
     Provider(
         "gar",
