@@ -19,6 +19,7 @@ from api.cli.options import DATA, JSON, part
     "--rule", "rules", multiple=True, help="For what this rule takes; else all rules that listen."
 )
 @click.option("--repository", "repositories", multiple=True, help="For this repository.")
+@click.option("--role", help="AWS: the ARN of the role that EventBridge sends by.")
 @click.option("--remove", is_flag=True, help="Have it send no more.")
 @DATA
 @JSON
@@ -27,6 +28,7 @@ def webhook(
     url: str,
     rules: tuple[str, ...],
     repositories: tuple[str, ...],
+    role: str | None,
     remove: bool,
     data: Path | None,
     as_json: bool,
@@ -37,7 +39,7 @@ def webhook(
     not as it should be, and gives the current secret of the hook. Exits with 1 when a place failed.
     """
     body = {"url": url, "remove": remove}
-    given = {"rules": list(rules), "repositories": list(repositories)}
+    given = {"rules": list(rules), "repositories": list(repositories), "role": role}
     with connect(data) as server:
         path = f"/registries/{part(name)}/hook/registration"
         found = server.ask("POST", path, {**body, **{k: v for k, v in given.items() if v}})

@@ -8,6 +8,7 @@ from marshmallow import fields
 
 from api.schemas.answers import AnswerSchema
 from api.schemas.common import StrictSchema
+from api.schemas.credentials import role_arn
 from api.schemas.fields import Flag, Items, Judged, Name
 from service.errors import InvalidInput
 from service.model.reference import validate_repository
@@ -31,6 +32,11 @@ class NewRegistrationSchema(StrictSchema):
     repositories = Items(Judged(validate_repository, longest=255), most=1000, least=1)
     rules = Items(Name(), most=1000, least=1)
     remove = Flag()
+    role = Judged(
+        role_arn,
+        longest=2048,
+        metadata={"description": "by which AWS's EventBridge sends: events:InvokeApiDestination"},
+    )
 
 
 class PlaceSchema(AnswerSchema):

@@ -156,7 +156,8 @@ def register_hook(name: str) -> Response:
         )
     services().hooks.create(name)
     (secret, *_) = services().hooks.secrets(name)
-    receiver = Receiver(f"transship-{name}", _address(client, wanted["url"]), secret)
+    address = _address(client, wanted["url"])
+    receiver = Receiver(f"transship-{name}", address, secret, wanted.get("role"))
     act = registration.remove if wanted.get("remove") else registration.register
     return _registered(client, wanted["url"], act(webhooks, places, receiver))
 

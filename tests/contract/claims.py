@@ -73,7 +73,7 @@ OWN = {
     "artifacthub": {"webhooks", "auth", "events", "listing", "pull", "referrers", "limits"},
     "ccr": {"auth", "listing", "create", "delete", "limits"},
     "dockerhub": {"listing", "delete", "events"},
-    "ecr": {"auth", "keyless", "listing", "create", "delete", "events", "limits"},
+    "ecr": {"auth", "keyless", "listing", "create", "delete", "events", "limits", "webhooks"},
     "ecr-public": {"auth", "keyless", "listing", "create", "delete", "limits"},
     "gar": {"keyless", "listing", "create", "push", "events", "webhooks"},
     "ghcr": {"listing", "events", "webhooks"},

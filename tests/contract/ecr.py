@@ -28,6 +28,8 @@ from api.samples.http_server import HttpServer
 from api.samples.manifests import ApiError
 from api.samples.profiles import Profile
 from api.samples.registry import SampleRegistry
+from tests.contract.aws import AwsError
+from tests.contract.eventbridge import FakeEventBridge
 from tests.contract.leaks import Secret
 
 ACCOUNT = "123456789012"
@@ -35,15 +37,6 @@ REGION = "us-east-1"
 KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 JSON = {"Content-Type": "application/x-amz-json-1.1"}
 ECR = Profile(name="ecr", single_post=False, deletes_tags=False)
-
-
-class EcrError(Exception):
-    """[api] An error of the API: status 400, its kind in __type."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.message = message
 
 
 class EcrAuth:
@@ -91,6 +84,7 @@ class FakeEcr(SampleRegistry):
         super().__init__(profile=ECR, auth=self.ecr, redirect_blobs=True)
         self.api.mounts = False  # [mount]
         self.control = HttpServer(self._handle_control)
+        self.bridge = FakeEventBridge(REGION, ACCOUNT)
         self.repositories: dict[str, bool] = {}
         self._making = threading.Lock()
         self._page = page
@@ -111,6 +105,11 @@ class FakeEcr(SampleRegistry):
         """The key signs and is never sent; its tokens are for the registry, not for its blobs' host."""
         tokens = [Secret(one, frozenset({self.host}), ("AWS",)) for one in self.ecr.issued]
         return [Secret(SECRET), *tokens]
+
+    @property
+    def hooks(self) -> dict[str, tuple[str, Any]]:
+        """All that EventBridge has; it is of no repository."""
+        return self.bridge.hooks()
 
     # ---- the registry --------------------------------------------------------------------------------
 
@@ -166,16 +165,20 @@ class FakeEcr(SampleRegistry):
             return answer
         body = request.body.read(1 << 20)
         try:
-            self._hold_to_signature(request, body)
-            action = request.headers.get("x-amz-target", "").removeprefix(f"{self.target}.")
-            actions = self._actions()
+            target, _, action = request.headers.get("x-amz-target", "").rpartition(".")
+            if target == "AWSEvents":
+                self._hold_to_signature(request, body, "events")
+                told = self.bridge.act(action, json.loads(body))
+                return Response(200, dict(JSON), b"" if told is None else json.dumps(told).encode())
+            self._hold_to_signature(request, body, self.service)
+            actions = self._actions() if target == self.target else {}
             if action not in actions:
-                raise EcrError("UnknownOperationException", "")  # noqa: TRY301
+                raise AwsError("UnknownOperationException", "")  # noqa: TRY301
             self.actions.append(action)
             value = actions[action](json.loads(body))
             if rule is not None and rule.after is not None:
                 rule.after(request, Response(200))
-        except EcrError as error:
+        except AwsError as error:
             told = {"__type": error.kind, "message": error.message}
             return Response(400, dict(JSON), json.dumps(told).encode())
         return Response(200, dict(JSON), json.dumps(value).encode())
@@ -189,7 +192,7 @@ class FakeEcr(SampleRegistry):
             "BatchDeleteImage": self._delete,
         }
 
-    def _hold_to_signature(self, request: Request, body: bytes) -> None:
+    def _hold_to_signature(self, request: Request, body: bytes, service: str) -> None:
         """Let botocore sign the same request at the same time."""
         given = request.headers.get("authorization", "")
         signed = re.search(r"SignedHeaders=([a-z0-9;-]+)", given)
@@ -197,7 +200,7 @@ class FakeEcr(SampleRegistry):
             tzinfo=UTC
         )
         if signed is None or abs(time.time() - moment.timestamp()) > 300:
-            raise EcrError("InvalidSignatureException", "Signature expired")
+            raise AwsError("InvalidSignatureException", "Signature expired")
         names = [name for name in signed[1].split(";") if name not in ("host", "x-amz-date")]
         again = AWSRequest(
             "POST",
@@ -207,12 +210,12 @@ class FakeEcr(SampleRegistry):
         )
         again.context["timestamp"] = request.headers["x-amz-date"]
         if request.headers.get("x-amz-security-token", "") != self.session:
-            raise EcrError("UnrecognizedClientException", "The security token is invalid")
-        signer = SigV4Auth(Credentials(KEY, SECRET), self.service, REGION)
+            raise AwsError("UnrecognizedClientException", "The security token is invalid")
+        signer = SigV4Auth(Credentials(KEY, SECRET), service, REGION)
         again.headers["X-Amz-Date"] = request.headers["x-amz-date"]
         text = signer.string_to_sign(again, signer.canonical_request(again))
         if not given.endswith(f"Signature={signer.signature(text, again)}"):
-            raise EcrError("InvalidSignatureException", "The signature does not match")
+            raise AwsError("InvalidSignatureException", "The signature does not match")
 
     def _token(self, asked: dict[str, Any]) -> dict[str, Any]:
         del asked
@@ -241,14 +244,14 @@ class FakeEcr(SampleRegistry):
         with self._making:
             if name in self.repositories:
                 words = f"The repository with name '{name}' already exists in the registry"
-                raise EcrError("RepositoryAlreadyExistsException", words)
+                raise AwsError("RepositoryAlreadyExistsException", words)
             self.repositories[name] = asked.get("imageTagMutability") == "IMMUTABLE"
         return {"repository": self._row(name)}
 
     def _known(self, name: str) -> str:
         if name not in self.repositories:
             words = f"The repository with name '{name}' does not exist in the registry"
-            raise EcrError("RepositoryNotFoundException", words)
+            raise AwsError("RepositoryNotFoundException", words)
         return name
 
     def _describe(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -281,7 +284,7 @@ class FakeEcr(SampleRegistry):
     def _listed(self, member: str, rows: list[Any], asked: dict[str, Any]) -> dict[str, Any]:
         most = min(asked.get("maxResults", 100), self._page)
         if not 1 <= asked.get("maxResults", 100) <= 1000:
-            raise EcrError("InvalidParameterException", "maxResults")
+            raise AwsError("InvalidParameterException", "maxResults")
         start = int(asked.get("nextToken") or 0)
         following = {"nextToken": str(start + most)} if start + most < len(rows) else {}
         return {member: rows[start : start + most], **following}

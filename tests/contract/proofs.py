@@ -27,6 +27,7 @@ from tests.integration.registry.support import blob, image, push
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/events"
 MIB = 1 << 20
+ROLE = "arn:aws:iam::123456789012:role/teller"
 GENERIC = "generic"
 
 Proof = Callable[[Stand, str], None]
@@ -201,22 +202,26 @@ def webhooks(stand: Stand, provider: str) -> None:
     hooks = under_test(stand, provider).provided.strategies().webhooks
     assert hooks is not None
     place = hooks.place(stand.repository())
-    receiver = Receiver("transship-it", "https://transship.example/hooks/x/it", "tsh_old-s3cret")
+    address = "https://transship.example/hooks/x/it"
+    receiver = Receiver("transship-it", address, "tsh_old-s3cret", ROLE)
     other = replace(receiver, secret="tsh_new-s3cret")
 
     assert hooks.register(place, receiver)
     assert not hooks.register(place, receiver)
     hooks.register(place, other)
 
-    made: Mapping[Any, tuple[str, Any]] = getattr(stand.registry, "hooks")  # noqa: B009
-    ((where, told),) = made.values()
+    def made() -> Mapping[Any, tuple[str, Any]]:
+        found: Mapping[Any, tuple[str, Any]] = getattr(stand.registry, "hooks")  # noqa: B009
+        return found
+
+    ((where, told),) = made().values()
     assert stand.repository().startswith(where)
     assert receiver.address in json.dumps(told)
     assert other.secret in json.dumps(told)
     assert receiver.secret not in json.dumps(told)
     assert hooks.remove(place, other)
     assert not hooks.remove(place, other)
-    assert not made
+    assert not made()
 
 
 OF: Mapping[str, Proof] = {

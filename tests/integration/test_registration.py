@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from service.model.endpoint import Credential
+from tests.contract import ecr
 from tests.contract.harbor import FakeHarbor
 from tests.integration.registry.support import client, push
 from tests.support.api_process import ApiProcess
@@ -30,7 +31,10 @@ def harbor() -> Iterator[FakeHarbor]:
 
 @pytest.fixture
 def server(tmp_path: Path, harbor: FakeHarbor) -> Iterator[ApiProcess]:
-    made = ApiProcess(tmp_path, environment={"TRANSSHIP_SECRET_HARBOR": PASSWORD})
+    made = ApiProcess(
+        tmp_path,
+        environment={"TRANSSHIP_SECRET_HARBOR": PASSWORD, "TRANSSHIP_SECRET_ECR": ecr.SECRET},
+    )
     with made.process:
         made.process.wait_ready(made.ready)
         registry = {
@@ -120,6 +124,27 @@ def test_place_that_fails_does_not_stop_the_others(server: ApiProcess, harbor: F
     assert [where for where, _ in harbor.hooks.values()] == ["team"]
 
 
+def test_role_by_which_aws_sends_reaches_it(server: ApiProcess) -> None:
+    role = f"arn:aws:iam::{ecr.ACCOUNT}:role/teller"
+    words = ("ecr", "--url", PUBLIC, "--repository", "team/app")
+    with ecr.FakeEcr() as fake:
+        credentials = {"username": ecr.KEY, "password_env": "TRANSSHIP_SECRET_ECR"}
+        registry = {"url": fake.url, "provider": "ecr", "api_url": fake.control.url}
+        server.ask("PUT", "/api/v1/registries/ecr", {**registry, "credentials": credentials})
+
+        without, refused = command(server, *words)
+        code, found = command(server, *words, "--role", role)
+        target = fake.bridge.targets["transship-ecr"]["transship"]
+        _, gone = command(server, *words, "--remove")
+
+        assert without == 1
+        assert "--role" in refused["places"][0]["reason"]
+        assert (code, list(results(found).values())) == (0, ["changed"])
+        assert target["RoleArn"] == role
+        assert list(results(gone).values()) == ["removed"]
+        assert fake.hooks == {}
+
+
 def test_registry_whose_provider_has_no_such_api_says_what_to_do(server: ApiProcess) -> None:
     path = "/api/v1/registries/west/hook/registration"
     server.ask("PUT", "/api/v1/registries/hub", {"url": "https://docker.io"})
@@ -142,6 +167,7 @@ def test_registry_whose_provider_has_no_such_api_says_what_to_do(server: ApiProc
         ({"url": "ftp://transship.example"}, 400, "https://HOST"),
         ({"url": "https://u:p@transship.example"}, 400, "more than scheme"),
         ({"url": PUBLIC, "repositories": []}, 400, "may not be empty"),
+        ({"url": PUBLIC, "role": "teller"}, 400, "not the ARN of a role"),
         ({}, 400, "url"),
     ],
 )

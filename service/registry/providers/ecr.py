@@ -19,6 +19,7 @@ from service.model.endpoint import Credential
 from service.registry.providers.access_key import AccessKey
 from service.registry.providers.aws_identity import Role, machine_keys
 from service.registry.providers.control_plane import ControlPlane, Reply
+from service.registry.providers.eventbridge import EcrRules, events_url
 from service.registry.providers.sigv4 import sign
 from service.registry.providers.strategies import NONE, Strategies
 from service.registry.redaction import clean
@@ -26,13 +27,14 @@ from service.registry.results import RepositoryPage
 
 
 class Dialect(NamedTuple):
-    """What requests to one of ECR's two APIs are marked and signed with."""
+    """What requests to an API of AWS's are marked and signed with."""
 
     target: str
     service: str
 
 
 PRIVATE = Dialect("AmazonEC2ContainerRegistry_V20150921", "ecr")
+EVENTS = Dialect("AWSEvents", "events")
 ROWS_A_PAGE = 1000  # maxResults of DescribeRepositories and ListImages
 READY_MADE = "AWS"
 DEFAULT_REGION = "us-east-1"
@@ -57,6 +59,9 @@ _BY_TYPE: Mapping[str, type[errors.RegistryError]] = {
     "ThrottlingException": errors.Throttled,
     "TooManyRequestsException": errors.Throttled,
     "ServerException": errors.ServerError,
+    "InternalException": errors.ServerError,
+    "ConcurrentModificationException": errors.ServerError,
+    "ResourceNotFoundException": errors.NotFound,
 }
 
 
@@ -65,13 +70,14 @@ def open_ecr(plane: ControlPlane) -> Strategies:
     key = access_key(plane)
     if key is None:
         return NONE
-    ecr = Ecr(plane, key)
+    ecr, host = Ecr(plane, key), plane.hosts[0]
     return Strategies(
         login=EcrLogin(ecr),
         repositories=EcrRepositories(ecr),
         tags_with_digests=EcrImages(ecr),
         maker=EcrMaker(ecr),
         tag_deleter=EcrTags(ecr),
+        webhooks=EcrRules(Ecr(plane.at(events_url(host)), key, EVENTS), host),
     )
 
 
@@ -112,25 +118,23 @@ class Ecr:
         self._dialect = dialect
         self.registry = plane.name
         found = _matches(plane.hosts)
-        self._account = next((match[1] for match in found if match[1]), "")
+        self.account = next((match[1] for match in found if match[1]), "")
         self._region = region_of(plane.hosts)
 
     def ask(self, action: str, **members: Any) -> dict[str, Any]:
         """Call an action; raises RegistryError as `__type` says."""
-        value = self._plane.call(
-            "POST",
-            "/",
-            signed=lambda body: self._headers(action, body),
-            body=members,
-            judge=self._judge,
-        ).value
+        value = self._call(action, members).value
         if not isinstance(value, dict):
             raise errors.ProtocolError(f"{self.registry}: {action} answers no JSON object")
         return value
 
+    def tell(self, action: str, **members: Any) -> None:
+        """Call an action that may answer nothing; raises RegistryError as `__type` says."""
+        self._call(action, members)
+
     def in_account(self) -> dict[str, str]:
         """Return the member that names the registry's account, where its host does."""
-        return {"registryId": self._account} if self._account else {}
+        return {"registryId": self.account} if self.account else {}
 
     def pages(
         self, action: str, member: str, **members: Any
@@ -149,6 +153,15 @@ class Ecr:
             if not after:
                 return
             token = after
+
+    def _call(self, action: str, members: dict[str, Any]) -> Reply:
+        return self._plane.call(
+            "POST",
+            "/",
+            signed=lambda body: self._headers(action, body),
+            body=members,
+            judge=self._judge,
+        )
 
     def _headers(self, action: str, body: bytes) -> dict[str, str]:
         key = self._key()

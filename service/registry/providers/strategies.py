@@ -66,6 +66,7 @@ class Receiver:
     name: str  # of what is made at the provider, one a registry
     address: str  # without the secret
     secret: str = field(repr=False)
+    role: str | None = None  # the ARN of what sends at AWS
 
     @property
     def with_secret(self) -> str:

@@ -76,7 +76,7 @@ _ROWS = (
             chunk_minimum_bytes=5 * MIB,
             tag_delete="api",
         ),
-        offers=Offers(webhooks="not built yet", keyless="yes", create="yes", limits="yes"),
+        offers=Offers(webhooks="yes", keyless="yes", create="yes", limits="yes"),
         namespace="repository",
         proof="contract",
         notes="An access key as user with its secret as password, or `keyless: aws` for the worker's own identity "
