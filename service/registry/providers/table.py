@@ -81,7 +81,8 @@ _ROWS = (
         proof="contract",
         notes="An access key as user with its secret as password, or `keyless: aws` for the worker's own identity "
         "(with transship[aws] installed), or for a `role` that it assumes, with an `external_id`. The user AWS with a "
-        "password of `aws ecr get-login-password` works for its 12 hours, and neither makes repositories nor deletes tags.",
+        "password of `aws ecr get-login-password` works for its 12 hours, and neither makes repositories nor deletes tags. "
+        "Webhooks go by EventBridge, with the role of `--role`.",
     ),
     Provider(
         "ecr-public",
