@@ -35,11 +35,12 @@ def webhooks_of(client: RegistryClient) -> Webhooks:
     if not client.provided.recognised:
         with contextlib.suppress(RegistryError):  # then it is any OCI registry
             client.ping()
-    found = client.provided.strategies().webhooks
-    if found is not None:
-        return found
+    strategies = client.provided.strategies()
+    if strategies.webhooks is not None:
+        return strategies.webhooks
     row = client.provided.provider
-    why = _WHY.get(row.offers.webhooks, "makes webhooks by an API that its credentials do not open")
+    usual = strategies.no_webhooks or "makes webhooks by an API that its credentials do not open"
+    why = _WHY.get(row.offers.webhooks, usual)
     raise Unsupported(
         f"{client.name}: {row.title} {why}",
         registry=client.name,

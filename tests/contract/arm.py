@@ -47,6 +47,7 @@ class FakeArm(Served):
         self.issued: list[str] = []
         self.hooks: dict[str, tuple[str, dict[str, Any]]] = {}
         self.fails = False
+        self.next_at = self.url
         self.requests: list[tuple[str, str]] = []
 
     def issue(self) -> str:
@@ -110,7 +111,7 @@ class FakeArm(Served):
         if start + 2 < len(rows):
             version = request.query()["api-version"]
             told["nextLink"] = (
-                f"{self.url}{request.path}?api-version={version}&$skiptoken={start + 2}"
+                f"{self.next_at}{request.path}?api-version={version}&$skiptoken={start + 2}"
             )
         return _json(200, told)
 

@@ -155,6 +155,13 @@ def test_registry_that_the_identity_does_not_see_is_told(arm: FakeArm, hooks: We
         hooks.register(hooks.place("team/app"), RECEIVER)
 
 
+def test_list_that_goes_on_at_another_host_is_not_followed(arm: FakeArm, hooks: Webhooks) -> None:
+    arm.next_at = "https://evil.example"
+
+    with pytest.raises(errors.ProtocolError, match="on at another host"):
+        hooks.register(hooks.place("team/app"), RECEIVER)
+
+
 def test_webhook_that_azure_could_not_make_is_a_failure(arm: FakeArm, hooks: Webhooks) -> None:
     arm.fails = True
 
@@ -166,7 +173,9 @@ def test_user_and_password_are_told_that_they_make_none(arm: FakeArm) -> None:
     with FakeAcr("crew", "acr-passw0rd") as registry:
         keys = {"api_url": arm.url}
         made = Stand("acr", registry, Credential("crew", "acr-passw0rd"), "team", keys)
-        with pytest.raises(errors.Unsupported, match="credentials do not open"):
+        with pytest.raises(
+            errors.Unsupported, match="password, a service principal's too, do not tell the tenant"
+        ):
             webhooks_of(made.client())
         made.close()
     assert arm.requests == []

@@ -18,7 +18,7 @@ from service.model.reference import validate_repository, validate_tag
 from service.registry.access import Access
 from service.registry.http import Http
 from service.registry.links import next_cursor
-from service.registry.providers.acr_webhooks import AcrWebhooks, arm_scope
+from service.registry.providers.acr_webhooks import NO_TENANT, AcrWebhooks, arm_scope
 from service.registry.providers.azure_identity import machine_token
 from service.registry.providers.control_plane import MAX_ANSWER_BYTES, ControlPlane
 from service.registry.providers.strategies import Strategies
@@ -34,7 +34,7 @@ def open_acr(plane: ControlPlane) -> Strategies:
     """Return ACR's strategies."""
     tags = AcrTags(plane.http)
     if plane.keyless != "azure":
-        return Strategies(tags_with_digests=tags, tag_deleter=tags)
+        return Strategies(tags_with_digests=tags, tag_deleter=tags, no_webhooks=NO_TENANT)
     manager = machine_token(plane.name, arm_scope(plane.hosts[0]))
     return Strategies(
         login=AcrLogin(plane.at_registry(), machine_token(plane.name)),

@@ -26,6 +26,11 @@ REGISTRIES = "api-version=2023-07-01"
 ACTIONS = ("push", "delete")
 SETTLING_SECONDS = 60.0
 SETTLING_PAUSE_SECONDS = 0.5
+NO_TENANT = (
+    "makes webhooks by Resource Manager, which takes tokens of Entra's only: a user and password, a service "
+    "principal's too, do not tell the tenant that these are of, and keyless: azure needs none"
+)
+"""Why there are none for a user and password."""
 _SETTLING = ("Creating", "Updating", "Deleting")
 _SCOPES = {
     "cn": "https://management.chinacloudapi.cn/.default",

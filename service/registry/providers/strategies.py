@@ -114,6 +114,8 @@ class Strategies:
     tag_deleter: TagDeleter | None = None
     index: Index | None = None
     webhooks: Webhooks | None = None
+    no_webhooks: str = ""
+    """Why there are none, where the credential is the reason: the rest of a sentence that begins with the provider."""
 
 
 NONE = Strategies()
