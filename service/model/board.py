@@ -20,6 +20,9 @@ MOST_BLOBS = 64
 QUEUED_SECONDS = 20.0
 """An errand that has not begun after so long is lost."""
 
+LOST_SECONDS = 900.0
+"""A transfer that takes longer, or whose end nobody could tell, holds no line any more; claims keep others off its blob."""
+
 FORGOTTEN_SECONDS = 600.0
 """A blob that for so long nobody brought anywhere goes from the board: those that need it are not to have it so."""
 
@@ -92,7 +95,10 @@ class Board:
         new = {copy: need for copy, need in needs.items() if need.registry not in there}
         found.needs.update(new)
         self._clean(blob.digest)
-        return [need.registry for need in new.values()]
+        found = self.blobs.get(blob.digest)
+        if found is None:
+            return []
+        return [need.registry for copy, need in found.needs.items() if copy not in found.under_way]
 
     def assign(self, execution: str, moment: Moment) -> list[tuple[Errand, Need]]:
         """Return the errands that are to be sent now, each with whom it is for; they are under way from here on."""
@@ -133,7 +139,7 @@ class Board:
         holder: int,
         needs: Mapping[int, Need],
         fed: Collection[int],
-        now: float,
+        moment: Moment,
         boot: str,
     ) -> list[int]:
         """Note that a process writes a blob to more registries while it brings it to the holder's.
@@ -141,11 +147,12 @@ class Board:
         Returns those of `fed` that are to get it so: nobody has it yet, or is about to bring it there.
         The others of `needs` get it from whoever has it first.
         """
+        self._forget_lost(moment)
         found = self.blobs.get(blob.digest)
         if found is None:
             if len(self.blobs) >= MOST_BLOBS:
                 return []
-            found = OnBoard(blob.size, blob.media_type, {}, {}, moved_at=now)
+            found = OnBoard(blob.size, blob.media_type, {}, {}, moved_at=moment.now)
         if found.holders:
             return []
         known = {need.registry: copy for copy, need in found.needs.items()}
@@ -157,9 +164,14 @@ class Board:
         begun = [copy for copy in fed if copy in needs and copy not in found.under_way]
         if begun:
             found.needs.update(needs)
-            found.under_way.update({copy: UnderWay(holder, now, boot) for copy in begun})
+            found.under_way.update({copy: UnderWay(holder, moment.now, boot) for copy in begun})
             self.blobs[blob.digest] = found
         return begun
+
+    def broke_off(self, digest: str) -> None:
+        """Note that a blob that was to be fed comes from nobody: who needs it brings it."""
+        if (found := self.blobs.get(digest)) is not None and not found.holders:
+            del self.blobs[digest]
 
     def again(self, errand: Errand) -> None:
         """Note that an errand came to nothing, and that its copy is to have the blob by another."""
@@ -272,8 +284,11 @@ class Board:
     def _forget_lost(self, moment: Moment) -> None:
         for digest, found in list(self.blobs.items()):
             for copy, under_way in list(found.under_way.items()):
-                is_old = moment.now - under_way.since > QUEUED_SECONDS
-                if not moment.lives(under_way.boot) if under_way.boot else is_old:
+                seconds = moment.now - under_way.since
+                begun = bool(under_way.boot)
+                if seconds > (LOST_SECONDS if begun else QUEUED_SECONDS) or (
+                    begun and not moment.lives(under_way.boot)
+                ):
                     del found.under_way[copy]
             if not found.under_way and moment.now - found.moved_at > FORGOTTEN_SECONDS:
                 del self.blobs[digest]

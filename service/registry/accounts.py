@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 REST_SECONDS = 900.0
 """How long an account rests that is out of quota, where the registry does not say when it is back."""
 
+MIN_REST_SECONDS = 10.0
+"""It rests for so long at least: accounts whose quotas come back at once would be asked in a circle."""
+
 MAX_REST_SECONDS = 86400.0
 
 log = get_logger("accounts")
@@ -72,11 +75,16 @@ class Accounts:
                 return prefix
         raise AssertionError(f"{self._registry} has no account for {repository!r}")
 
-    def of(self, repository: str) -> Account:
-        """Return the account for a repository: one with quota, else the one that has it back first."""
+    def of(self, repository: str, *, push: bool = False) -> Account:
+        """Return the account for a repository: one with quota, else the one that has it back first.
+
+        Pushes are always the first one's: what an upload began with, it ends with, and registries count pulls.
+        """
         if self._only is not None:
             return self._only
         group, now = self._groups[self.prefix_of(repository)], self._clock()
+        if push:
+            return group[0]
         return next(
             (one for one in group if one.rests_until <= now),
             min(group, key=lambda one: one.rests_until),
@@ -90,7 +98,7 @@ class Accounts:
 
     def out_of_quota(self, account: Account, back_in_seconds: float | None) -> Account | None:
         """Have an account rest; returns the one to go on with, None where all with its prefix rest."""
-        rest = min(MAX_REST_SECONDS, back_in_seconds or REST_SECONDS)
+        rest = min(MAX_REST_SECONDS, max(MIN_REST_SECONDS, back_in_seconds or REST_SECONDS))
         with self._lock:
             now = self._clock()
             if account.rests_until <= now:

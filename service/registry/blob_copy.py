@@ -6,7 +6,7 @@ until the digest holds, so no registry is ever given a complete wrong blob.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from service.crashpoints import crashpoint
@@ -25,7 +25,7 @@ from service.model.descriptor import Descriptor
 from service.protections import without
 from service.registry.buffers import BUFFERS
 from service.registry.connection import Connection, Response
-from service.registry.feed import Feed
+from service.registry.feed import Feeds
 from service.registry.limiter import Limiter, hold_all, streaming
 from service.registry.results import UploadSession
 from service.registry.timeouts import RateGuard
@@ -51,7 +51,7 @@ def copy_blob(
     progress: Callable[[int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     pace: Callable[[], Limiter] | None = None,
-    feeds: Sequence[Feed] = (),
+    feeds: Feeds | None = None,
 ) -> int:
     """Copy the blob; returns the bytes read from the source, repeated ones included.
 
@@ -73,7 +73,7 @@ def copy_blob(
         progress,
         cancelled,
         pace,
-        feeds,
+        feeds or Feeds(),
     )
     sides = (source.http.limiter, destination.http.limiter)
     try:
@@ -103,7 +103,7 @@ class _BlobCopy:
         progress: Callable[[int], None] | None,
         cancelled: Callable[[], bool] | None,
         pace: Callable[[], Limiter] | None,
-        feeds: Sequence[Feed],
+        feeds: Feeds,
     ) -> None:
         self._source = source
         self._source_repository = source_repository
@@ -157,8 +157,7 @@ class _BlobCopy:
             self._source_repository, self._digest, self._size, WHOLE_BYTES
         )
         self._account(len(data))
-        for feed in self._feeds:
-            feed.put(0, data)
+        self._feeds.put(0, data)
         session, self._session = self._session or self._open_session(), None
         crashpoint("blob.session_open")
         crashpoint("blob.before_final_put")
@@ -246,7 +245,7 @@ class _BlobCopy:
                 piece = self._read(most)
                 if self._position == self._size:
                     self._check_digest()
-                self._feed(piece)
+                began += self._feed(piece)
                 if skipping:
                     self._moved(len(piece), sent=False)
                     continue
@@ -283,12 +282,9 @@ class _BlobCopy:
             self._checkpoints.append((self._position, self._hasher.copy()))
         return piece
 
-    def _feed(self, piece: memoryview) -> None:
-        """Hand what was just read to those that write it elsewhere."""
-        if self._feeds:
-            kept = bytes(piece)  # the buffer is used again
-            for feed in self._feeds:
-                feed.put(self._position - len(kept), kept)
+    def _feed(self, piece: memoryview) -> float:
+        """Hand what was just read to those that write it elsewhere; returns the seconds that it was waited for them."""
+        return self._feeds.put(self._position - len(piece), piece)
 
     def _open(self) -> Response:
         """Open the source's stream at the present position."""

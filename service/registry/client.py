@@ -121,7 +121,7 @@ class RegistryClient:
         if not self.provided.recognised:
             self.http.sign = self._told
         self.blobs = Blobs(self.http)
-        self.uploads = Uploads(self.http, lambda name: self._of(name).make_room(name))
+        self.uploads = Uploads(self.http, lambda name: self._of(name, push=True).make_room(name))
         self._manifests = Manifests(self.http, lambda name: self._of(name).lacks(name))
         self._lists = Lists(self.http)
         self._referrers = Referrers(self.http, lambda: self.capabilities.referrers == "fallback")
@@ -145,9 +145,9 @@ class RegistryClient:
         count = len(self.endpoint.every_credential)
         return [one for one in self.http.accounts.firsts if one.number < count]
 
-    def _of(self, repository: str) -> Provided:
+    def _of(self, repository: str, *, push: bool = False) -> Provided:
         """Return what the provider adds for the account that a repository belongs to."""
-        return self._accounts[self.http.accounts.of(repository).number]
+        return self._accounts[self.http.accounts.of(repository, push=push).number]
 
     @property
     def requests(self) -> int:
@@ -230,7 +230,7 @@ class RegistryClient:
         if ":" in reference or self.capabilities.tag_delete == "oci":
             self._manifests.delete(repository, reference)
         else:
-            self._of(repository).delete_tag(repository, reference)
+            self._of(repository, push=True).delete_tag(repository, reference)
 
     def list_tags(
         self,

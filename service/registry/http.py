@@ -226,7 +226,8 @@ class Http:
     ) -> Response:
         here = origin or self.origin
         trusted = self._may_hold_credentials(here)
-        account = self.accounts.of(access.repository)
+        account = self.accounts.of(access.repository, push=_is_push(access))
+        refused: list[Account] = []  # those whose quota this request found used up
         line = self._line(account, access) if trusted else ""
         renewals = 0
         hops = 0
@@ -242,7 +243,8 @@ class Http:
                 line, fresh = self._renew(account, access, challenge, line)
                 renewals = MAX_RENEWALS if fresh else renewals + 1
             elif status == 429 and line and here == self.origin and self.accounts.several:
-                account = self._spare(account, response, method, target, kind)
+                refused.append(account)
+                account = self._spare(refused, response, access, method, target, kind)
                 line = self._line(account, access)
                 renewals = 0
             elif status in REDIRECTS and follow and method in ("GET", "HEAD"):
@@ -264,7 +266,7 @@ class Http:
     ) -> Connection:
         """Send the head of a request whose body the caller sends on the returned connection."""
         try:
-            account = self.accounts.of(access.repository)
+            account = self.accounts.of(access.repository, push=_is_push(access))
             line = self._line(account, access) if self._may_hold_credentials(origin) else ""
             leave = self._enter(origin)
         except RegistryError:
@@ -335,13 +337,15 @@ class Http:
 
     def forget_tokens(self, repository: str) -> None:
         """Forget what was given out for a repository, so that the credentials are presented anew."""
-        auth = self.accounts.of(repository).auth
-        auth.forget(Access("push", repository))
-        auth.forget(Access("pull", repository))
+        for push in (True, False):
+            auth = self.accounts.of(repository, push=push).auth
+            auth.forget(Access("push", repository))
+            auth.forget(Access("pull", repository))
 
     def renew(self, access: Access, challenge: str, sent: str) -> tuple[str, bool]:
         """Answer a challenge as Authenticator.renew does; RegistryAway where credentials are rotated."""
-        return self._renew(self.accounts.of(access.repository), access, challenge, sent)
+        account = self.accounts.of(access.repository, push=_is_push(access))
+        return self._renew(account, access, challenge, sent)
 
     def _renew(
         self, account: Account, access: Access, challenge: str, sent: str
@@ -361,18 +365,25 @@ class Http:
         return origin == self.origin or self.connector.is_listed(origin)
 
     def _spare(
-        self, account: Account, response: Response, method: str, target: str, kind: str
+        self,
+        refused: Sequence[Account],
+        response: Response,
+        access: Access,
+        method: str,
+        target: str,
+        kind: str,
     ) -> Account:
-        """Return the account to go on with after a 429; raises Throttled where there is none.
+        """Return the account to go on with after a 429 to the last of these; raises Throttled where there is none.
 
-        A 429 that speaks of a quota is the account's; any other one is meant for all of them.
+        A 429 that speaks of a quota is the account's; any other one is meant for all of them. A request
+        is sent by each account once: when all have been refused, the registry is throttling.
         """
         answer = Answer(response.status, response.headers, response.read_some(MAX_ERROR_BODY))
         error = self.error(answer, method, target, kind)
         if error.oci_code.upper() == TOO_MANY or is_used_up(answer.headers):
             back = error.retry_after_seconds or back_in_seconds(answer.headers)
-            spare = self.accounts.out_of_quota(account, back)
-            if spare is not None:
+            spare = self.accounts.out_of_quota(refused[-1], back)
+            if spare is not None and spare not in refused and not _is_push(access):
                 return spare
         if self.limiter is not None:
             self.limiter.saw(answer.status, answer.headers)
@@ -498,7 +509,7 @@ class Http:
         """Let the limiter see what says "too much", or how much is left; the breaker, what failed.
 
         What is left of the quota of an account that was presented slows nobody down while another one can
-        go on.
+        go on; a 503 is the registry's, whoever asked.
         """
         headers = response.headers
         if origin == self.origin:
@@ -515,7 +526,7 @@ class Http:
         )
         if not telling or origin != self.origin:
             return
-        if account is not None and self.accounts.several and response.status != 401:
+        if account is not None and self.accounts.several and response.status not in (401, 503):
             if response.status == 429:
                 return  # it is judged by its body
             if is_used_up(headers):

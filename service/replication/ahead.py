@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -46,10 +47,10 @@ def place_ahead(engine: Engine, errand: Errand) -> str:
     return "late" if work is None else "placed" if placed else "left"
 
 
-def place_fed(engine: Engine, errand: Errand, feed: Feed) -> bool:
+def place_fed(engine: Engine, errand: Errand, feed: Feed, placed_now: Callable[[], None]) -> bool:
     """Place the blob with the bytes that another copy of this process reads; whether it is there.
 
-    Where it is not, the errand is still under way.
+    `placed_now` is called when it is there and nobody was told yet. Where it is not, the errand is still under way.
     """
     try:
         work = engine.state.begin_ahead(errand.follower, errand.holder)
@@ -60,6 +61,7 @@ def place_fed(engine: Engine, errand: Errand, feed: Feed) -> bool:
     finally:
         feed.leave()
     if placed and work is not None:
+        placed_now()
         errands.end(engine, errand, placed=True, answer=_answers_within(engine, work))
     return placed
 
@@ -86,6 +88,8 @@ def _place(engine: Engine, work: CopyWork, part: PartBlob, feed: Feed | None = N
             placer = BlobPlacer(engine, work, counters, feed=feed)
             missing = placer.settle([blob])
             missing = placer.transfer(missing)  # which writes the proofs down, be there none
+        if feed is not None:
+            feed.leave()  # its reader is not to wait for the accounts
     except (TransshipError, RedisError, Cancelled) as error:
         log.info("not_placed_ahead", copy=work.ref.id, digest=part.digest, error=str(error))
     with suppress(StoreUnavailable):  # then figures are lost, no bytes

@@ -29,7 +29,7 @@ from service.model.ports import ClaimState
 from service.model.work import CopyWork, Counters, LedgerDistrusted, Presence, Proof, Wake
 from service.registry.blob_copy import copy_blob as stream
 from service.registry.fed_upload import upload_fed
-from service.registry.feed import Feed
+from service.registry.feed import Feed, Feeds
 from service.registry.results import MOUNTED, UploadSession
 from service.replication.engine import Engine
 from service.replication.rule_pace import pace_of
@@ -263,6 +263,8 @@ class BlobPlacer:
 
     def _stream(self, blob: Descriptor) -> None:
         near = self._near.pop(str(blob.digest), None)
+        if near is not None and self._feed is not None:
+            self._feed.leave()  # its bytes are at hand
         if near is None or not self._stream_from_near(blob, *near):
             self._stream_from_source(blob)
         self._count(copied=1)
@@ -321,8 +323,8 @@ class BlobPlacer:
             )
         self._count(read=read)
 
-    def _along(self, blob: Descriptor) -> AbstractContextManager[Sequence[Feed]]:
-        return nullcontext(()) if self._onward is None else self._onward.along(blob)
+    def _along(self, blob: Descriptor) -> AbstractContextManager[Feeds]:
+        return nullcontext(Feeds()) if self._onward is None else self._onward.along(blob)
 
     def _turn(self, blob: Descriptor) -> AbstractContextManager[None]:
         """Wait for others on the same way, where the next hop waits for whole images."""

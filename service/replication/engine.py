@@ -27,6 +27,7 @@ from service.model.work import (
 from service.registry.limiters import Limiters
 from service.replication.borders import BorderGuard
 from service.replication.clients import Clients, Meter
+from service.replication.followers import Followers
 from service.replication.side_by_side import SideBySide
 from service.replication.turns import Turns
 from service.settings import Settings
@@ -186,6 +187,7 @@ class Engine:
     draining: threading.Event = field(default_factory=threading.Event)
     holding: Holding = field(default_factory=Holding)
     turns: Turns = field(default_factory=Turns)
+    followers: Followers = field(default_factory=Followers)
     limiters: Limiters | None = None
     guard: BorderGuard | None = None
     patience_seconds: float = 0.25

@@ -63,8 +63,8 @@ class Errands:
             return
         send(self._engine, sent)
 
-    def feed(self, blob: Descriptor) -> list[Errand]:
-        """Return the errands that this process carries out while it reads the blob for the copy itself.
+    def feed(self, blob: Descriptor) -> list[tuple[Errand, str]]:
+        """Return the errands that this process carries out while it reads the blob for the copy itself, each with its registry.
 
         Those that it would be sent anyway: of its own region's registries, and of regions in which nobody
         lives. Their bytes pass here in any case, and so they pass once; nobody's failure.
@@ -81,18 +81,30 @@ class Errands:
                 and work.destination_registry in need.near
                 and _takes_a_feed(engine, need.registry, blob)
             ]
+            ours = ours[: engine.followers.free()]
             if not ours:
                 return []
             fed = engine.boards.change(
                 work.execution,
                 lambda board, moment: board.feed(
-                    part, work.ref.id, needs, ours, moment.now, engine.boot
+                    part, work.ref.id, needs, ours, moment, engine.boot
                 ),
             )
         except (RedisError, StoreUnavailable) as error:
             log.info("not_sent_along", copy=work.ref.id, digest=part.digest, error=str(error))
             return []
-        return [Errand(work.execution, part, work.ref.id, copy) for copy in fed]
+        return [
+            (Errand(work.execution, part, work.ref.id, copy), needs[copy].registry) for copy in fed
+        ]
+
+    def broke_off(self, blob: Descriptor) -> None:
+        """Note that a blob that others were to be fed with was not read; they bring it themselves."""
+        try:
+            self._engine.boards.change(
+                self._work.execution, lambda board, _: board.broke_off(str(blob.digest))
+            )
+        except RedisError as error:
+            log.info("errand_lost", digest=str(blob.digest), error=str(error))
 
     def _goes_on(self, blob: Descriptor) -> bool:
         """Whether others go on from this copy, and the blob is worth it. Raises StoreUnavailable."""
@@ -107,6 +119,8 @@ class Errands:
 
 
 def _takes_a_feed(engine: Engine, registry: str, blob: Descriptor) -> bool:
+    if not engine.followers.keeps_up(registry):
+        return False
     try:
         return takes_a_feed(engine.clients.get(registry), blob)
     except TransshipError:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 
 from service.model.descriptor import Descriptor
 from service.model.work import CopyWork, Errand
-from service.registry.feed import PATIENCE_SECONDS, Feed
+from service.registry.feed import Feed, Feeds
 from service.replication import errands
 from service.replication.ahead import place_fed
 from service.replication.engine import Engine
@@ -25,56 +24,62 @@ class Onward:
     def __init__(self, engine: Engine, work: CopyWork) -> None:
         self._engine = engine
         self._errands = errands.Errands(engine, work)
-        self._fed: dict[str, list[int]] = {}
+        self._placed: dict[
+            str, set[int]
+        ] = {}  # blob: the copies that it was brought to along with this one
 
     def offer(self, blob: Descriptor) -> None:
         """Have others bring on a blob that is at the copy's destination now; nobody's failure."""
-        self._errands.offer(blob, self._fed.get(str(blob.digest), ()))
+        self._errands.offer(blob, frozenset(self._placed.get(str(blob.digest), ())))
 
     @contextmanager
-    def along(self, blob: Descriptor) -> Iterator[Sequence[Feed]]:
-        """Feed others with a blob while the copy reads it.
-
-        Waits for them for a moment in the end: one that is stuck goes on by itself.
-        """
-        alongs = [_Along(self._engine, errand) for errand in self._errands.feed(blob)]
+    def along(self, blob: Descriptor) -> Iterator[Feeds]:
+        """Feed others with a blob while the copy reads it. They end by themselves."""
+        placed = self._placed.setdefault(str(blob.digest), set())
+        fed = self._errands.feed(blob)
+        alongs = [_Along(self._engine, errand, registry, placed) for errand, registry in fed]
+        feeds = Feeds([along.feed for along in alongs])
         try:
-            yield [along.feed for along in alongs]
+            yield feeds
+        except BaseException:
+            if alongs:
+                self._errands.broke_off(blob)
+            raise
         finally:
-            for along in alongs:
-                along.feed.end()
-            until = time.monotonic() + PATIENCE_SECONDS
-            self._fed[str(blob.digest)] = [
-                along.follower for along in alongs if along.is_placed(until)
-            ]
+            feeds.end()
 
 
 class _Along:
     """One errand with its feed and its thread."""
 
-    def __init__(self, engine: Engine, errand: Errand) -> None:
+    def __init__(self, engine: Engine, errand: Errand, registry: str, placed: set[int]) -> None:
         self.feed = Feed(errand.blob.size)
-        self.follower = errand.follower
         self._engine = engine
         self._errand = errand
-        self._placed = False
+        self._registry = registry
+        self._all_placed = placed
         run = copy_context().run
-        self._thread = threading.Thread(target=run, args=(self._run,), name="along", daemon=True)
-        self._thread.start()
-
-    def is_placed(self, until: float) -> bool:
-        """Whether the blob is there; waits until a moment of the monotonic clock to know."""
-        self._thread.join(max(0.0, until - time.monotonic()))
-        return self._placed
+        thread = threading.Thread(target=run, args=(self._run,), name="along", daemon=True)
+        engine.followers.begin()
+        try:
+            thread.start()
+        except RuntimeError:  # the machine has no room for one more
+            self._close(placed=False)
 
     def _run(self) -> None:
+        placed = False
         try:
-            self._placed = place_fed(self._engine, self._errand, self.feed)
+            placed = place_fed(self._engine, self._errand, self.feed, self._note)
         except Exception:
             log.exception("not_placed_along", digest=self._errand.blob.digest)
-        if self._placed:
-            return
-        if self.feed.broke_off:
-            errands.end(self._engine, self._errand, placed=False, answer=0.0)
-        else:
+        finally:
+            self._close(placed=placed)
+
+    def _note(self) -> None:
+        self._all_placed.add(self._errand.follower)
+
+    def _close(self, *, placed: bool) -> None:
+        self.feed.leave()
+        self._engine.followers.end(self._registry, too_slow=self.feed.too_slow)
+        if not placed:
             errands.leave(self._engine, self._errand)

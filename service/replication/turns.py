@@ -6,7 +6,6 @@ link busy (service/model/line.py); of what waits, the largest goes first, which 
 
 from __future__ import annotations
 
-import heapq
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -74,7 +73,7 @@ class _Way:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._waiting: dict[bool, list[tuple[Order, int]]] = {True: [], False: []}  # large ones?
+        self._waiting: dict[tuple[Order, int], int] = {}  # who, and bytes
         self._numbers = count()
         self._under_way: list[_UnderWay] = []
         self._line = Line()
@@ -89,10 +88,9 @@ class _Way:
         """Wait until it is this one's turn."""
         with self._changed:
             mine = (order, next(self._numbers))
-            waiting = self._waiting[size >= self._line.bytes_at_once()]
-            heapq.heappush(waiting, mine)
+            self._waiting[mine] = size
             try:
-                while waiting[0] != mine or not self._has_room(size, answers()):
+                while not self._is_first(mine) or not self._has_room(size, answers()):
                     self._changed.wait(LOOK_SECONDS)
                     self._changed.release()  # whether it is wanted is asked of SQL
                     try:
@@ -101,8 +99,7 @@ class _Way:
                     finally:
                         self._changed.acquire()
             finally:
-                waiting.remove(mine)
-                heapq.heapify(waiting)
+                del self._waiting[mine]
                 self._changed.notify_all()
             begun = _UnderWay(size, self._clock())
             self._under_way.append(begun)
@@ -114,7 +111,7 @@ class _Way:
     def waiting(self) -> int:
         """Return how many wait for their turn."""
         with self._changed:
-            return sum(map(len, self._waiting.values()))
+            return len(self._waiting)
 
     def leave(self, mine: _UnderWay, answer: float | None) -> None:
         """Let the next ones go; `answer`: the seconds that one takes, None where nothing was moved."""
@@ -123,6 +120,12 @@ class _Way:
             if answer is not None:
                 self._line.note(mine.since, self._clock(), mine.size, mine.beside, answer)
             self._changed.notify_all()
+
+    def _is_first(self, mine: tuple[Order, int]) -> bool:
+        """Whether nobody comes before, of the large ones or of the small ones: they do not wait for each other."""
+        window = self._line.bytes_at_once()
+        large = self._waiting[mine] >= window
+        return mine == min(one for one, size in self._waiting.items() if (size >= window) == large)
 
     def _has_room(self, size: int, answer: float) -> bool:
         self._line.answer = answer

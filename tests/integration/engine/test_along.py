@@ -37,6 +37,14 @@ def has_large(chain: Chain, image: Image, name: str) -> bool:
     return chain.registries[name].storage.blob(f"{name}/app", image.layers[0]) is not None
 
 
+def everywhere(chain: Chain, image: Image) -> bool:
+    return all(has_large(chain, image, name) for name in NAMES)
+
+
+def alongs() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name == "along"]
+
+
 def sent(chain: Chain, image: Image) -> list[int]:
     """How many times the large layer's bytes left the source and each destination; probes are small."""
     found = []
@@ -54,7 +62,7 @@ def test_a_large_blob_is_read_once_for_all(chain: Chain) -> None:
 
     assert step(chain, party) == 1
 
-    assert all(has_large(chain, image, name) for name in NAMES)
+    wait_until(lambda: everywhere(chain, image), 20, "the blob at all registries")
     states = chain.state_of(execution)
     assert [states[name] for name in NAMES] == ["copied", "pending", "pending"]
     assert party.publisher.errands == []
@@ -87,8 +95,9 @@ def test_a_registry_that_refuses_gets_it_from_the_next(chain: Chain) -> None:
     step(chain, party)
 
     assert fault.fired
-    assert has_large(chain, image, "third")
+    wait_until(lambda: has_large(chain, image, "third"), 20, "the blob at the third")
     assert not has_large(chain, image, "second")
+    wait_until(lambda: party.publisher.errands, 20, "an errand for the second")
     (errand,) = party.publisher.errands
     ids = {one.destination_registry: one.id for one in chain.world.copies(execution)}
     assert errand.follower == ids["second"]
@@ -111,8 +120,9 @@ def test_a_registry_that_takes_pieces_only_is_sent_an_errand(chain: Chain) -> No
 
     step(chain, party)
 
-    assert has_large(chain, image, "third")
+    wait_until(lambda: has_large(chain, image, "third"), 20, "the blob at the third")
     assert not has_large(chain, image, "second")
+    wait_until(lambda: party.publisher.errands, 20, "an errand for the second")
     (errand,) = party.publisher.errands
     assert ahead.place_ahead(party.engine, errand) == "placed"
     chain.world.run_to_end(execution, party)
@@ -133,7 +143,7 @@ def test_a_registry_that_hangs_holds_nobody_up(chain: Chain) -> None:
 
     assert fault.fired
     assert chain.state_of(execution)["first"] == CopyState.COPIED
-    assert has_large(chain, image, "third")
+    wait_until(lambda: has_large(chain, image, "third"), 20, "the blob at the third")
     assert not has_large(chain, image, "second")
     gate.set()
     chain.registries["second"].faults.clear()
@@ -151,10 +161,12 @@ def test_who_is_fed_ends_with_its_reader(chain: Chain) -> None:
 
     step(chain, party)
 
+    wait_until(lambda: not alongs(), 20, "the end of what went along")
     assert not any(has_large(chain, image, name) for name in NAMES)
     redis = chain.world.redis.client()
     assert list(redis.scan_iter("transship:ahead:*")) == [], "nobody waits for it"
-    assert [one.storage.open_uploads for one in chain.registries.values()] == [0, 0, 0]
+    opened = [one.storage for one in chain.registries.values()]
+    wait_until(lambda: not any(one.open_uploads for one in opened), 20, "the uploads' end")
     assert chain.state_of(execution)["first"] != CopyState.COPIED
 
 
@@ -178,6 +190,7 @@ def test_a_border_drawn_meanwhile_is_not_crossed_along(chain: Chain) -> None:
     step(chain, chain.world.party())
 
     assert has_large(chain, image, "first")
+    wait_until(lambda: not alongs(), 20, "the end of what went along")
     assert not any(has_large(chain, image, name) for name in NAMES[1:])
 
 
@@ -194,5 +207,6 @@ def test_a_copy_that_has_ended_is_not_fed(chain: Chain) -> None:
 
     step(chain, chain.world.party())
 
-    assert has_large(chain, image, "second")
+    wait_until(lambda: has_large(chain, image, "second"), 20, "the blob at the second")
+    wait_until(lambda: not alongs(), 20, "the end of what went along")
     assert not has_large(chain, image, "third")

@@ -6,6 +6,7 @@ from collections import Counter
 
 from service.model.board import (
     FORGOTTEN_SECONDS,
+    LOST_SECONDS,
     MOST_BLOBS,
     QUEUED_SECONDS,
     Board,
@@ -16,6 +17,7 @@ from service.model.line import LEAST_BYTES
 from service.model.work import Errand, PartBlob
 
 HEAD = 0
+ALONE = Moment(0.0, "p".__eq__)
 BIG = 8 * LEAST_BYTES
 
 
@@ -165,7 +167,7 @@ def test_who_has_brought_it_itself_needs_it_no_more_and_passes_it_on() -> None:
     offer(board, blob(1), 1, 2, 3)
     carried = assign(board)
 
-    assert offer(board, blob(1), HEAD, 1, 3, by=2) == []
+    assert offer(board, blob(1), HEAD, 1, 3, by=2) == [registry(3)]
 
     assert ways(carried) == [(HEAD, 1)]
     assert ways(assign(board)) == [(2, 3)]
@@ -187,12 +189,12 @@ def test_a_full_board_takes_no_more() -> None:
         assert offer(board, blob(number), 1)
 
     assert offer(board, blob(MOST_BLOBS), 1) == []
-    assert offer(board, blob(0), 2) == [registry(2)], "it is on the board"
+    assert offer(board, blob(0), 2) == [registry(1), registry(2)], "it is on the board"
     assert offer(board, blob(MOST_BLOBS + 1)) == []
 
 
 def feed(board: Board, one: PartBlob, wanted: tuple[int, ...], fed: tuple[int, ...]) -> list[int]:
-    return board.feed(one, HEAD, needs(*wanted), fed, now=0.0, boot="p")
+    return board.feed(one, HEAD, needs(*wanted), fed, ALONE, "p")
 
 
 def test_the_first_that_was_fed_serves_those_that_cannot_be() -> None:
@@ -203,7 +205,7 @@ def test_the_first_that_was_fed_serves_those_that_cannot_be() -> None:
     assert assign(board, 1.0, "p") == [], "nobody has it yet"
     assert board.end(Errand("x", blob(1), HEAD, 2), 2.0, placed=True) is not None
     assert ways(assign(board, 2.0, "p")) == [(2, 3)]
-    assert offer(board, blob(1), 1, 2, 3) == [], "who was fed needs it no more"
+    assert set(board.blobs[blob(1).digest].needs) == {1, 3}, "who was fed needs it no more"
 
 
 def test_who_was_not_fed_after_all_gets_it_from_the_next() -> None:
@@ -232,8 +234,46 @@ def test_nobody_is_fed_twice_or_with_what_others_have() -> None:
 
     assert feed(board, blob(1), (1, 2), (1,)) == [1]
     assert feed(board, blob(1), (1, 2), (1, 2)) == [2]
-    assert board.feed(blob(1), 9, {7: needs(1)[1]}, [7], now=0.0, boot="q") == [], "the same place"
+    assert board.feed(blob(1), 9, {7: needs(1)[1]}, [7], ALONE, "q") == [], "the same place"
     offer(board, blob(2), 1, 2)
     assert feed(board, blob(2), (1, 2), (1, 2)) == [], "errands bring it"
     assert feed(board, blob(3), (), ()) == []
     assert set(board.blobs) == {blob(1).digest, blob(2).digest}
+
+
+def test_what_nobody_could_read_goes_from_the_board() -> None:
+    board = Board()
+    feed(board, blob(1), (1, 2, 3), (1, 2))
+
+    board.broke_off(blob(1).digest)
+
+    assert board.blobs == {}
+    offer(board, blob(2), 1)
+    board.broke_off(blob(2).digest)
+    assert board.awaits(1), "somebody has it"
+
+
+def test_a_dead_feeders_blob_is_fed_by_the_next_reader() -> None:
+    board = Board()
+    feed(board, blob(1), (1, 2), (1, 2))
+
+    assert board.feed(blob(1), HEAD, needs(1, 2), (1, 2), Moment(1.0, "q".__eq__), "q") == [1, 2]
+
+
+def test_an_errand_whose_end_nobody_could_tell_holds_no_line_for_good() -> None:
+    board = Board()
+    offer(board, blob(1), 1)
+    (errand,) = assign(board)
+    board.begin(errand, 0.0, "p")
+
+    assert assign(board, LOST_SECONDS - 1, "p") == []
+    assert board.awaits(1)
+    assert assign(board, LOST_SECONDS + 1, "p") == []
+    assert not board.awaits(1), "whose copy brings it now"
+
+
+def test_who_waits_for_what_was_fed_to_others_is_told_with_the_offer() -> None:
+    board = Board()
+    feed(board, blob(1), (1, 2, 3), (1,))
+
+    assert offer(board, blob(1), 1, 2, 3) == [registry(2), registry(3)]

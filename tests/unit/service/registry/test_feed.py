@@ -1,13 +1,14 @@
-"""A blob's bytes from one reader to one writer."""
+"""A blob's bytes from one reader to writers."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from service.errors import Cancelled
-from service.registry.feed import HELD_BYTES, PATIENCE_SECONDS, Feed
+from service.registry.feed import HELD_BYTES, PATIENCE_PART, PATIENCE_SECONDS, Feed, Feeds
 
 SIZE = 3 * HELD_BYTES
 PIECE = bytes(range(256)) * (HELD_BYTES // 512)
@@ -26,61 +27,88 @@ def write_in_thread(feed: Feed, taken: list[bytes]) -> threading.Thread:
     return thread
 
 
-def fill(feed: Feed, size: int = SIZE) -> None:
+def fill(put: Callable[[int, bytes], object], size: int = SIZE) -> None:
     for start in range(0, size, len(PIECE)):
-        feed.put(start, PIECE)
+        put(start, PIECE)
 
 
 class Clock:
-    """Between two looks more passes than a reader is ready to wait."""
+    """Between two looks so many seconds pass."""
 
-    def __init__(self) -> None:
+    def __init__(self, step: float) -> None:
         self.now = 0.0
+        self.step = step
 
     def __call__(self) -> float:
-        self.now += 10 * PATIENCE_SECONDS
+        self.now += self.step
         return self.now
 
 
-def test_a_writer_gets_what_is_read() -> None:
-    feed, taken = Feed(SIZE), list[bytes]()
-    thread = write_in_thread(feed, taken)
+def test_writers_get_what_is_read() -> None:
+    feeds = [Feed(SIZE), Feed(SIZE)]
+    taken: list[list[bytes]] = [[], []]
+    threads = [write_in_thread(*pair) for pair in zip(feeds, taken, strict=True)]
 
-    fill(feed)
-    thread.join(10)
+    fill(Feeds(feeds).put)
+    for thread in threads:
+        thread.join(10)
 
-    assert b"".join(taken) == PIECE * (SIZE // len(PIECE))
-    feed.end()
-    assert not feed.broke_off
-    assert not feed.too_slow
+    assert [b"".join(one) for one in taken] == [PIECE * (SIZE // len(PIECE))] * 2
+    assert not any(feed.too_slow for feed in feeds)
 
 
-def test_what_is_read_again_is_written_once() -> None:
+def test_what_is_read_anew_is_no_longer_written() -> None:
+    """The first reading may have been of other bytes: only the last one's digest is judged."""
     feed = Feed(10)
+    feed.put(0, b"0123")
 
-    for start, piece in ((0, b"0123"), (0, b"01"), (2, b"234567"), (8, b"89")):
-        feed.put(start, piece)
+    feed.put(0, b"01")
+    feed.put(4, b"456789")
 
-    assert b"".join(feed.pieces(never)) == b"0123456789"
+    assert feed.is_left
+    with pytest.raises(Cancelled):
+        list(feed.pieces(never))
 
 
 def test_the_reader_goes_on_without_a_writer_that_takes_nothing() -> None:
-    feed = Feed(SIZE, Clock())
+    feed = Feed(SIZE)
 
-    fill(feed)
+    fill(feed.put)
 
     assert feed.too_slow
     with pytest.raises(Cancelled):
         list(feed.pieces(never))
-    feed.end()
-    assert not feed.broke_off, "its blob is whole elsewhere"
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_any_number_of_writers_that_hang_cost_one_patience(count: int) -> None:
+    clock = Clock(PATIENCE_SECONDS)  # the first silence is over before the second one is waited for
+    feeds = [Feed(SIZE) for _ in range(count)]
+
+    fill(Feeds(feeds, clock).put)
+
+    assert all(feed.too_slow for feed in feeds)
+
+
+def test_the_reader_waits_for_a_part_of_its_time_at_most() -> None:
+    clock = Clock(0.0)
+    feed = Feed(SIZE)
+    feeds = Feeds([feed], clock)
+    feeds.put(0, PIECE)
+    clock.now = 100.0
+    assert PATIENCE_PART * 100 > PATIENCE_SECONDS, "a silence is bounded all the same"
+
+    threading.Timer(0.2, lambda: next(feed.pieces(never))).start()
+    fill(lambda start, piece: feeds.put(start + len(PIECE), piece), HELD_BYTES)
+
+    assert not feed.too_slow
 
 
 def test_a_writer_that_has_left_is_not_waited_for() -> None:
     feed = Feed(SIZE)
     feed.leave()
 
-    fill(feed)
+    fill(feed.put)
 
     assert not feed.too_slow
 
@@ -92,8 +120,6 @@ def test_a_blob_that_breaks_off_ends_its_writer() -> None:
 
     with pytest.raises(Cancelled):
         list(feed.pieces(never))
-
-    assert feed.broke_off
 
 
 def test_a_writer_whose_work_is_not_wanted_ends() -> None:
