@@ -9,9 +9,11 @@ import pytest
 from api.samples.auth import BearerAuth, TokenService
 from api.samples.registry import SampleRegistry
 from service.errors import AuthenticationFailed, Throttled
-from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
-from service.registry.accounts import REST_SECONDS
+from service.model.endpoint import Credential, CredentialSpec, Limits, RegistryEndpoint
+from service.registry.accounts import MIN_REST_SECONDS, REST_SECONDS
 from service.registry.client import RegistryClient
+from service.registry.http import MAX_ATTEMPTS
+from service.registry.limiter import Limiter
 from service.registry.results import MOUNTED
 from tests.integration.registry.support import QUICK, Pauses, blob, push
 from tests.support.guard import Guard
@@ -27,12 +29,28 @@ class Clock:
         return self.now
 
 
-def open_client(url: str, *robots: tuple[str, str], clock: Clock | None = None) -> RegistryClient:
+class Racing(Clock):
+    """A clock by which every rest is over at the next look; it ends what would go on without end."""
+
+    def __call__(self) -> float:
+        self.now += REST_SECONDS
+        assert self.now < 1000 * REST_SECONDS, "accounts are asked in a circle"
+        return self.now
+
+
+def open_client(
+    url: str,
+    *robots: tuple[str, str],
+    clock: Clock | None = None,
+    limiter: Limiter | None = None,
+) -> RegistryClient:
     """A client with these (user, prefix)."""
     specs = [CredentialSpec(user, password_env="X", prefix=prefix) for user, prefix in robots]
     endpoint = RegistryEndpoint("hub", url, credentials=specs[0], more_credentials=tuple(specs[1:]))
     first, *more = [lambda user=user: Credential(user, f"{user} word") for user, _ in robots]
-    made = RegistryClient(endpoint, first, more=more, timeouts=QUICK, sleep=Pauses())
+    made = RegistryClient(
+        endpoint, first, more=more, timeouts=QUICK, sleep=Pauses(), limiter=limiter
+    )
     made.http.accounts._clock = clock or Clock()
     return made
 
@@ -269,3 +287,59 @@ def test_prefixes_keep_their_quotas_apart() -> None:
             made.get_manifest("library/app", "v1")
         made.get_manifest("team/app", "v1")
     assert guard.users_of("library/app") == {"one"}, "never another prefix's account"
+
+
+def test_each_account_is_asked_once_a_request_however_soon_its_quota_is_said_to_be_back(
+    hub: tuple[Guard, SampleRegistry],
+) -> None:
+    guard, registry = hub
+    guard.left = {"one": 0, "two": 0}
+    told: list[float] = []
+    limiter = Limiter("hub", Limits(), slowed=lambda _, wait: told.append(wait), sleep=Pauses())
+    made = open_client(registry.url, ("one", ""), ("two", ""), clock=Racing(), limiter=limiter)
+
+    with pytest.raises(Throttled):
+        made.get_manifest("library/app", "v1")
+
+    assert [user for user, name in guard.seen if user and name] == ["one", "two"] * MAX_ATTEMPTS
+    assert told == [0.0] * MAX_ATTEMPTS, "the fleet is told when all of them are refused"
+
+
+def test_an_account_rests_for_some_seconds_at_least(hub: tuple[Guard, SampleRegistry]) -> None:
+    guard, registry = hub
+    guard.left, guard.headers = {"one": 0, "two": 9}, {"Retry-After": "1"}
+    clock = Clock()
+    made = open_client(registry.url, ("one", ""), ("two", ""), clock=clock)
+    assert pulled_by(guard, made) == "two"
+    guard.left["one"] = 9
+
+    clock.now += MIN_REST_SECONDS - 1
+    assert pulled_by(guard, made) == "two"
+    clock.now += 2
+    assert pulled_by(guard, made) == "one"
+
+
+def test_a_registry_that_is_overloaded_is_so_for_all_accounts(
+    hub: tuple[Guard, SampleRegistry],
+) -> None:
+    _, registry = hub
+    told: list[float] = []
+    limiter = Limiter("hub", Limits(), slowed=lambda _, wait: told.append(wait), sleep=Pauses())
+    made = open_client(registry.url, ("one", ""), ("two", ""), limiter=limiter)
+    made.get_manifest("library/app", "v1")
+    registry.fault("/manifests/v1", status=503, headers={"Retry-After": "60"}, times=1)
+    with pytest.raises(Throttled):
+        made.get_manifest("library/app", "v1")
+    assert told == [60.0]
+
+
+def test_an_upload_ends_with_the_account_that_began_it(hub: tuple[Guard, SampleRegistry]) -> None:
+    guard, registry = hub
+    made = open_client(registry.url, ("one", ""), ("two", ""))
+    data, described = blob(100)
+    session = made.uploads.start("library/new")
+    made.http.accounts.out_of_quota(made.http.accounts.all[0], 60.0)
+    made.uploads.put_small("library/new", described.digest, data, session)
+    assert guard.users_of("library/new") == {"one"}
+    made.get_manifest("library/app", "v1")
+    assert guard.users_of("library/app") == {"two"}, "pulls are what is counted"
