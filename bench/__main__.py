@@ -21,6 +21,7 @@ SCENARIOS = {
     "S2b": "s2b_no_mounts",
     "S3": "s3_unchanged",
     "S4": "s4_many_regions",
+    "S4b": "s4b_larger_layers",
     "S5": "s5_far_small_blobs",
     "S6": "s6_worker_processes",
     "S7": "s7_event_to_tag",

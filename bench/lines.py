@@ -1,4 +1,4 @@
-"""What the lines alone ask of S4's last table where each region has workers of its own: the board, nothing else.
+"""What the lines alone ask of S4b where each region has workers of its own: the board, nothing else.
 
     python -m bench.lines [--destinations 8] [--besides 0.3] [--stream 0]
 
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from itertools import count
 
 from api.samples.fleet_plan import plan_fleet
-from bench.scenarios.s4_many_regions import LARGE, LINK
+from bench.scenarios.s4_many_regions import LINK
+from bench.scenarios.s4b_larger_layers import LARGE
 from service.model.board import Board, Moment, Need
 from service.model.work import Errand, PartBlob
 from service.replication.errands import AHEAD_BYTES
