@@ -34,12 +34,23 @@ class Look:
     registry: str
     state: HealthState
     reason: str = ""
+    patience_seconds: float | None = None
+    """An unhealthy one is refused when it has been so for so long; None: however long it lasts."""
+    saved: tuple[float, int] | None = None
+    """When the registry was created that was asked, and its version: of another one this says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToCheck:
-    """A registry that is to be checked, by a process of its region; `failing`: its last check was no good."""
+    """A registry that is to be checked, by a process of its region.
+
+    `failing`: its last check was no good; `holds`: its copies are held back; `far`: its region has a database of
+    its own, so that nobody checks it.
+    """
 
     registry: str
     region: str
     failing: bool
+    holds: bool
+    far: bool
+    checked_at: float | None

@@ -53,6 +53,7 @@ class Breaker:
         self,
         registry: str,
         *,
+        known_as: str = "",
         reputation: Reputation | None = None,
         patient: bool = False,
         first_pause_seconds: float = FIRST_PAUSE_SECONDS,
@@ -61,13 +62,14 @@ class Breaker:
     ) -> None:
         """Begin closed.
 
-        `reputation` is what all processes remember. `patient`: credentials that are refused after
+        `reputation` is what all processes remember, of what is `known_as` this. `patient`: credentials that are refused after
         they were taken are waited for; else they are wrong, whatever was before. `max_pause_seconds`
         lie between two probes at most: a part of how long the registry is waited for at all.
         """
         self.is_open = False
         self._registry = registry
         self._reputation = reputation
+        self._known_as = known_as or registry
         self._patient = patient
         self._accepted = {False: False, True: False}  # by whether it was to push
         self._first_pause = min(first_pause_seconds, max_pause_seconds)
@@ -154,14 +156,14 @@ class Breaker:
         if not self._accepted[push]:
             self._accepted[push] = True
             if self._patient and self._reputation is not None:
-                self._reputation.accepted(self._registry, push=push)
+                self._reputation.accepted(self._known_as, push=push)
 
     def was_accepted(self, *, push: bool) -> bool:
         """Whether it has taken them before, and a refusal may thus be one that passes."""
         if not self._patient or self._accepted[push]:
             return self._patient
         return self._reputation is not None and self._reputation.was_accepted(
-            self._registry, push=push
+            self._known_as, push=push
         )
 
     def refused(self, error: AuthenticationFailed) -> RegistryError:

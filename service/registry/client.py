@@ -17,7 +17,7 @@ from service.registry.accounts import Account
 from service.registry.blobs import Blobs
 from service.registry.breaker import Breaker
 from service.registry.connector import Resolver, resolve_host
-from service.registry.http import Http, OnRequest, Presented
+from service.registry.http import MAX_ATTEMPTS, Http, OnRequest, Presented
 from service.registry.limiter import Limiter
 from service.registry.manifests import Manifests
 from service.registry.provided import Provided
@@ -194,12 +194,14 @@ class RegistryClient:
         """What the registry can do, as far as it is known by now."""
         return self.provided.capabilities
 
-    def ping(self) -> None:
+    def ping(self, *, attempts: int = MAX_ATTEMPTS) -> None:
         """Check address, TLS and credentials by GET /v2/; of several, one that is taken is enough."""
         refused: RegistryError | None = None
         for account in self._configured():
             try:
-                answer = self.http.request("GET", "ping", "/v2/", Access("ping", account.prefix))
+                answer = self.http.request(
+                    "GET", "ping", "/v2/", Access("ping", account.prefix), attempts=attempts
+                )
                 if answer.status == 200:
                     return
                 refused = refused or self.http.error(answer, "GET", "/v2/", "ping")
@@ -209,9 +211,9 @@ class RegistryClient:
             raise refused
 
     def check(self) -> None:
-        """Ping, also where the breaker keeps from asking for some seconds more."""
+        """Ping once, also where the breaker keeps from asking for some seconds more."""
         self.http.breaker.hurry()
-        self.ping()
+        self.ping(attempts=1)
 
     def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
         """Say what a tag or digest names, None when it is not there."""

@@ -76,7 +76,7 @@ class IndexClient(RegistryClient):
             raise Unsupported(f"{self.name} is no index", registry=self.name)
         return found
 
-    def ping(self) -> None:
+    def ping(self, *, attempts: int = MAX_ATTEMPTS) -> None:  # noqa: ARG002 - the index has its own
         """Check that the index answers."""
         self.index.ping()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +13,13 @@ from service.errors import RegistryPaused
 from service.model.endpoint import RegistryEndpoint
 from service.registry import credentials
 from service.registry.breaker import Breaker, Reputation
-from service.registry.client import RegistryClient
+from service.registry.client import DEFAULT_TIMEOUTS, RegistryClient
 from service.registry.confined import confine_tls
 from service.registry.limiters import Limiters
 from service.registry.opening import open_client
+from service.registry.timeouts import Timeouts
 from service.settings import Settings
+from service.store import codec
 from service.store.registries import RegistryStore
 
 RECHECK_SECONDS = 2.0
@@ -24,6 +27,9 @@ PROBES = 10
 """So often, at least, a registry that is away is asked while it is waited for."""
 
 LATELY_SECONDS = 5.0
+
+CHECK_TIMEOUTS = Timeouts(connect_seconds=5.0, read_seconds=15.0, head_seconds=15.0)
+"""How long a check of a registry's health waits: two of them have to fail within the patience of copies."""
 
 
 class Meter:
@@ -67,7 +73,8 @@ class _Known:
     client: RegistryClient
     saved: tuple[float, int]  # when it was created, and how often it was changed since
     paused: bool
-    why: str  # what its health says, while that is why it is paused
+    held: bool  # it is paused because its health is bad, not by a person
+    why: str  # what its health says, while it is held
     seen_at: float
 
 
@@ -94,11 +101,12 @@ class Clients:
         self._reputation = reputation
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
+        self._checkers: dict[str, tuple[tuple[float, int], RegistryClient]] = {}
 
     def get(self, name: str) -> RegistryClient:
         """Return the client of a registry. Raises NotFoundInStore, and RegistryPaused."""
         known = self._look(name)
-        if known.why:
+        if known.held:
             raise RegistryPaused(
                 f"registry {name} is held back until it is well again: {known.why}",
                 registry=name,
@@ -108,13 +116,29 @@ class Clients:
             raise RegistryPaused(f"registry {name} is paused", registry=name)
         return known.client
 
-    def get_even_paused(self, name: str) -> RegistryClient:
-        """Return the client of a registry, to see how it is. Raises NotFoundInStore."""
-        return self._look(name).client
+    def checker(self, name: str) -> tuple[RegistryClient, tuple[float, int]]:
+        """Return a client to see how a registry is, paused or not, and when it was created and its version.
+
+        It waits little for answers, and has a breaker of its own. Raises NotFoundInStore.
+        """
+        stored = self._registries.get(name)
+        saved = (stored.created_at, stored.version)
+        with self._lock:
+            found = self._checkers.get(name)
+            if found is None or found[0] != saved:
+                client = self._open(stored.endpoint, timeouts=CHECK_TIMEOUTS)
+                if found is not None:
+                    found[1].http.close()
+                found = self._checkers[name] = (saved, client)
+        return found[1], saved
 
     def paused(self, name: str) -> bool:
-        """Whether a registry is paused, as seen some seconds ago at most."""
-        return self._look(name).paused
+        """Whether somebody has paused a registry, as seen some seconds ago at most.
+
+        One that is held back for its health is not: nothing more begins there, and what runs finds its own end.
+        """
+        known = self._look(name)
+        return known.paused and not known.held
 
     def endpoint(self, name: str) -> RegistryEndpoint:
         """Return a registry's endpoint, paused or not. Raises NotFoundInStore."""
@@ -150,8 +174,12 @@ class Clients:
                 client = known.client
             else:
                 client = self._open(stored.endpoint)
-            why = stored.health.reason if stored.health is not None and stored.health.holds else ""
-            known = _Known(client, saved, stored.paused_at is not None, why, now)
+                if known is not None:  # whoever is using it goes on; what it keeps is closed
+                    known.client.http.close()
+            health = stored.health
+            held = health is not None and health.holds
+            why = health.reason if health is not None and held else ""
+            known = _Known(client, saved, stored.paused_at is not None, held, why, now)
             self._known[name] = known
         return known
 
@@ -166,9 +194,15 @@ class Clients:
         with self._lock:
             for known in self._known.values():
                 known.client.close()
+            for _, checker in self._checkers.values():
+                checker.close()
             self._known.clear()
+            self._checkers.clear()
 
-    def _open(self, endpoint: RegistryEndpoint) -> RegistryClient:
+    def _open(
+        self, endpoint: RegistryEndpoint, timeouts: Timeouts = DEFAULT_TIMEOUTS
+    ) -> RegistryClient:
+        known_as = _known_as(endpoint)
         folder, region = self._settings.secrets_dir, self._settings.region
         endpoint = confine_tls(endpoint, folder)
         host = endpoint.seen_from(region).host
@@ -189,11 +223,20 @@ class Clients:
             on_request=self._meter.counter(endpoint.name),
             limiter=limiter,
             region=region,
+            timeouts=timeouts,
             breaker=Breaker(
                 endpoint.name,
+                known_as=known_as,
                 reputation=self._reputation,
                 patient=self._settings.rotation_patience_seconds > 0,
                 first_pause_seconds=2 * self._settings.retry_seconds,
                 max_pause_seconds=self._settings.outage_patience_seconds / PROBES,
             ),
         )
+
+
+def _known_as(endpoint: RegistryEndpoint) -> str:
+    """Return what a registry's reputation is kept by: another address, or other credentials, have none yet."""
+    specs = [codec.dump(spec) for spec in endpoint.every_credential]
+    what = repr((endpoint.reach, specs))
+    return f"{endpoint.name}:{hashlib.sha256(what.encode()).hexdigest()[:16]}"

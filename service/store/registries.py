@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, select, update
 from service.errors import Conflict, NotFoundInStore
 from service.model.endpoint import RegistryEndpoint
 from service.model.health import Health
-from service.store import codec
+from service.store import codec, health
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.keyring import KeyRing
@@ -55,7 +55,8 @@ class RegistryStore:
         """Create or replace a registry; one that is so already keeps its version.
 
         A stored secret is kept while the addresses stay the same, and cleared when url, proxy or
-        trusted_hosts change: it was bound to them. Raises Conflict when `expected_version` is not
+        trusted_hosts change: it was bound to them. What is known of its health is forgotten when they or its
+        credentials change. Raises Conflict when `expected_version` is not
         the one in the store (0: must not exist), or it belongs to another set than `set_name`.
         """
         sealed = self._seal(endpoint.name, secret) if secret is not None else None
@@ -85,6 +86,8 @@ class RegistryStore:
                 before = codec.load_endpoint(row.endpoint)
                 same = before.reach == endpoint.reach
                 values["secret"] = row.secret if same else None
+            if _is_another(codec.load_endpoint(row.endpoint), endpoint):
+                health.forget(connection, endpoint.name)
             compared = {key: value for key, value in values.items() if key != "updated_at"}
             if is_unchanged(row, compared):
                 return False
@@ -135,8 +138,8 @@ class RegistryStore:
                         f"registry {name} is used by rule {row.name}",
                         hint="delete or change the rule first",
                     )
+            health.forget(connection, name)
             connection.execute(delete(registries).where(registries.c.name == name))
-            connection.execute(delete(registry_health).where(registry_health.c.registry == name))
 
         self._database.write(work)
 
@@ -176,6 +179,14 @@ class RegistryStore:
         return self._keyring
 
 
+def _is_another(before: RegistryEndpoint, now: RegistryEndpoint) -> bool:
+    return (before.reach, before.region, before.every_credential) != (
+        now.reach,
+        now.region,
+        now.every_credential,
+    )
+
+
 _SHOWN = select(
     registries,
     registry_health.c.state,
@@ -187,9 +198,9 @@ _SHOWN = select(
 
 
 def _stored(row: Row[Any]) -> StoredRegistry:
-    health = None
+    known = None
     if row.state is not None:
-        health = Health(row.state, row.since, row.checked_at, row.reason, bool(row.holds))
+        known = Health(row.state, row.since, row.checked_at, row.reason, bool(row.holds))
     return StoredRegistry(
         endpoint=codec.load_endpoint(row.endpoint),
         document=json.loads(row.document),
@@ -199,5 +210,5 @@ def _stored(row: Row[Any]) -> StoredRegistry:
         created_at=row.created_at,
         updated_at=row.updated_at,
         set=row.set_name,
-        health=health,
+        health=known,
     )

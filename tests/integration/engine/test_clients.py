@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from service.model.endpoint import RegistryEndpoint
+from dataclasses import dataclass, field
+
+from service.model.endpoint import CredentialSpec, RegistryEndpoint
+from service.registry.breaker import Breaker
+from service.replication.clients import Clients
 from tests.support.world import World
 
 
@@ -17,3 +21,56 @@ def test_a_registry_made_anew_under_its_name_is_reached_where_it_is_now(world: W
     services.clients.look_anew()
 
     assert services.clients.endpoint("moved").url == "http://127.0.0.1:2"
+
+
+def test_a_client_that_is_replaced_keeps_no_connection_and_can_still_be_used(world: World) -> None:
+    services = world.services
+    old = services.clients.get("west")
+    old.ping()
+    assert any(old.http.pool._idle.values())
+    services.registries.put(old.endpoint, document={"note": "changed"})
+    services.clients.look_anew()
+
+    assert services.clients.get("west") is not old
+    assert not any(old.http.pool._idle.values())
+    old.ping()
+    assert not any(old.http.pool._idle.values()), "what was under way is closed at its end"
+
+
+@dataclass
+class Remembered:
+    """A reputation that a test reads."""
+
+    accepts: set[str] = field(default_factory=set)
+
+    def accepted(self, registry: str, *, push: bool) -> None:
+        """See service.registry.breaker.Reputation."""
+        self.accepts.add(registry)
+
+    def was_accepted(self, registry: str, *, push: bool) -> bool:
+        """See service.registry.breaker.Reputation."""
+        return registry in self.accepts
+
+
+def test_a_reputation_is_that_of_an_address_and_its_credentials(world: World) -> None:
+    services, reputation = world.services, Remembered()
+    spec = CredentialSpec("crew", password_env="PATH")
+    first = RegistryEndpoint("west", world.west.url, credentials=spec)
+    others = (
+        RegistryEndpoint("west", "http://127.0.0.1:1", credentials=spec),
+        RegistryEndpoint(
+            "west", world.west.url, credentials=CredentialSpec("x", docker_config=True)
+        ),
+    )
+
+    def breaker_of(endpoint: RegistryEndpoint) -> Breaker:
+        services.registries.put(endpoint, document={})
+        clients = Clients(
+            services.registries, world.settings, services.meter, reputation=reputation
+        )
+        return clients.get("west").http.breaker
+
+    breaker_of(first).accepted(push=False)
+    assert breaker_of(first).was_accepted(push=False)
+    for other in others:
+        assert not breaker_of(other).was_accepted(push=False)
