@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from threading import Event, Thread
 
 import pytest
 from sqlalchemy import update
@@ -25,6 +26,7 @@ from service.settings import Settings
 from service.store.health import FAILED_LOOKS, HealthStore
 from service.store.registries import RegistryStore, StoredRegistry
 from service.store.tables_health import registry_health
+from tests.support.processes import wait_until
 from tests.support.world import RecordingPublisher, World, a_rule, some_bytes
 
 ON_BOTH = pytest.mark.parametrize("world", ["sqlite", "postgresql"], indirect=True)
@@ -556,6 +558,20 @@ def test_one_look_is_one_request_that_waits_little(world: World) -> None:
     usual = Settings(database_url="sqlite://")
     periods = usual.health_check_seconds * (1 + 1 / SOONER)
     assert two_looks + periods < usual.outage_patience_seconds, "before copies fail"
+
+
+def test_what_a_registry_says_is_kept_while_another_one_hangs(world: World) -> None:
+    keeper, released = keeper_of(world), Event()
+    world.east.fault("/v2/", hold=released)
+    asking = Thread(target=keeper.check, args=(["east", "west"],))
+    asking.start()
+    try:
+        wait_until(lambda: world.services.registries.get("west").health, what="west to be noted")
+        assert world.services.registries.get("east").health is None
+    finally:
+        released.set()
+        asking.join()
+    assert health_of(world, "east").state == "healthy"
 
 
 def test_what_runs_goes_on_when_its_registry_is_held_back(world: World) -> None:
