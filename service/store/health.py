@@ -154,7 +154,9 @@ def _judge(look: Look, before: Row[Any] | None, now: float, apart_seconds: float
     was_well = before.state == HEALTHY or before.failures > 0
     if state == HEALTHY or not was_well:
         return _Judgement(state, 0, holds=False)
-    once_more = state == before.state and now - before.checked_at < apart_seconds
+    times = max(1, before.failures) if state == UNHEALTHY else 1
+    # since the first one, not the last: looks in quick succession count in the end, too
+    once_more = state == before.state and now - before.since < times * apart_seconds
     if state == REFUSED:
         ended = before.state == REFUSED and not once_more
         return _Judgement(state, max(1, before.failures), holds=bool(before.holds) and not ended)

@@ -205,8 +205,9 @@ def test_too_much_is_heard_by_the_whole_fleet(stage: Stage) -> None:
     assert len(struck) == 1
     [at] = struck
     moments = [line.started for line in stage.east.log]
-    told = 0.8  # until the other process has leased again
-    assert [m for m in moments if at + told < m < at + 2.9] == []
+    told = 1.3  # until the other process has leased again, on a busy machine, too
+    late = [line for line in list(stage.east.log) if at + told < line.started < at + 2.9]
+    assert [(line.method, line.path, line.started - at) for line in late] == []
     assert any(m > at + 2.9 for m in moments)
     before = sum(at - 0.5 <= m <= at for m in moments)
     after = sum(at + 3.0 <= m <= at + 3.5 for m in moments)

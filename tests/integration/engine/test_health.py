@@ -16,7 +16,7 @@ from api.samples.faults import FOREVER
 from api.samples.registry import SampleRegistry
 from service.errors import RegistryPaused, StoreUnavailable
 from service.model.endpoint import CredentialSpec, RegistryEndpoint
-from service.model.health import HEALTHY, Health, Look
+from service.model.health import HEALTHY, UNHEALTHY, Health, Look
 from service.model.rule import Destination
 from service.model.states import CopyState, ExecutionState
 from service.model.work import ProcessReport
@@ -590,3 +590,18 @@ def test_a_forgotten_registry_leaves_no_health(world: World) -> None:
     keeper_of(world).check(["west"])
     world.services.registries.put(RegistryEndpoint("west", world.west.url), document={})
     assert world.services.registries.get("west").health is None
+
+
+def test_looks_in_quick_succession_count_in_the_end(world: World) -> None:
+    """Who asks often and who judges may have different periods: looks that never lie apart are looks all the same."""
+    store = HealthStore(world.services.database)
+    store.note(Look("west", HEALTHY), apart_seconds=0.5)
+
+    def holds() -> bool:
+        _, now = store.note(Look("west", UNHEALTHY, "it fails"), apart_seconds=0.5)
+        assert now is not None
+        return now.holds
+
+    assert not holds()
+    assert not holds(), "these two are one"
+    wait_until(holds, 20, "it to be held back")
