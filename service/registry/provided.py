@@ -104,7 +104,7 @@ class Provided:
         A secret is bound to hosts by whoever stores it; this one by nobody else.
         """
         provider, endpoint, host = self.provider, self._endpoint, self._http.origin.host
-        proven = not endpoint.tls.insecure
+        proven = not endpoint.tls.insecure and endpoint.tls.ca_file is None
         asked = [(host, provider.has_host(host) and endpoint.secure and proven)]
         if endpoint.api_url is not None:
             api, usual = split_url(endpoint.api_url)[0], provider.api_url(host)

@@ -478,6 +478,10 @@ def test_identity_of_one_vendor_is_not_shown_to_another(
         made.close()
 
 
+CA = str(Path(__file__))
+"""Any file: it is not read before the identity is refused."""
+
+
 def others(**keys: Any) -> list[RegistryEndpoint]:
     """Registries that say that they are Azure's and Amazon's, at hosts of nobody's."""
     evil = {"url": "https://registry.evil.example", **keys}
@@ -488,6 +492,9 @@ def others(**keys: Any) -> list[RegistryEndpoint]:
         RegistryEndpoint("it", "http://crew.azurecr.io", "acr", credentials=AZURE),
         RegistryEndpoint(
             "it", "https://crew.azurecr.io", "acr", credentials=AZURE, tls=TLSOptions(insecure=True)
+        ),
+        RegistryEndpoint(
+            "it", "https://crew.azurecr.io", "acr", credentials=AZURE, tls=TLSOptions(ca_file=CA)
         ),
         RegistryEndpoint(
             "it",
