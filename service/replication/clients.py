@@ -130,6 +130,9 @@ class Clients:
                 if found is not None:
                     found[1].http.close()
                 found = self._checkers[name] = (saved, client)
+        if self._limiters is not None:
+            # who asks so seldom has not heard yet that the registry wants nothing now
+            self._limiters.renew(self._limiters.get(name, stored.endpoint.limits))
         return found[1], saved
 
     def paused(self, name: str) -> bool:
