@@ -98,6 +98,10 @@ def _registry(file: File, name: str, value: Mapping[str, Any], into: Gathered) -
     registry.name = registry.name or name
     if value.get("max_concurrent"):
         registry.settings["limits"] = {"concurrency": value["max_concurrent"]}
+    if value.get("head_first"):
+        into.note(
+            "look", place, f"{at}.head_first", "tags are compared by HEAD before anything is read"
+        )
     kind = str(value.get("auth_type") or _kind_of(host))
     if kind in _KEYLESS:
         registry.settings["credentials"] = {"keyless": _KEYLESS[kind]}

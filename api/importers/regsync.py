@@ -114,9 +114,11 @@ def _told(
     """Tell of keys that are not carried over, where they say something."""
     at = _spelled(path)
     for key, said in value.items():
-        if said in _ABSENT or key in _OF_NO_MATTER:
+        if said in _ABSENT:
             continue
-        if key in _NOT_HERE:
+        if key in _OF_NO_MATTER:
+            into.note("look", file.at(*path, key), f"{at}.{key}", "nothing of the kind is set here")
+        elif key in _NOT_HERE:
             into.lost(file.at(*path, key), f"{at}.{key}", _NOT_HERE[key])
         elif key in _OTHERWISE:
             into.note("changed", file.at(*path, key), f"{at}.{key}", _OTHERWISE[key])

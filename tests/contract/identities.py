@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -32,7 +33,7 @@ ARM = "https://management.azure.com"
 Issue = Callable[[], str]
 
 
-class Served:
+class Served(ABC):
     """A server for as long as a test has it; `asked` are the requests that were answered."""
 
     def __init__(self, tls: ssl.SSLContext | None = None, server_name: str = "") -> None:
@@ -47,9 +48,9 @@ class Served:
     def __exit__(self, *_: object) -> None:
         self.server.close()
 
+    @abstractmethod
     def answer(self, request: Request) -> Response:
         """Answer one request."""
-        raise NotImplementedError
 
     def form(self, request: Request) -> dict[str, str]:
         """The fields of a request's body, kept in `asked`."""

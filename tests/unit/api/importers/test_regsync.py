@@ -161,3 +161,15 @@ def test_an_unknown_version_is_not_guessed(tmp_path: Path) -> None:
     found = imported(tmp_path, "regsync", kept, kept.replace("version: 1", "version: 2"))
 
     assert told(found, "lost") == ["1.yaml:1 version"]
+
+
+def test_what_needs_no_setting_here_is_told_of_all_the_same(tmp_path: Path) -> None:
+    text = "defaults: {parallel: 4, cacheCount: 3}\n" + entry(
+        "{source: a.example/x, target: reg.example/x, type: repository, hooks: {pre: {type: x}}}"
+    )
+
+    assert told(imported(tmp_path, "regsync", text), "look") == [
+        "0.yaml:1 defaults.parallel",
+        "0.yaml:1 defaults.cacheCount",
+        "0.yaml:4 sync[0].hooks",
+    ]
