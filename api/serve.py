@@ -17,6 +17,7 @@ from gunicorn.app.base import BaseApplication
 from api.app import create_app
 from api.context import KEY
 from api.engine.children import die_with_parent
+from api.serve_share import Shares
 from api.serve_worker import PatientWorker
 from service.bootstrap import open_services
 from service.errors import TransshipError
@@ -53,6 +54,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def load_config(self) -> None:
         """Set what differs from gunicorn's defaults."""
+        places = Places(processes(self._settings))
         values: dict[str, Any] = {
             "bind": self._settings.listen,
             "workers": processes(self._settings),
@@ -68,6 +70,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "control_socket_disable": True,
             "loglevel": "warning",
             "logger_class": "api.serve_log.JsonLogger",
+            "pre_fork": places.give,
+            "child_exit": places.take_back,
             "post_fork": _stay_no_longer,
             "post_worker_init": _watch_signals,
             "worker_exit": _close,
@@ -87,6 +91,23 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self.heartbeat.start()
         publisher = QueuePublisher(services.redis) if self._settings.redis_url else None
         return create_app(services, publisher)
+
+
+class Places:
+    """Gives each process a place in the table of connections: one that no living process has."""
+
+    def __init__(self, count: int) -> None:
+        self._shares = Shares(count + 1)  # while one is ending, its successor has begun
+
+    def give(self, server: Any, worker: Any) -> None:
+        """Give a process its place, before the fork."""
+        taken = {one.place for one in server.WORKERS.values()}
+        free = [place for place in range(len(self._shares)) if place not in taken]
+        worker.take_place(self._shares, free[0] if free else 0)
+
+    def take_back(self, _server: Any, worker: Any) -> None:
+        """Have the place of a process that has ended."""
+        self._shares.leave(worker.place)
 
 
 def _stay_no_longer(_server: Any, worker: Any) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from api.serve_share import Shares
+
 RECEIVE_SECONDS = 30.0
 """For a whole request, from its connection or from its first byte on a kept one."""
 
@@ -30,6 +32,10 @@ MAX_COLLECTED = 1_200_000
 
 MAX_COLLECTED_BY_ALL = 64 << 20
 """Bytes of all requests that have not come in whole; beyond, who has sent most is cut."""
+
+LEAVE_SECONDS = 0.002
+MOST_LEFT = 3
+"""How often in a row, and for how long each, a connection is left to a process that has fewer, but may be hung."""
 
 _PIECE = 64 << 10
 _HEAD_END = b"\r\n\r\n"
@@ -109,12 +115,38 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
     """Collects requests in the main loop; threads never wait for a client's next byte."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._shares, self._place, self._left = Shares(1), 0, 0
         super().__init__(*arguments, **options)
         self._arriving: dict[Any, float] = {}  # connection -> its deadline; the first ends first
         self._collected = 0  # bytes of all that arrive
 
+    def take_place(self, shares: Shares, place: int) -> None:
+        """Count connections at this place of the table that all processes share; called before the fork."""
+        self._shares, self._place = shares, place
+        self._shares.set(place, 0)
+
+    @property
+    def place(self) -> int:
+        """Where in the table of all processes this one counts its connections."""
+        return self._place
+
+    @property
+    def nr_conns(self) -> int:
+        """How many connections this process has; gunicorn counts them."""
+        return self._connections
+
+    @nr_conns.setter
+    def nr_conns(self, connections: int) -> None:
+        self._connections = connections
+        self._shares.set(self._place, connections)
+
     def accept(self, listener: socket.socket) -> None:
-        """Accept a connection and begin to collect its first request."""
+        """Accept a connection and begin to collect its first request; who has fewer connections goes first."""
+        if self._left < MOST_LEFT and not self._shares.is_least(self._place):
+            self._left += 1
+            time.sleep(LEAVE_SECONDS)  # the socket still reads as ready then, if nobody took it
+            return
+        self._left = 0
         try:
             client, address = listener.accept()
         except OSError as error:
