@@ -1,7 +1,9 @@
 """What each *yes* of docs/reference/providers.md rests on: a test, and whether the provider's strategy does it.
 
 tests/contract/test_proofs.py runs each claim twice: as the provider, where it has to hold, and as `generic`, where
-it has to fail, unless it is said here that the distribution API does it for all alike.
+it has to fail, unless it is said here that the distribution API does it for all alike: that is run at a server
+which only says yes, where it has to fail, too. Events are sent to a running service, as what they are and as what any
+registry would send (`HOOKS`).
 """
 
 from __future__ import annotations
@@ -113,6 +115,8 @@ def test_of(provider: str, column: str) -> str:
     """The node id of the test that a yes names."""
     if (provider, column) in ELSEWHERE:
         return ELSEWHERE[provider, column]
+    if column == "events":
+        return f"{HOOKS}[{provider}]"
     return f"{PROOFS}[{provider}-{column}]"
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,7 +16,6 @@ import pytest
 
 from service import errors
 from service.model.endpoint import Credential
-from service.model.events.parsing import parse
 from service.registry.blob_copy import copy_blob
 from service.registry.client import RegistryClient
 from service.registry.providers.strategies import Receiver
@@ -25,7 +23,6 @@ from service.registry.results import MOUNTED
 from tests.contract.stands import Stand
 from tests.integration.registry.support import blob, image, push
 
-FIXTURES = Path(__file__).parents[1] / "fixtures/events"
 MIB = 1 << 20
 ROLE = "arn:aws:iam::123456789012:role/teller"
 GENERIC = "generic"
@@ -183,19 +180,6 @@ def limits(stand: Stand, provider: str) -> None:
     assert "v1" in (stand.registry.storage.tags(stand.repository()) or {})
 
 
-def events(stand: Stand, provider: str) -> None:
-    """A notification as the provider documents it names the repository and what was pushed."""
-    body = (FIXTURES / stand.provider / "push.json").read_bytes()
-    parser = "distribution" if provider == GENERIC else provider  # what any OCI registry would send
-
-    delivery = parse(parser, {}, body)
-
-    assert len(delivery.events) == 1, json.loads(body)
-    (event,) = delivery.events
-    assert event.repository
-    assert event.tag or event.digest
-
-
 def webhooks(stand: Stand, provider: str) -> None:
     """A receiver's webhook is made once, corrected when its secret is another one, and removed."""
     push(stand.client(), stand.repository(), "v1", b"one")
@@ -234,7 +218,6 @@ OF: Mapping[str, Proof] = {
     "mount": mount,
     "referrers": referrers,
     "limits": limits,
-    "events": events,
     "webhooks": webhooks,
 }
 """By column of Offers."""

@@ -12,12 +12,13 @@ import pytest
 
 from service import errors
 from service.registry.providers.table import GENERIC, PROVIDERS
-from tests.contract import claims, proofs
+from tests.contract import claims, lies, proofs
 from tests.contract.leaks import Watch
 from tests.contract.stands import STANDS, stand
 
 ROOT = Path(__file__).parents[2]
-CLAIMS = [one for one in claims.claims() if one not in claims.ELSEWHERE]
+CLAIMS = [one for one in claims.claims() if one not in claims.ELSEWHERE and one[1] in proofs.OF]
+GENERIC_CLAIMS = [one for one in CLAIMS if not claims.is_own(*one)]
 
 
 @pytest.mark.parametrize(("provider", "column"), CLAIMS, ids=[f"{p}-{c}" for p, c in CLAIMS])
@@ -40,11 +41,22 @@ def test_generic_fails_where_the_provider_has_its_own_way_only(
             watch.forget()  # a generic registry is shown the configured secret as it is: an access key's, too
 
 
+@pytest.mark.parametrize(("provider", "column"), GENERIC_CLAIMS)
+def test_server_that_only_says_yes_is_not_enough(provider: str, column: str) -> None:
+    with stand(provider) as made:
+        lie = lies.OF[column](made)
+        with pytest.raises((AssertionError, errors.RegistryError)):
+            proofs.OF[column](made, provider)
+        assert lie.fired
+
+
 def test_every_row_that_was_run_against_a_contract_has_a_stand_and_proofs() -> None:
     contracts = {name for name, _ in claims.claims()}
     indexes = {row.name for row in PROVIDERS.values() if row.index}  # nothing is pushed into one
     assert contracts - indexes == set(STANDS)
-    assert {column for _, column in CLAIMS} <= set(proofs.OF)
+    columns = {one[1] for one in claims.claims() if one not in claims.ELSEWHERE}
+    assert columns - {"events"} == set(proofs.OF)  # those have tests at a running service
+    assert {column for _, column in GENERIC_CLAIMS} <= set(lies.OF)
 
 
 def test_what_is_said_to_be_the_providers_own_is_a_yes() -> None:
