@@ -24,6 +24,9 @@ class ApiContext:
     stream_slots: threading.BoundedSemaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(16)
     )
+    receipt_slots: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(2)
+    )
     closing: threading.Event = field(default_factory=threading.Event)
     throttle: Throttle = field(init=False)
     guesses: Guesses = field(default_factory=Guesses)

@@ -20,6 +20,7 @@ from service.stores import Stores
 
 if TYPE_CHECKING:
     from service.model.ports import ClaimState, Publisher
+    from service.model.receipt_signature import ReceiptKey
     from service.registry.limiters import Limiters
     from service.replication.borders import BorderGuard
     from service.replication.clients import Clients, Meter
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from service.replication.locate import Locator
     from service.replication.notify import Notifier
     from service.replication.plan import Planner
+    from service.replication.receipts import Receipts
     from service.replication.release import Releaser
     from service.replication.release_keeper import ReleaseKeeper
     from service.replication.replica_parts import ReplicaParts
@@ -165,6 +167,20 @@ class Services(Stores):
         from service.replication.replica_parts import ReplicaParts
 
         return ReplicaParts(self.database, self.registries, lambda: self.clients)
+
+    @cached_property
+    def receipt_key(self) -> ReceiptKey:
+        """What signs receipts."""
+        from service.replication.receipts import key_of
+
+        return key_of(self.settings, self.keyring)
+
+    @cached_property
+    def receipts(self) -> Receipts:
+        """Makes and signs receipts."""
+        from service.replication.receipts import Receipts
+
+        return Receipts(self.executions, self.committed, self.receipt_key)
 
     @cached_property
     def deleter(self) -> Deleter:

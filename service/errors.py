@@ -5,6 +5,7 @@ TransshipError
 |   +-- InvalidReference
 |   +-- InvalidDigest
 |   +-- InvalidManifest
+|   +-- InvalidReceipt
 |   +-- InvalidConfiguration
 |       +-- InvalidFields        several at once, each with its path and what to do
 +-- NotFoundInStore              no such rule, registry, execution
@@ -91,6 +92,12 @@ class InvalidManifest(InvalidInput):
     """The manifest is not one that may be copied."""
 
     code = "invalid_manifest"
+
+
+class InvalidReceipt(InvalidInput):
+    """This is no receipt that can be believed."""
+
+    code = "invalid_receipt"
 
 
 class InvalidConfiguration(InvalidInput):

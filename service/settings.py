@@ -32,6 +32,11 @@ class Settings:
     secret_key_file: str = _setting(
         "", "file of Fernet keys, one a line; the first encrypts, all decrypt"
     )
+    receipt_key_file: str = _setting(
+        "",
+        "Ed25519 private key in PEM that signs receipts; empty: one is derived from the first secret key, and "
+        "changes with it",
+    )
     secrets_dir: str = _setting("", "the only folder that password_file and the like may name")
     credential_helpers: str = _setting(
         "",

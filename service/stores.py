@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from service.store.pauses import PauseStore
     from service.store.planning import PlanStore
     from service.store.projects import ProjectStore
+    from service.store.receipts import ReceiptStore
     from service.store.region_load import RegionLoadStore
     from service.store.regions import LinkStore, RegionStore
     from service.store.registries import RegistryStore
@@ -290,6 +291,13 @@ class Stores:
         from service.store.incidents import IncidentStore
 
         return IncidentStore(self.database)
+
+    @cached_property
+    def committed(self) -> ReceiptStore:
+        """What executions have committed, as receipts tell of it."""
+        from service.store.receipts import ReceiptStore
+
+        return ReceiptStore(self.database)
 
     @cached_property
     def releases(self) -> ReleaseStore:

@@ -57,6 +57,11 @@ class KeyRing:
             ) from None
         return cls([line.strip().encode() for line in lines if line.strip() and line[0] != "#"])
 
+    @property
+    def first(self) -> bytes:
+        """The key that encrypts, to derive others from: never to be shown or kept."""
+        return base64.urlsafe_b64decode(self._keys[0])
+
     def seal(self, owner: str, secret: str) -> bytes:
         """Encrypt `secret` for the object named `owner`."""
         return self._fernet.encrypt(f"{owner}\0{secret}".encode())

@@ -112,6 +112,9 @@ TABLE = {
     ("GET", "/api/v1/images/{repository}/{reference}/locations"): Row("viewer"),
     ("POST", "/api/v1/executions/{identity}/retry"): Row("operator", "team-a"),
     ("GET", "/api/v1/executions/{identity}/report"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/executions/{identity}/receipt"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/receipts"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/receipts/key"): Row("viewer"),
     ("GET", "/api/v1/projects"): Row("viewer"),
     ("GET", "/api/v1/projects/{name}"): Row("viewer", "team-a"),
     ("PUT", "/api/v1/projects/{name}"): Row("admin", "platform", {}),
@@ -189,14 +192,22 @@ def concrete(api: Api, method: str, path: str, row: Row) -> str:
         store = api.app.extensions["transship"].services.examinations
         asked = store.ask(Question(name, "scratch", write=False), "hub", seconds=60)
         path = path.replace("{identity}", asked.id)
+    if path.endswith("/receipts"):
+        end(api, api.post("/api/v1/rules/fleet/executions").get_json()["id"])
+        path += "?rule=fleet"
     if "{identity}" in path:
         run = api.post("/api/v1/rules/fleet/executions").get_json()["id"]
-        if path.endswith("/retry"):  # asks for an ended one, of which something is left
-            store = api.app.extensions["transship"].services
-            store.executions.request_stop(run)
-            store.dispatching.end_executions()
+        if path.endswith(("/retry", "/receipt")):  # of an ended one, of which something is left
+            end(api, run)
         path = path.replace("{identity}", run)
     return path.replace("{name}", name)
+
+
+def end(api: Api, run: str) -> None:
+    """Have an execution stopped."""
+    store = api.app.extensions["transship"].services
+    store.executions.request_stop(run)
+    store.dispatching.end_executions()
 
 
 def standing_release(services: Services, action: str) -> str:
