@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from moto.server import ThreadedMotoServer
 
 from api.samples.registry import SampleRegistry
 from service.registry.client import RegistryClient
@@ -17,6 +18,7 @@ from service.registry.providers.table import GENERIC, PROVIDERS
 from tests.contract.leaks import Watch, watching
 from tests.contract.quirks import quirky
 from tests.integration.registry.support import client
+from tests.support.fault_proxy import FaultProxy
 
 HERE = Path(__file__).parent
 PARAMETERS = ("provider", "cloud", "source")  # of tests that many fakes share
@@ -51,6 +53,23 @@ def watch() -> Iterator[Watch]:
     with watching() as made:
         yield made
     assert made.leaks() == []
+
+
+@pytest.fixture(scope="module")
+def moto_server() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def moto(moto_server: str, watch: Watch) -> Iterator[str]:
+    """moto's AWS, one for a module, behind a proxy whose requests are searched as a fake's are."""
+    del watch
+    with FaultProxy(moto_server) as proxy:
+        yield proxy.url
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from moto.server import ThreadedMotoServer
 
 from service import errors
 from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
@@ -57,15 +56,6 @@ def owner(ecr: FakeEcr) -> Iterator[RegistryClient]:
     made = open_client(ecr)
     yield made
     made.close()
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 def sdk(url: str) -> Any:

@@ -10,7 +10,6 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from moto.server import ThreadedMotoServer
 
 from service import errors
 from service.model.endpoint import Credential
@@ -49,15 +48,6 @@ def hooks_at(ecr: FakeEcr, api_url: str, account: str = ACCOUNT) -> Webhooks:
 @pytest.fixture
 def hooks(ecr: FakeEcr) -> Webhooks:
     return hooks_at(ecr, ecr.control.url)
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 def sdk(url: str) -> Any:

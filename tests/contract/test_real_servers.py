@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from bench.peers_install import find
 from service import errors
 from service.model.digest import Digest
-from service.model.endpoint import RegistryEndpoint
+from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint
 from service.model.manifest import Manifest
 from service.model.states import ExecutionState
 from service.registry.blob_copy import copy_blob
 from service.registry.client import RegistryClient
 from service.registry.results import MOUNTED, UploadSession
+from tests.contract.leaks import Secret, Watch
+from tests.contract.stands import stand
 from tests.integration.registry.support import blob, client, image, push
+from tests.support.fault_proxy import FaultProxy
 from tests.support.planning import finish, mirror, plan
 from tests.support.processes import ManagedProcess, free_port
 from tests.support.servers import RealRegistry
@@ -84,18 +89,43 @@ REAL = (
 )
 
 
+USER, PASSWORD = "mover", "real-s3cret"
+HTPASSWD = f"{USER}:$2a$05$CCCCCCCCCCCCCCCCCCCCC.BpzXjXz8QXIK8lYovjUHb3XfBXVtXQO\n"
+
+
+class Doorman(FaultProxy):
+    """Stands before a program of others and keeps what that is asked: the search for credentials reads it."""
+
+    def secrets(self) -> list[Secret]:
+        """The one that its registry was given."""
+        return [Secret(PASSWORD, frozenset({self.host}), (USER,))]
+
+
 @contextmanager
 def running(real: Real, folder: Path) -> Iterator[str]:
-    """Start a program; yield its URL."""
+    """Start a program behind a doorman; yield its URL. Distribution asks for the credentials."""
     program = find(real.program)
     if program is None:
         pytest.skip(f"{real.program} is not installed")
-    if real.name == "crane":
-        with CraneRegistry(program, folder) as crane:
-            yield crane.url
-    else:
-        with RealRegistry(program=program) as registry:
-            yield registry.url
+    with ExitStack() as stack:
+        started: CraneRegistry | RealRegistry
+        if real.name == "crane":
+            started = CraneRegistry(program, folder)
+        else:
+            users = folder / "htpasswd"
+            users.write_text(HTPASSWD)
+            auth = {"htpasswd": {"realm": real.name, "path": str(users)}}
+            started = RealRegistry(program=program, configuration={"auth": auth})
+        url = stack.enter_context(started).url
+        yield stack.enter_context(Doorman(url)).url
+
+
+def endpoint(name: str, url: str, folder: Path) -> RegistryEndpoint:
+    """The registry of a program, as a user configures it."""
+    file = folder / "real.secret"
+    file.write_text(PASSWORD)
+    spec = CredentialSpec(USER, password_file=str(file))
+    return RegistryEndpoint(name, url, credentials=spec)
 
 
 @pytest.fixture(params=REAL, ids=[real.name for real in REAL])
@@ -107,7 +137,7 @@ def real(request: pytest.FixtureRequest) -> Real:
 @pytest.fixture
 def there(real: Real, tmp_path: Path) -> Iterator[RegistryClient]:
     with running(real, tmp_path) as url:
-        made = client(url, name=real.name)
+        made = client(url, name=real.name, credential=Credential(USER, PASSWORD))
         yield made
         made.close()
 
@@ -152,14 +182,16 @@ def digests(registry: RegistryClient, repository: str) -> dict[str, Digest]:
 
 def test_rule_goes_from_2_8_to_it_and_back(real: Real, tmp_path: Path) -> None:
     with (
-        RealRegistry() as first,
+        running(REAL[0], tmp_path) as first,
         running(real, tmp_path) as url,
-        RealRegistry() as last,
+        running(REAL[0], tmp_path) as last,
         open_world(tmp_path) as world,
     ):
-        for name, at in (("first", first.url), ("middle", url), ("last", last.url)):
-            world.services.registries.put(RegistryEndpoint(name, at), document={})
-        begin, middle, end = client(first.url), client(url), client(last.url)
+        clients = []
+        for name, at in (("first", first), ("middle", url), ("last", last)):
+            world.services.registries.put(endpoint(name, at, tmp_path), document={})
+            clients.append(client(at, name=name, credential=Credential(USER, PASSWORD)))
+        begin, middle, end = clients
         shared = some_bytes("shared", 3 * MIB)
         for name in ("app", "lib"):
             for number in range(3):
@@ -176,6 +208,47 @@ def test_rule_goes_from_2_8_to_it_and_back(real: Real, tmp_path: Path) -> None:
             assert digests(end, f"mirror/{name}") == fleet
         layer = Digest.of(shared)
         assert end.read_blob("mirror/team/lib", layer, len(shared), len(shared)) == shared
+
+
+def test_credentials_of_others_do_not_reach_it_nor_its_own_others(
+    real: Real, tmp_path: Path, watch: Watch
+) -> None:
+    """From a cloud's registry, which has a token service and a host of blobs, to it and on to another cloud's."""
+    with (
+        stand("acr") as source,
+        running(real, tmp_path) as url,
+        stand("ecr") as sink,
+        open_world(tmp_path) as world,
+    ):
+        for one in (
+            source.endpoint(tmp_path),
+            endpoint("it", url, tmp_path),
+            sink.endpoint(tmp_path),
+        ):
+            world.services.registries.put(one, document={})
+        pushed = push(source.client(), source.repository(), "v1", some_bytes("acr", MIB))
+
+        copied(world, "acr", "{repository}", "it")
+        copied(world, "it", sink.repository("{name}"), "ecr")
+
+        assert digests(sink.client(), sink.repository()) == {"v1": pushed.digest}
+        assert watch.leaks() == []
+        asked = {one.authority: 0 for one in watch.asked}
+        for one in watch.asked:
+            asked[one.authority] += "authorization" in one.headers
+        assert {one: asked[one] > 0 for one in (source.registry.host, urlsplit(url).netloc)} == {
+            source.registry.host: True,
+            urlsplit(url).netloc: real.name != "crane",
+        }, "each was shown what is its own"
+
+
+def test_credential_that_reaches_it_is_found(real: Real, tmp_path: Path, watch: Watch) -> None:
+    with stand("acr") as other, running(real, tmp_path) as url:
+        given = (other.credential.username, other.credential.password)
+        httpx.get(f"{url}/v2/", auth=given, trust_env=False)
+
+        assert [one.split(" ")[0] for one in watch.leaks()] == [urlsplit(url).netloc]
+    watch.forget()
 
 
 def test_blob_is_mounted_from_a_sibling_or_its_session_is_used(
