@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -16,6 +16,9 @@ import httpx
 from service.errors import Conflict, InvalidConfiguration, InvalidInput, NetworkError, ServerError
 
 PAGE = 200
+DOWNLOAD_SECONDS = 600.0
+"""So long a server may take to make what it then sends at once, such as the receipt of a million copies."""
+
 STREAM_SECONDS = 40.0
 """Longer than the server lets a stream be silent."""
 
@@ -68,6 +71,24 @@ class Connection:
         if response.is_success:
             return response.json() if response.content else {}
         raise _problem(response)
+
+    def download(self, path: str, to: Path) -> Mapping[str, str]:
+        """Write what the API answers below /api/v1 to a file, piece by piece; returns the answer's headers.
+
+        Raises as `ask` does.
+        """
+        patience = httpx.Timeout(DOWNLOAD_SECONDS, connect=5)
+        try:
+            with self._http.stream("GET", f"/api/v1{path}", timeout=patience) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _problem(response)
+                with to.open("wb") as file:
+                    for piece in response.iter_bytes(1 << 20):
+                        file.write(piece)
+                return response.headers
+        except httpx.HTTPError as error:
+            raise self._no_answer(error) from error
 
     def items(self, path: str, **query: str | list[str]) -> Iterator[dict[str, Any]]:
         """Yield a list's items, page by page."""

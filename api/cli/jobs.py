@@ -26,6 +26,7 @@ from service.errors import InvalidConfiguration
 if TYPE_CHECKING:
     from api.config_file import Config
     from api.engine.oneshot import Watch
+    from api.engine.purposes import Purpose
     from service.store.executions import ExecutionRecord, Totals
     from service.store.standing import Retry
 
@@ -92,6 +93,11 @@ def copy(
     help="Carry out exactly this plan, which `plan --data DIR`, or a server, made; refused if it is "
     "old.",
 )
+@click.option(
+    "--receipt",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the signed receipt of what was committed here; its signature lies beside it, with .sig.",
+)
 @DATA_OR_UP
 @WORKERS
 @TIMEOUT
@@ -103,6 +109,7 @@ def sync(
     others: tuple[str, ...],
     only: tuple[str, ...],
     plan: str | None,
+    receipt: Path | None,
     data: Path | None,
     workers: int,
     timeout: float | None,
@@ -120,7 +127,15 @@ def sync(
                 "files of another tool: --from FORMAT FILE..., without -f, --plan or --timeout"
             )
         _sync_others(
-            form, others, peer, only, data=data, workers=workers, as_json=as_json, local=local
+            form,
+            others,
+            peer,
+            only,
+            receipt=receipt,
+            data=data,
+            workers=workers,
+            as_json=as_json,
+            local=local,
         )
         return
     if not files and plan is None:
@@ -129,6 +144,8 @@ def sync(
             "server's rule"
         )
     if asks_server(files, only, timeout, needs_rule=False):
+        if receipt is not None:
+            raise click.UsageError("--receipt is with -f; of a server: `transship receipts make`")
         from api.cli.asking import carry_out
 
         sys.exit(carry_out(str(plan), data, timeout, as_json=as_json))
@@ -138,6 +155,7 @@ def sync(
     if plan is not None:
         _check_plan(plan, data, job)
     purpose = syncing("sync") if plan is None else carrying_out(plan)
+    purpose = _with_receipt(purpose, receipt, data)
     run_job(job, purpose, data=data, workers=workers, as_json=as_json, local=local)
 
 
@@ -147,6 +165,7 @@ def _sync_others(
     peer: dict[str, Any],
     only: tuple[str, ...],
     *,
+    receipt: Path | None,
     data: Path | None,
     workers: int,
     as_json: bool,
@@ -163,13 +182,24 @@ def _sync_others(
     job = job_of_config(load_text(imported.text(), source=f"what {form} says"), only)
     run_job(
         job,
-        syncing("sync"),
+        _with_receipt(syncing("sync"), receipt, data),
         data=data,
         workers=workers,
         as_json=as_json,
         local=local,
         code=lambda report: exits.of_report(report) or int(not imported.whole),
     )
+
+
+def _with_receipt(purpose: Purpose, receipt: Path | None, data: Path | None) -> Purpose:
+    """Have the receipt written at the end; refused at once where its key would not last."""
+    if receipt is None:
+        return purpose
+    from api.cli.receipts import lasting_key
+    from api.engine.purposes import receipted
+
+    lasting_key(data)
+    return receipted(purpose, receipt)
 
 
 @click.command()

@@ -36,6 +36,7 @@ COMMANDS = {
     "registries": "api.cli.server",
     "rules": "api.cli.server",
     "executions": "api.cli.runs",
+    "receipts": "api.cli.receipts",
     "flows": "api.cli.flows",
     "deletions": "api.cli.deletions",
     "release": "api.cli.release",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from service.bootstrap import Services
@@ -38,6 +39,22 @@ def syncing(command: str) -> Purpose:
         lambda services, begun, _followed, took: report(services.executions, begun, took),
         copies=True,
     )
+
+
+def receipted(purpose: Purpose, path: Path) -> Purpose:
+    """Do the same, and write the signed receipt of it in the end."""
+
+    def sum_up(
+        services: Services, begun: Sequence[str], followed: Sequence[str], took: float
+    ) -> dict[str, Any]:
+        from service.replication.receipts import save
+
+        found = purpose.sum_up(services, begun, followed, took)
+        with services.receipts.made([*begun, *followed]) as made:
+            save(made.path, made.signature, path)
+        return found
+
+    return replace(purpose, sum_up=sum_up)
 
 
 def planning() -> Purpose:

@@ -105,7 +105,7 @@ class Receipts:
         return header
 
 
-def save(made: Made, path: Path) -> None:
+def save(made: Path, signature: str, path: Path) -> None:
     """Put a receipt and its signature where they are wanted, each whole or not at all.
 
     Raises InvalidConfiguration when the folder does not take them.
@@ -114,9 +114,9 @@ def save(made: Made, path: Path) -> None:
         with suppress(FileNotFoundError):
             path.with_name(path.name + SUFFIX).unlink()
         beside = path.with_name(f".{path.name}.new")
-        shutil.copyfile(made.path, beside)
+        shutil.copyfile(made, beside)
         beside.replace(path)
-        beside.write_text(f"{made.signature}\n", "ascii")
+        beside.write_text(f"{signature}\n", "ascii")
         beside.replace(path.with_name(path.name + SUFFIX))
     except OSError as error:
         raise InvalidConfiguration(
