@@ -38,6 +38,7 @@ POINTS = frozenset(
         "delete.confirmed",
         "delete.before_sql",
         "hook.before_mark",
+        "layout.before_rename",
         "part.placed",
         "plan.begun",
         "plan.listed",

@@ -20,6 +20,8 @@ TransshipError
     +-- RegistryAway             (class: its cause's)  not asked: it has failed again and again lately
     +-- Throttled                (class throttled)  429, 503 with Retry-After
     +-- ServerError              (class server)     5xx
+    |   +-- LayoutFailed         a directory that is a registry cannot be read or written
+    +-- LeftOut                  (class gone)       a layout was made without what the other side had confirmed
     +-- AuthenticationFailed     (class auth)       401 with fresh credentials
     +-- Denied                   (class denied)     403
     +-- NotFound                 (class gone)
@@ -331,6 +333,22 @@ class ServerError(RegistryError):
     code = "server_error"
     failure_class = "server"
     retryable = True
+
+
+class LayoutFailed(ServerError):
+    """The image layout cannot be read or written."""
+
+    code = "layout"
+
+
+class LeftOut(RegistryError):
+    """The layout was made without this: the other side had confirmed by receipt that it has it."""
+
+    code = "left_out"
+    failure_class = "gone"
+    default_hint = (
+        "copy to the registry that the receipt is of, or make the layout anew without --since"
+    )
 
 
 class ProtocolError(RegistryError):

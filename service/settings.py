@@ -38,6 +38,11 @@ class Settings:
         "changes with it",
     )
     secrets_dir: str = _setting("", "the only folder that password_file and the like may name")
+    layouts_dir: str = _setting(
+        "",
+        "the only folder whose directories may be registries (url: oci:/path), of the API as of each worker; empty: none, "
+        "but any for commands of one job",
+    )
     credential_helpers: str = _setting(
         "",
         "docker credential helpers that may be run, by commas and without `docker-credential-`: a "

@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from api.cli import exits
+from api.cli.carrying import carrying, since_options, start_layout
 from api.cli.importing import NAMES, peer_options, tell
 from api.cli.importing import read as read_others
 from api.cli.notes import counted, retried
@@ -61,6 +62,7 @@ TIMEOUT = click.option(
 @JSON
 @LOCAL
 @click.option("--no-referrers", is_flag=True, help="Leave signatures and SBOMs behind.")
+@since_options
 def copy(
     source: str,
     destination: str,
@@ -69,13 +71,22 @@ def copy(
     as_json: bool,
     local: bool,
     no_referrers: bool,
+    since: tuple[Path, ...],
+    since_key: Path | None,
+    since_unverified: bool,
 ) -> None:
-    """Copy one image, index or artifact: SOURCE and DESTINATION are registry/repository:tag."""
+    """Copy one image, index or artifact: SOURCE and DESTINATION are registry/repository:tag.
+
+    Or oci:PATH:TAG of an OCI image layout on disk, oci:PATH//REPOSITORY:TAG of one of many repositories.
+    """
     from api.engine.purposes import syncing
     from api.engine.single_copy import single_copy
 
     job = single_copy(source, destination, referrers=not no_referrers)
-    run_job(job, syncing("copy"), data=data, workers=workers, as_json=as_json, local=local)
+    refuse_server("copy", job, local=local)
+    start_layout(destination, job)
+    with carrying(job, since, since_key, unverified=since_unverified):
+        run_job(job, syncing("copy"), data=data, workers=workers, as_json=as_json, local=local)
 
 
 @click.command()
@@ -98,6 +109,7 @@ def copy(
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the signed receipt of what was committed here; its signature lies beside it, with .sig.",
 )
+@since_options
 @DATA_OR_UP
 @WORKERS
 @TIMEOUT
@@ -110,6 +122,9 @@ def sync(
     only: tuple[str, ...],
     plan: str | None,
     receipt: Path | None,
+    since: tuple[Path, ...],
+    since_key: Path | None,
+    since_unverified: bool,
     data: Path | None,
     workers: int,
     timeout: float | None,
@@ -121,6 +136,8 @@ def sync(
 
     With --from FORMAT the FILEs are those of another tool, as `transship import` reads them.
     """
+    if since and not files:
+        raise click.UsageError("--since is with -f: a layout is written on this machine")
     if form is not None or others:
         if form is None or not others or files or plan is not None or timeout is not None:
             raise click.UsageError(
@@ -156,7 +173,9 @@ def sync(
         _check_plan(plan, data, job)
     purpose = syncing("sync") if plan is None else carrying_out(plan)
     purpose = _with_receipt(purpose, receipt, data)
-    run_job(job, purpose, data=data, workers=workers, as_json=as_json, local=local)
+    refuse_server("sync", job, local=local)
+    with carrying(job, since, since_key, unverified=since_unverified):
+        run_job(job, purpose, data=data, workers=workers, as_json=as_json, local=local)
 
 
 def _sync_others(
@@ -350,11 +369,7 @@ def run_job(
     """Carry a job out on this machine, print what it came to, and end with its exit code."""
     from api.engine import oneshot
 
-    if os.environ.get("TRANSSHIP_URL") and not local:
-        raise InvalidConfiguration(
-            f"TRANSSHIP_URL is set, and a server does not take `{purpose.command}` with a file",
-            hint=f"add --local to work on this machine, or {_there(purpose.command, job)}",
-        )
+    refuse_server(purpose.command, job, local=local)
     where = str(data) if data else "a temporary directory"
     click.echo(f"transship: engine on this machine, state in {where}", err=True)
     interrupted = _on_interrupt()
@@ -372,6 +387,15 @@ def run_job(
     else:
         show_report(report)
     sys.exit(exits.INTERRUPTED if interrupted.is_set() else code(report))
+
+
+def refuse_server(command: str, job: Any, *, local: bool) -> None:
+    """Raise InvalidConfiguration where a server is asked: it takes no such job."""
+    if os.environ.get("TRANSSHIP_URL") and not local:
+        raise InvalidConfiguration(
+            f"TRANSSHIP_URL is set, and a server does not take `{command}` with a file",
+            hint=f"add --local to work on this machine, or {_there(command, job)}",
+        )
 
 
 def _watching(progress: Shown) -> Watch:

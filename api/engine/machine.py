@@ -68,6 +68,7 @@ class Machine:
             redis_url=f"unix://{self.data.redis_socket}?db=0",
             secret_key_file=str(self.data.key_file),
             region=self._environ.get("TRANSSHIP_REGION") or REGION,
+            layouts_dir=self._environ.get("TRANSSHIP_LAYOUTS_DIR") or ("/" if self._alone else ""),
             one_machine=True,
             task_events=self._task_events,
         )

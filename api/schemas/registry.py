@@ -20,9 +20,9 @@ from api.schemas.fields import Flag, Items, Judged, Name, Text, Told, invalid
 from api.schemas.limits import LimitsSchema, effective_limits
 from api.schemas.provider import CapabilitiesSchema, effective_provider, provider_field
 from api.schemas.region import NearerAddresses, effective_nearer
-from api.schemas.words import normalise_url
+from api.schemas.words import normalise_registry_url, normalise_url
 from service.errors import InvalidInput
-from service.model.endpoint import Limits, RegistryEndpoint, TLSOptions
+from service.model.endpoint import LAYOUT, Limits, RegistryEndpoint, TLSOptions
 from service.model.provider import AUTO, CapabilityOverrides
 from service.model.reference import validate_host
 
@@ -53,6 +53,18 @@ def normalise_proxy(text: str) -> str:
         raise InvalidInput(f"not a proxy: {error.message}", hint=hint) from error
 
 
+_SPOKEN_TO = (
+    "capabilities",
+    "api_url",
+    "credentials",
+    "tls",
+    "proxy",
+    "trusted_hosts",
+    "endpoints",
+)
+"""What only a registry with an address has."""
+
+
 class TLSSchema(StrictSchema):
     """How the registry's certificate is judged."""
 
@@ -74,7 +86,7 @@ class RegistrySchema(StrictSchema):
     """A registry, read into a RegistryInput."""
 
     name = Name(required=True)
-    url = Judged(normalise_url, required=True)
+    url = Judged(normalise_registry_url, required=True)
     provider = provider_field()
     capabilities = fields.Nested(CapabilitiesSchema)
     api_url = Judged(normalise_url)
@@ -94,6 +106,18 @@ class RegistrySchema(StrictSchema):
         if led and "proxy" in data:
             told = Told("does not go with proxy", "leave one of them out; url goes with a proxy")
             raise ValidationError({"endpoints": {one: {"connect_to": [told]} for one in led}})
+
+    @validates_schema
+    def _directory(self, data: dict[str, Any], **kwargs: Any) -> None:
+        del kwargs  # a directory is not spoken to
+        if not str(data.get("url", "")).startswith(LAYOUT):
+            return
+        told = Told("goes with a registry that is spoken to, not with oci:/path", "leave it out")
+        given = {key: [told] for key in _SPOKEN_TO if data.get(key)}
+        if data.get("provider", AUTO) != AUTO:
+            given["provider"] = [told]
+        if given:
+            raise ValidationError(given)
 
     @validates_schema
     def _tls_needs_https(self, data: dict[str, Any], **kwargs: Any) -> None:

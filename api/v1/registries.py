@@ -151,7 +151,15 @@ def _find(name: str) -> StoredRegistry | None:
 
 
 def _check_files(endpoint: RegistryEndpoint) -> None:
-    """Refuse files outside TRANSSHIP_SECRETS_DIR: the API may not have any file read."""
+    """Refuse files outside TRANSSHIP_SECRETS_DIR, and layouts outside TRANSSHIP_LAYOUTS_DIR.
+
+    The API may not have any file read.
+    """
+    layouts = services().settings.layouts_dir
+    if endpoint.layout is not None and not is_inside(endpoint.layout, layouts):
+        hint = "move it there" if layouts else "the server has none; its operator sets it"
+        told = FieldProblem("url", "is outside of TRANSSHIP_LAYOUTS_DIR", hint)
+        raise InvalidFields((told,))
     folder = services().settings.secrets_dir
     named_files = {
         **{

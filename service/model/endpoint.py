@@ -8,6 +8,9 @@ from typing import Literal
 from service.model.provider import AUTO, CapabilityOverrides
 from service.model.reference import DOCKER_HUB_ALIASES
 
+LAYOUT = "oci:"
+"""What the URL of an image layout begins with; its absolute path follows."""
+
 Keyless = Literal["aliyun", "aws", "azure", "gcp", "volcengine"]
 
 
@@ -83,7 +86,7 @@ class Nearer:
 
 @dataclass(frozen=True, slots=True)
 class RegistryEndpoint:
-    """One registry. `name` is its identity; `url` is scheme://host[:port] and nothing more."""
+    """One registry. `name` is its identity; `url` is scheme://host[:port], or oci:/path, and nothing more."""
 
     name: str
     url: str
@@ -114,13 +117,20 @@ class RegistryEndpoint:
         return self
 
     @property
+    def layout(self) -> str | None:
+        """The directory of an OCI image layout, where it is one; None for a registry that is spoken to."""
+        return self.url[len(LAYOUT) :] if self.url.startswith(LAYOUT) else None
+
+    @property
     def secure(self) -> bool:
         """Whether the registry is spoken to over TLS."""
         return self.url.startswith("https://")
 
     @property
     def host(self) -> str:
-        """Host and port as written in references."""
+        """Host and port as written in references; of a layout its path."""
+        if self.layout is not None:
+            return self.layout
         return self.url.split("://", 1)[1]
 
     @property

@@ -66,6 +66,9 @@ class RegistryClient:
     requests are tried up to four times by the client itself.
     """
 
+    asking_is_free = False
+    """Whether nothing is sent to ask for something: then what may be there is always looked for."""
+
     def __init__(
         self,
         endpoint: RegistryEndpoint,
@@ -323,6 +326,16 @@ class RegistryClient:
     ) -> None:
         """Upload a blob that is in memory."""
         self.uploads.put_small(repository, digest, data, session)
+
+    def leaves_out(self, repository: str, digest: Digest) -> bool:
+        """Whether it is made without a blob that its images name; no registry is, some layouts are (docs/adr/0025)."""
+        del repository, digest
+        return False
+
+    def learn_left_out(
+        self, repository: str, source: RegistryClient, source_repository: str
+    ) -> None:
+        """Learn from a source what is left out of a repository here; nothing is left out of a registry."""
 
     def close(self) -> None:
         """Close the kept connections."""

@@ -41,6 +41,21 @@ def confined(file: str, folder: str, field: str) -> str:
     return _joined(file, folder)
 
 
+def confine_layout(endpoint: RegistryEndpoint, folder: str) -> None:
+    """Raise InvalidConfiguration for a layout that is not inside of TRANSSHIP_LAYOUTS_DIR, links followed."""
+    if endpoint.layout is None or is_inside(endpoint.layout, folder):
+        return
+    why = "is outside of TRANSSHIP_LAYOUTS_DIR" if folder else "is a directory of this machine"
+    hint = (
+        "move it there" if folder else "set TRANSSHIP_LAYOUTS_DIR where the API and its workers run"
+    )
+    raise InvalidConfiguration(
+        f"registry {endpoint.name}: {endpoint.url} {why}: it may not be used",
+        field="url",
+        hint=hint,
+    )
+
+
 def confine_tls(endpoint: RegistryEndpoint, folder: str) -> RegistryEndpoint:
     """Return the endpoint with the paths of its TLS files confined; raises InvalidConfiguration."""
 

@@ -1,4 +1,4 @@
-"""Opens a client as a registry's provider is: an index (registry/index_client.py) is loaded only for one."""
+"""Opens a client as a registry is: an index (registry/index_client.py), or a directory (registry/layout), is loaded only for one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from service.registry.providers.recognise import configured
 def open_client(
     endpoint: RegistryEndpoint, credential: Callable[[], Credential], **options: Any
 ) -> RegistryClient:
-    """Return the client of a registry, or of an index. `options` are RegistryClient's."""
+    """Return the client of a registry, of an index or of a directory. `options` are RegistryClient's."""
+    if endpoint.layout is not None:
+        from service.registry.layout.client import LayoutClient
+
+        return LayoutClient(endpoint, credential, **options)
     known = configured(endpoint)
     if known is None or not known.index:
         return RegistryClient(endpoint, credential, **options)

@@ -14,7 +14,7 @@ from service.model.endpoint import RegistryEndpoint
 from service.registry import credentials
 from service.registry.breaker import Breaker, Reputation
 from service.registry.client import DEFAULT_TIMEOUTS, RegistryClient
-from service.registry.confined import confine_tls
+from service.registry.confined import confine_layout, confine_tls
 from service.registry.limiters import Limiters
 from service.registry.opening import open_client
 from service.registry.timeouts import Timeouts
@@ -207,6 +207,7 @@ class Clients:
     ) -> RegistryClient:
         known_as = _known_as(endpoint)
         folder, region = self._settings.secrets_dir, self._settings.region
+        confine_layout(endpoint, self._settings.layouts_dir)
         endpoint = confine_tls(endpoint, folder)
         host = endpoint.seen_from(region).host
 

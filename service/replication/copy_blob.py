@@ -132,6 +132,9 @@ class BlobPlacer:
                 here[0].proved_at,
             )
             return False
+        if self._destination.asking_is_free and self._in_place(blob):
+            self._present(blob)
+            return True
         elsewhere = sorted(rows, key=lambda row: not row.proved_here)
         return any(
             self._mount(blob, row.repository, row.proved_at) for row in elsewhere[:MOUNT_TRIES]
@@ -254,6 +257,10 @@ class BlobPlacer:
     def _look_first(self, blob: Descriptor) -> bool:
         if self._work.repair:
             return True  # all but a few of its blobs are there
+        if self._destination.asking_is_free or self._source.leaves_out(
+            self._work.reads_from.repository, blob.digest
+        ):
+            return True
         likely = self._work.retried or not self._work.fresh
         return blob.size >= HEAD_ALWAYS_FROM_BYTES or (likely and blob.size >= HEAD_FROM_BYTES)
 

@@ -164,6 +164,11 @@ def _copy(
     if misfit is not None:
         return misfit
     tree = reader.read(digest)
+    engine.clients.get(work.destination_registry).learn_left_out(
+        work.destination_repository,
+        engine.clients.get(work.source_registry),
+        work.source_repository,
+    )
     placer = BlobPlacer(engine, work, counters, Onward(engine, work))
     missing = placer.settle(tree.blobs())
     small = sum(blob.size for blob in missing) < engine.settings.small_image_bytes

@@ -72,6 +72,7 @@ ELSEWHERE = {
     "delete.confirmed",
     "delete.before_sql",
     "hook.before_mark",
+    "layout.before_rename",  # tests/integration/registry/test_layout.py
     "recon.found",
     "recon.requeued",
     "release.prepared",  # test_releases.py
