@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from service.replication.health import HealthKeeper
     from service.replication.keeper import Keeper
     from service.replication.locate import Locator
+    from service.replication.migration_keeper import MigrationKeeper
+    from service.replication.migration_steps import MigrationSteps
+    from service.replication.migration_survey import Surveyor
     from service.replication.notify import Notifier
     from service.replication.plan import Planner
     from service.replication.receipts import Receipts
@@ -205,7 +208,7 @@ class Services(Stores):
         return DeletionBorders(self.guard, self._lead, self._resign, self.dispatching.slots)
 
     def keepers(self, publisher: Publisher) -> list[Keeper]:
-        """Return the threads that bring deletions, replicas and releases forward."""
+        """Return the threads that bring deletions, replicas, releases and migrations forward."""
         from service.replication.delete import LEASE as DELETIONS
         from service.replication.freshness import LEASE as FRESHNESS
         from service.replication.health import LEASE as HEALTH
@@ -220,6 +223,8 @@ class Services(Stores):
             self._keeper(RELEASES, self.release_keeper(publisher).step),
             self._keeper(FRESHNESS, self.freshness_keeper.step),
             self._keeper(HEALTH, self.health_keeper.step),
+            self._keeper("migrations", self.migration_keeper.step),
+            self._keeper("surveys", self.surveyor.step, self.deletion_borders.lease),
         ]
 
     def _keeper(
@@ -256,6 +261,39 @@ class Services(Stores):
 
         store = HealthStore(self.database)
         return HealthKeeper(store, self.clients, self.settings, self.dispatching.slots)
+
+    @cached_property
+    def migration_keeper(self) -> MigrationKeeper:
+        """Carries out the waves of migrations."""
+        from service.replication.migration_keeper import MigrationKeeper
+
+        return MigrationKeeper(self.migrations, self.migration_surveys, self.rules, self.executions)
+
+    @cached_property
+    def migration_steps(self) -> MigrationSteps:
+        """Takes the steps of migrations."""
+        from service.replication.migration_steps import MigrationSteps
+
+        return MigrationSteps(self.migrations, self.migration_surveys, self.executions)
+
+    @cached_property
+    def surveyor(self) -> Surveyor:
+        """Looks at fleets that are to move."""
+        from service.replication.migration_survey import Surveyor
+        from service.store.migration_waves import WaveAssignment
+
+        return Surveyor(
+            self.settings,
+            self.migration_surveys,
+            WaveAssignment(self.database, self.migration_surveys),
+            self.plans,
+            self.projects,
+            self.clients,
+            self.meter,
+            self.guard,
+            turn=self._lead,
+            resign=self._resign,
+        )
 
     def releaser(self, engine: Engine) -> Releaser:
         """Return what carries out parts of releases."""

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from service.store.events import EventStore
     from service.store.examinations import ExaminationStore
     from service.store.executions import ExecutionStore
+    from service.store.fleet_migrations import MigrationStore
     from service.store.hooks import HookStore
     from service.store.incidents import IncidentStore
     from service.store.keyring import KeyRing
     from service.store.lag import LagStore
     from service.store.lending import LendingStore
+    from service.store.migration_surveys import SurveyStore
     from service.store.pauses import PauseStore
     from service.store.planning import PlanStore
     from service.store.projects import ProjectStore
@@ -316,3 +318,17 @@ class Stores:
             self.settings.dead_after_seconds,
             self.settings.agent_dead_after_seconds,
         )
+
+    @cached_property
+    def migrations(self) -> MigrationStore:
+        """Migrations and their waves."""
+        from service.store.fleet_migrations import MigrationStore
+
+        return MigrationStore(self.database)
+
+    @cached_property
+    def migration_surveys(self) -> SurveyStore:
+        """Looks at fleets that are to move."""
+        from service.store.migration_surveys import SurveyStore
+
+        return SurveyStore(self.database)

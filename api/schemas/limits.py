@@ -139,16 +139,17 @@ class BandwidthSchema(StrictSchema):
     def _times(self, data: dict[str, Any], **kwargs: Any) -> None:
         del kwargs
         if "between" in data:
-            _minutes(data["between"])
+            minutes(data["between"])
 
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> BandwidthLimit:
         del kwargs
-        begin, end = _minutes(data["between"]) if "between" in data else (None, None)
+        begin, end = minutes(data["between"]) if "between" in data else (None, None)
         return BandwidthLimit(data["limit"], begin, end, data.get("days", ()))
 
 
-def _minutes(text: str) -> tuple[int, int]:
+def minutes(text: str) -> tuple[int, int]:
+    """Return begin and end of `HH:MM-HH:MM` in minutes from midnight; raises ValidationError."""
     match = _BETWEEN.fullmatch(text)
     begin, end = (
         (int(match[1]) * 60 + int(match[2]), int(match[3]) * 60 + int(match[4]))

@@ -43,6 +43,7 @@ from service.model.project import check_access
 from service.model.rule import SyncRule
 from service.model.rule_check import check_rule, suggest
 from service.model.selection import followers, members_of_groups
+from service.store.fleet_migrations import owner_of
 from service.store.rules import StoredRule
 
 blueprint = Blueprint("rules", __name__, url_prefix="/api/v1/rules")
@@ -105,6 +106,7 @@ def put_rule(name: str) -> Response:
     rule = load_rule(document, read_key=read_key)
     current = _find(name)
     expected = expected_version(current.version if current else None)
+    refuse_owned(current)
     check(rule)
     refuse_fenced(rule)
     changes.note(
@@ -131,7 +133,9 @@ def put_rule(name: str) -> Response:
 )
 def delete_rule(name: str) -> Response:
     """Forget one rule."""
-    expected_version(find_rule(name).version)
+    stored = find_rule(name)
+    expected_version(stored.version)
+    refuse_owned(stored)
     services().rules.delete(name)
     return Response(status=204)
 
@@ -188,6 +192,16 @@ def check(rule: SyncRule) -> None:
         others = [stored.rule for stored in all_rules()]
         if problems := check_loops(rule, others, members):
             raise InvalidFields(problems)
+
+
+def refuse_owned(stored: StoredRule | None) -> None:
+    """Refuse to change the rule of a migration's wave in passing: the migration writes it anew."""
+    owner = None if stored is None else owner_of(stored.set)
+    if stored is not None and owner is not None:
+        raise Conflict(
+            f"rule {stored.rule.name} carries out a wave of migration {owner}",
+            hint=f"change or delete the migration: transship migrations show {owner}",
+        )
 
 
 def refuse_fenced(rule: SyncRule) -> None:

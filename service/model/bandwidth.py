@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from service.model.rule import BandwidthLimit
@@ -21,16 +21,23 @@ def bandwidth_at(limits: Iterable[BandwidthLimit], moment: datetime) -> int | No
 
 
 def _holds(limit: BandwidthLimit, moment: datetime) -> bool:
+    return within(limit.from_minute, limit.to_minute, limit.days, moment)
+
+
+def within(begin: int | None, end: int | None, days: Sequence[int], moment: datetime) -> bool:
+    """Whether a moment is in a window: minutes from midnight, and days, 0 for Monday; none means every day.
+
+    A window whose end is not after its begin runs over midnight, and is of the day that it begins on.
+    """
     minute, day = moment.hour * 60 + moment.minute, moment.weekday()
-    begin, end = limit.from_minute, limit.to_minute
     if begin is None or end is None:
-        return _on(limit, day)
+        return _on(days, day)
     if begin < end:
-        return begin <= minute < end and _on(limit, day)
+        return begin <= minute < end and _on(days, day)
     if minute >= begin:
-        return _on(limit, day)
-    return minute < end and _on(limit, (day - 1) % 7)  # what began yesterday
+        return _on(days, day)
+    return minute < end and _on(days, (day - 1) % 7)  # what began yesterday
 
 
-def _on(limit: BandwidthLimit, day: int) -> bool:
-    return not limit.days or day in limit.days
+def _on(days: Sequence[int], day: int) -> bool:
+    return not days or day in days

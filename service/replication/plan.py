@@ -241,7 +241,7 @@ class Planner:
                 self._state,
                 pool,
                 referrers=rule.referrers,
-                children=partial(_children, rule),
+                children=partial(children_of, rule),
             )
             survey = Survey(
                 execution,
@@ -458,7 +458,7 @@ class Planner:
         return self._clients.endpoint(registry).region
 
 
-def _children(rule: SyncRule, entry: int) -> Children:
+def children_of(rule: SyncRule, entry: int) -> Children:
     """Return what an entry of the rule wants of an index at its destinations."""
     platforms = rule.select[entry].platforms
     return PlatformFilter(platforms).children if platforms else Manifest.children

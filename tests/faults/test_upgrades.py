@@ -47,7 +47,7 @@ from tests.support.transship import clean_environment, command_line, transship
 pytestmark = pytest.mark.timeout(180)
 
 LATER = ROOT / "tests/fixtures/later"
-PREDECESSOR = "de77a9b86c90dc0202269a47f8c7f43c6614466d"
+PREDECESSOR = "9949aa50d93817694b342f7a7c97eeaec8c71c5a"
 """The last commit whose schema is the one before this."""
 
 

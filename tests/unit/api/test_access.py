@@ -10,12 +10,14 @@ from sqlalchemy import update
 
 from api.openapi import routes
 from service.bootstrap import Services
+from service.model.migration import WaveState
 from service.model.release import ACTIONS, ReleaseState
 from service.store.examinations import Question
 from service.store.tables import executions
 from service.store.tables_releases import releases
 from service.store.tokens import AGENT_ROLE, ROLES
 from tests.support.deletions import waiting_deletion
+from tests.support.migrations import standing_migration
 from tests.support.replicas import standing_replica
 from tests.unit.api.conftest import EAST, FLEET, WEST, Api
 
@@ -102,6 +104,22 @@ TABLE = {
     ("POST", "/api/v1/releases/{name}/stage"): Row("operator", "team-a"),
     ("POST", "/api/v1/releases/{name}/flip"): Row("operator", "team-a"),
     ("POST", "/api/v1/releases/{name}/rollback"): Row("operator", "team-a"),
+    ("GET", "/api/v1/migrations"): Row("viewer"),
+    ("GET", "/api/v1/migrations/{name}"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/migrations/{name}/repositories"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/migrations/{name}/findings"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/migrations/{name}/rollback"): Row("viewer", "team-a"),
+    ("PUT", "/api/v1/migrations/{name}"): Row(
+        "operator", "team-a", {"source": "east", "destination": "west"}
+    ),
+    ("DELETE", "/api/v1/migrations/{name}"): Row("operator", "team-a"),
+    ("POST", "/api/v1/migrations/{name}/inventory"): Row("operator", "team-a"),
+    ("POST", "/api/v1/migrations/{name}/freeze"): Row("operator", "team-a"),
+    ("POST", "/api/v1/migrations/{name}/prove"): Row("operator", "team-a"),
+    ("POST", "/api/v1/migrations/{name}/delta"): Row("operator", "team-a"),
+    ("POST", "/api/v1/migrations/{name}/waves/{wave}/start"): Row("operator", "team-a"),
+    ("POST", "/api/v1/migrations/{name}/pause"): Row("operator", "team-a"),
+    ("POST", "/api/v1/migrations/{name}/resume"): Row("operator", "team-a"),
     ("GET", "/api/v1/plans"): Row("viewer"),
     ("POST", "/api/v1/plans"): Row("operator", "team-a", {"rule": "fleet"}),
     ("GET", "/api/v1/plans/{identity}"): Row("viewer", "team-a"),
@@ -115,6 +133,7 @@ TABLE = {
     ("GET", "/api/v1/executions/{identity}/receipt"): Row("viewer", "team-a"),
     ("GET", "/api/v1/receipts"): Row("viewer", "team-a"),
     ("GET", "/api/v1/receipts/key"): Row("viewer"),
+    ("GET", "/api/v1/reports"): Row("viewer", "team-a"),
     ("GET", "/api/v1/projects"): Row("viewer"),
     ("GET", "/api/v1/projects/{name}"): Row("viewer", "team-a"),
     ("PUT", "/api/v1/projects/{name}"): Row("admin", "platform", {}),
@@ -188,6 +207,14 @@ def concrete(api: Api, method: str, path: str, row: Row) -> str:
         api.put("/api/v1/registries/west", WEST)
         made = standing_replica(services, project="team-a", fenced=path.endswith("/reverse"))
         path = path.replace("{name}/{registry}", made)
+    if path.startswith("/api/v1/migrations/"):
+        services = api.app.extensions["transship"].services
+        both = {name: ["**"] for name in ("east", "west")}
+        api.put("/api/v1/projects/team-a", {"read": both, "write": both})
+        api.put("/api/v1/registries/west", WEST)
+        begun = WaveState.PENDING if method == "PUT" else WaveState.DONE
+        made = standing_migration(services, project="team-a", waves=begun)
+        path = path.replace("{name}", made).replace("{wave}", "first")
     if "/examinations/" in path:
         store = api.app.extensions["transship"].services.examinations
         asked = store.ask(Question(name, "scratch", write=False), "hub", seconds=60)
@@ -195,6 +222,9 @@ def concrete(api: Api, method: str, path: str, row: Row) -> str:
     if path.endswith("/receipts"):
         end(api, api.post("/api/v1/rules/fleet/executions").get_json()["id"])
         path += "?rule=fleet"
+    if path.endswith("/reports"):
+        run = api.post("/api/v1/rules/fleet/executions").get_json()["id"]
+        path += f"?execution={run}"
     if "{identity}" in path:
         run = api.post("/api/v1/rules/fleet/executions").get_json()["id"]
         if path.endswith(("/retry", "/receipt")):  # of an ended one, of which something is left
@@ -447,7 +477,9 @@ def test_token_in_the_query_is_no_token(api: Api) -> None:
     assert response.status_code == 401
 
 
-def test_view_that_says_nothing_of_itself_answers_nobody(api: Api) -> None:
-    api.app.view_functions["rules.list_rules"] = lambda: "secret"
+def test_view_that_says_nothing_of_itself_answers_nobody(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(api.app.view_functions, "rules.list_rules", lambda: "secret")
 
     assert api.get("/api/v1/rules").status_code == 403
