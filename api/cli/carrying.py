@@ -21,14 +21,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 def since_options(command: _Command) -> _Command:
     """Add what leaves out of a layout what the other side has confirmed."""
-    for option in (
+    for option in reversed((
         click.option("--since", type=_FILE, multiple=True, metavar="RECEIPT",
                      help="Leave out of a layout (oci:/path) what this receipt of the other side confirms; may be repeated."),
         click.option("--since-key", type=_FILE, metavar="PEM",
                      help="Public key that the receipts are signed with: `transship receipts key` there."),
         click.option("--since-unverified", is_flag=True,
                      help="Believe the receipts without a key. Whoever could write them can have images left out."),
-    ):  # fmt: skip
+    )):  # fmt: skip
         command = option(command)
     return command
 
