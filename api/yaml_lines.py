@@ -31,7 +31,7 @@ def read_yaml(text: str, source: str) -> tuple[Any, Lines]:
     if len(text) > MAX_BYTES:
         raise _error(source, f"the file is larger than {MAX_BYTES} bytes", None)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = _compose(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what, hint = plain_words(error)
@@ -44,6 +44,16 @@ def read_yaml(text: str, source: str) -> tuple[Any, Lines]:
         raise _error(source, "the file is empty", None, 'it begins with "version: 1"')
     reader = _Reader(source)
     return reader.value(node, ()), reader.lines
+
+
+def _compose(text: str) -> yaml.Node | None:
+    """Read the nodes by libyaml where it is there, ten times as fast; what it refuses is told in PyYAML's words."""
+    if yaml.__with_libyaml__:
+        try:
+            return yaml.compose(text, Loader=yaml.CSafeLoader)
+        except yaml.YAMLError:
+            pass
+    return yaml.compose(text, Loader=yaml.SafeLoader)
 
 
 _WORDS = (  # what PyYAML says, what a person would say, and what to do

@@ -14,6 +14,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from api.app import create_app
+from api.context import KEY, ApiContext
 from service.bootstrap import Services, open_services
 from service.settings import Settings
 from service.store.keyring import write_new_key
@@ -152,9 +153,33 @@ def seed(tmp_path_factory: pytest.TempPathFactory) -> Seed:
     return Seed(folder, tokens)
 
 
+@pytest.fixture(scope="session")
+def app() -> Flask:
+    """The application, once: its routes take longer to compile than most tests. Each test gives it a context."""
+    return create_app(Services(Settings()))
+
+
+def context_of(services: Services, publisher: RecordingPublisher) -> ApiContext:
+    return ApiContext(services, publisher, stream_seconds=0.01)
+
+
+@pytest.fixture(scope="session")
+def seed_of_teams(seed: Seed, app: Flask, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the seed in which what `teams` has is there."""
+    folder = tmp_path_factory.mktemp("teams")
+    shutil.copytree(seed.folder, folder, dirs_exist_ok=True)
+    opened = open_services(settings_in(folder))
+    app.extensions[KEY] = context_of(opened, RecordingPublisher())
+    settle_teams(Api(app, seed.tokens))
+    opened.close()
+    return folder
+
+
 @pytest.fixture
-def services(seed: Seed, tmp_path: Path) -> Iterator[Services]:
-    shutil.copytree(seed.folder, tmp_path, dirs_exist_ok=True)
+def services(request: pytest.FixtureRequest, seed: Seed, tmp_path: Path) -> Iterator[Services]:
+    with_teams = "teams" in request.fixturenames
+    folder = request.getfixturevalue("seed_of_teams") if with_teams else seed.folder
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     opened = open_services(settings_in(tmp_path))
     yield opened
     opened.close()
@@ -166,8 +191,9 @@ def publisher() -> RecordingPublisher:
 
 
 @pytest.fixture
-def api(services: Services, publisher: RecordingPublisher, seed: Seed) -> Api:
-    return Api(create_app(services, publisher, stream_seconds=0.01), seed.tokens)
+def api(services: Services, publisher: RecordingPublisher, seed: Seed, app: Flask) -> Api:
+    app.extensions[KEY] = context_of(services, publisher)
+    return Api(app, seed.tokens)
 
 
 @pytest.fixture
@@ -181,7 +207,12 @@ def fleet(api: Api) -> Api:
 
 @pytest.fixture
 def teams(api: Api) -> Api:
-    """Two projects are there, each with a registry; the rule, a run of it and a webhook are team-a's."""
+    """Two projects are there, each with a registry; the rule and a webhook are team-a's. See `services`."""
+    return api
+
+
+def settle_teams(api: Api) -> None:
+    """Make what `teams` has."""
     for name in ("east", "west", "north", "spare"):
         assert api.put(f"/api/v1/registries/{name}", EAST | {"groups": []}).status_code == 201
     a = {"read": {"east": ["**"]}, "write": {"west": ["mirror/**"]}}
@@ -197,4 +228,3 @@ def teams(api: Api) -> Api:
     assert api.put("/api/v1/links/hub:rim", {}).status_code == 201
     hook = {"url": "https://receiver.example/x", "events": ["*"], "project": "team-a"}
     assert api.put("/api/v1/webhooks/fleet", hook).status_code == 201
-    return api

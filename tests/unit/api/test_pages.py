@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from api.app import create_app
 from service.bootstrap import Services
-from tests.unit.api.conftest import Api
+from service.settings import Settings
+from tests.unit.api.conftest import Api, Seed
 
 CONSOLE = Path(__file__).parents[3] / "api/console"
 SCRIPT = (CONSOLE / "static/console.js").read_text("utf-8")
@@ -123,7 +125,8 @@ def test_console_answers_its_own_files_only(api: Api) -> None:
         assert api.get(f"/console/{name}", role=None).status_code == 404
 
 
-def test_document_is_made_once_for_whoever_asks_first(api: Api) -> None:
+def test_document_is_made_once_for_whoever_asks_first(seed: Seed) -> None:
+    api = Api(create_app(Services(Settings())), seed.tokens)
     made = api.app.extensions
     assert "transship-openapi" not in made, "each start pays for it"
 
