@@ -13,8 +13,10 @@ unexport PYTHONDONTWRITEBYTECODE
 RUNS ?= 10
 NIGHT ?= EXAMPLES=20000 CRASH_TIMES=10 CHAOS_FRESH=500 SIMULATIONS=200000 SOAK_SECONDS=7200
 KILLS ?= 20
+WHEELS ?= dist/wheels
+EXTRAS ?=
 PARSERS := tests/unit/api tests/unit/service tests/integration/registry/test_blob_copy.py
-.PHONY: help run check static test chaos nightly flakes bench docs pictures clean
+.PHONY: help run check static test chaos nightly flakes bench docs pictures wheels clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +25,7 @@ run: .venv/.installed ## set everything up and run the main job: two sample regi
 	$(BIN)/transship demo
 
 check: static ## what has to hold before every commit, in under a minute
-	$(BIN)/pytest tests/unit --timeout 60 $(PYTEST_ARGS)
+	$(BIN)/pytest tests/unit -n 2 --dist worksteal --timeout 60 $(PYTEST_ARGS)
 
 static: .venv/.dev ## format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
@@ -42,7 +44,8 @@ chaos: .venv/.dev ## random faults again: make chaos SEED=n (the seed that a red
 nightly: .venv/.dev ## what is too long for CI: every fault in every variant, a job with the timers as shipped; hours
 	$(NIGHT) $(BIN)/pytest -m 'nightly or not nightly' \
 	  tests/faults tests/integration/engine/test_simulation.py \
-	  tests/integration/store/test_backup.py tests/integration/store/test_move.py $(PYTEST_ARGS)
+	  tests/integration/store/test_backup.py tests/integration/store/test_move.py tests/integration/test_wheels.py \
+	  $(PYTEST_ARGS)
 	$(NIGHT) $(BIN)/pytest $(PARSERS) --timeout 7200 $(PYTEST_ARGS)
 	$(BIN)/python -m bench.recovery --default-timers --kills $(KILLS)
 
@@ -55,6 +58,9 @@ bench: .venv/.dev ## compare with crane, skopeo, regsync and oras, and write doc
 
 docs: .venv/.dev ## write the generated pages of docs/reference
 	$(BIN)/python -m tests.support.reference_pages
+
+wheels: .venv/.installed ## put all that an installation without a network needs into dist/wheels; EXTRAS=[aws,gcp] for these, too
+	$(BIN)/python -m pip wheel --quiet -c requirements/constraints.txt -w $(WHEELS) ".$(EXTRAS)"
 
 pictures: .venv/.dev ## draw the README's picture of a run
 	$(BIN)/python -m tests.support.pictures

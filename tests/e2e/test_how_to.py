@@ -105,6 +105,7 @@ def test_page_does_what_it_says(page: Path, stage: Stage, tmp_path: Path) -> Non
     text = page.read_text("utf-8")
     text = text.replace("http://127.0.0.1:5000", stage.east.url)
     text = text.replace("http://127.0.0.1:5001", stage.west.url)
+    text = text.replace("/media/disk", str(tmp_path))
     blocks = re.findall(r"^```(console|yaml)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     ran = 0
     for kind, block in blocks:

@@ -1,0 +1,226 @@
+"""A fleet moves by the command, from a source that keeps changing, and the independent oracle confirms the proof."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.oracle.closure import Place, check
+from tests.support.processes import wait_until
+from tests.support.servers import RealRegistry
+from tests.support.transship import transship
+from tests.support.up import Up, running_up
+from tests.support.wire import Wire, image_body, sha256
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+TAGS_A_REPOSITORY = 20
+SEED = 8
+SMALL, WHOLE = 120, 1000
+
+
+class Fleet:
+    """The source's fleet, and what its owners push meanwhile: repositories of three teams, a layer shared by each."""
+
+    def __init__(self, url: str, tags: int) -> None:
+        self.wire = Wire(url)
+        self.dice = random.Random(SEED)
+        self.pushed = 0
+        self.tags: dict[Place, str] = {}
+        self.repositories = [
+            f"{('team-a', 'team-b', 'infra')[number % 3]}/app{number:02d}"
+            for number in range(tags // TAGS_A_REPOSITORY)
+        ]
+        for repository in self.repositories:
+            for number in range(TAGS_A_REPOSITORY):
+                self.push(repository, f"v{number}")
+
+    def push(self, repository: str, tag: str) -> None:
+        """Give a tag an image that no other tag has."""
+        self.pushed += 1
+        layer = f"layer of {repository}".encode() * 200
+        config = json.dumps({"os": "linux", "architecture": "amd64", "n": self.pushed}).encode()
+        if not any(place[0] == repository for place in self.tags):
+            self.wire.push_blob(repository, layer)
+        assert self.wire.push_blob(repository, config).status == 201
+        answer = self.wire.put_manifest(repository, tag, image_body(config, [layer]))
+        assert answer.status == 201, answer
+        self.tags[repository, tag] = str(answer["Docker-Content-Digest"])
+
+    def change(self) -> None:
+        """Move a tag, add one, or begin a repository."""
+        kind = self.dice.randrange(8)
+        repository = self.dice.choice(self.repositories)
+        if kind == 0:
+            repository = f"infra/new{self.pushed}"
+            self.repositories.append(repository)
+        tag = f"v{self.dice.randrange(TAGS_A_REPOSITORY)}" if kind > 3 else f"n{self.pushed}"
+        self.push(repository, tag)
+
+    def names(self) -> dict[Place, Place]:
+        """Each tag, and its final name."""
+        return {
+            (repository, tag): (f"moved/{repository}", tag) for repository, tag in sorted(self.tags)
+        }
+
+
+class Changing:
+    """Changes the source for as long as the block lasts."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._over.wait(0.1):
+            self._fleet.change()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+class Move:
+    """A running service between two real registries, and the migration `move` by the command."""
+
+    def __init__(self, up: Up, source: RealRegistry, destination: RealRegistry) -> None:
+        self.up = up
+        self.source = source
+        self.destination = destination
+
+    def put(self, **document: Any) -> None:
+        body = {"source": "source", "destination": "destination", **document}
+        self.up.ask("PUT", "/migrations/move", body)
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return transship(
+            "migrations", *words, TRANSSHIP_URL=self.up.url, TRANSSHIP_TOKEN=self.up.token
+        )
+
+    def run(self, *words: str, code: int = 0) -> dict[str, Any]:
+        """Run a command to its end; the object that it prints."""
+        done = self.command(*words, "--json")
+        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def wave(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.up.ask("GET", "/migrations/move")
+        return next(one for one in found["waves"] if one["name"] == name)
+
+    def refused(self) -> set[tuple[str, str]]:
+        """What a proof that is refused names."""
+        found = self.run("prove", "move", code=1)
+        assert found["state"] == "refused"
+        return {(one["kind"], f"{one['repository']}:{one['tag']}") for one in found["findings"]}
+
+
+@pytest.fixture
+def move(tmp_path: Path) -> Iterator[Move]:
+    with ExitStack() as stack:
+        source = stack.enter_context(RealRegistry())
+        destination = stack.enter_context(RealRegistry(cache=False))
+        up = stack.enter_context(running_up(tmp_path))
+        up.registry("source", source.url)
+        up.registry("destination", destination.url)
+        yield Move(up, source, destination)
+
+
+@pytest.mark.parametrize("tags", [SMALL, pytest.param(WHOLE, marks=pytest.mark.nightly)])
+def test_a_fleet_moves_in_three_waves_from_a_source_that_keeps_changing(
+    move: Move, tags: int
+) -> None:
+    """Issue 8's done-line: three waves, a worker killed amid one, freeze, delta, a proof that holds, and four that do not."""
+    print(f"seed {SEED}, {tags} tags")
+    fleet = Fleet(move.source.url, tags)
+    there = Fleet(move.destination.url, 0)
+    there.push("moved/team-a/app00", "v3")
+    before = there.tags["moved/team-a/app00", "v3"]
+    move.put(
+        namespaces=[{"from": "**", "to": "moved/{repository}"}],
+        waves=[
+            {"name": "a", "repositories": ["team-a/**"]},
+            {"name": "small", "repositories": ["team-b/**", "infra/**"], "max_bytes": "20kB"},
+            {"name": "rest"},
+        ],
+    )
+    inventory = move.run("inventory", "move")["inventory"]["fleet"]
+    assert inventory["tags"] == tags
+    assert inventory["repositories"] == len(fleet.repositories)
+    assert 0 < inventory["unique_bytes"] < inventory["bytes"] / 2
+    plan = move.run("plan", "move")
+    waves = [wave["fleet"]["repositories"] for wave in plan["waves"]]
+    assert sum(waves) == len(plan["repositories"]) == len(fleet.repositories)
+    assert all(waves)
+
+    with Changing(fleet):
+        assert move.run("start", "move", "a")["waves"][0]["state"] == "done"
+        move.run("start", "move", "small", "--no-wait")
+        wait_until(lambda: move.wave("small")["execution"], 20, "the wave's execution")
+        move.up.running.kill("workers.main")
+        assert move.run("start", "move", "small")["waves"][1]["state"] == "done"
+        move.run("start", "move", "rest")
+        while_it_moved = fleet.pushed - tags
+    assert while_it_moved > 10, "the source has not changed enough to prove anything"
+
+    frozen = move.run("freeze", "move")
+    assert frozen["freeze"]["fleet"]["tags"] == len(fleet.tags) > tags
+    assert move.refused(), "nothing was left for the delta"
+    move.run("delta", "move")
+    proved = move.run("prove", "move")
+
+    assert (proved["state"], proved["proved"]) == ("proved", True)
+    report = check(move.source.url, move.destination.url, fleet.names())
+    assert not report.faults, report
+    assert report.tags == len(fleet.tags)
+    print(f"{fleet.pushed - tags} pushes meanwhile, {report}")
+    _the_way_back(move, fleet, before)
+    _what_refuses_the_proof(move, fleet)
+
+
+def _the_way_back(move: Move, fleet: Fleet, before: str) -> None:
+    back = {
+        (one["repository"], one["tag"]): (one["before"], one["written"])
+        for one in move.run("rollback-list", "move")["items"]
+    }
+    assert set(back) == set(fleet.names().values())
+    assert back.pop(("moved/team-a/app00", "v3"))[0] == before
+    assert {one for one, _ in back.values()} == {None}
+    assert {written for _, written in back.values()} < set(fleet.tags.values())
+
+
+def _what_refuses_the_proof(move: Move, fleet: Fleet) -> None:
+    """A tag moved at the destination, a blob removed there, a push to the source: each is named."""
+    there = Fleet(move.destination.url, 0)
+    there.pushed = 10**6
+    there.push("moved/team-b/app01", "v0")
+    wanted = {("moved", "team-b/app01:v0")}
+    assert move.refused() == wanted
+
+    with Wire(move.source.url) as wire:
+        lost = wire.get_manifest("infra/app02", "v1").json()["config"]["digest"]
+    move.destination.blob_path(lost).unlink()
+    wanted.add(("hole", "infra/app02:v1"))
+    assert move.refused() == wanted
+
+    fleet.push("team-a/app00", "v7")
+    fleet.push("late/app", "v1")
+    wanted |= {("pushed", "team-a/app00:v7"), ("pushed", "late/app:v1")}
+    assert move.refused() == wanted
+    found = move.command("findings", "move")
+    assert found.returncode == 1
+    assert lost in found.stdout
+    assert "pushed to the source after the freeze" in found.stdout
