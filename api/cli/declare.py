@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from api import documents
 from api.cli import declared, exits
 from api.cli.connection import connect
 from api.cli.options import DATA, FILES, JSON
@@ -126,5 +127,5 @@ def export(
             else:
                 items = [server.ask("GET", f"/{kind}/{name}") for name in dict.fromkeys(names)]
             if items:
-                document[kind] = [declared.written(kind, item) for item in items]
-    click.echo(declared.dump(document), nl=False)
+                document[kind] = [documents.written(kind, item) for item in items]
+    click.echo(documents.dump(document), nl=False)

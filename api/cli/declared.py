@@ -7,28 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from api.cli.connection import Connection
 from api.config_file import KINDS, Config, Outside
-from api.schemas.common import READ_ONLY
+from api.documents import dump, written
 from api.schemas.governance import load_project
 from api.schemas.registry import load_registry
 from service.errors import Conflict
 
 _WRITE_ORDER = ("regions", "links", "registries", "projects", "rules")
-_FIRST = (
-    "name",
-    "from",
-    "to",
-    "url",
-    "project",
-    "enabled",
-    "source",
-    "select",
-    "destinations",
-    "trigger",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +65,6 @@ def stored(server: Connection, kind: str) -> Iterator[dict[str, Any]]:
     for item in server.items(f"/{kind}"):
         if item.get("declared", True):
             yield item
-
-
-def written(kind: str, item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what somebody wrote of what the server answers, in the order in which people write it.
-
-    A link's name is made of its ends, and no part of what is written.
-    """
-    derived = {*READ_ONLY, *(["name"] if kind == "links" else [])}
-    kept = {key: value for key, value in item.items() if key not in derived}
-    first = {key: kept[key] for key in _FIRST if key in kept}
-    return {**first, **kept}
 
 
 def compare(config: Config, state: State, *, owner: str | None, prune: bool) -> list[Change]:
@@ -168,18 +143,6 @@ def _write(server: Connection, change: Change, owner: str | None) -> None:
 def text_of(document: Mapping[str, Any] | None) -> list[str]:
     """Return a document as lines of YAML."""
     return [] if document is None else dump(document).splitlines(keepends=True)
-
-
-def dump(document: Mapping[str, Any]) -> str:
-    """Return YAML that reads as what was given."""
-    flat = not any(isinstance(value, dict | list) for value in document.values())
-    return yaml.safe_dump(
-        dict(document),
-        sort_keys=False,
-        allow_unicode=True,
-        default_flow_style=False if flat else None,
-        width=100,
-    )
 
 
 def unified(change: Change) -> str:

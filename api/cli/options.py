@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 import click
 
+from service.errors import InvalidConfiguration
+
 DATA = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
@@ -36,3 +38,17 @@ MAYBE_FILES = click.option(
 def part(name: str) -> str:
     """Return a name as one part of a path."""
     return quote(name, safe="")
+
+
+def write(path: Path, text: str, option: str) -> None:
+    """Write a file that an option names, whole or not at all. Raises InvalidConfiguration."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.write_text(text, "utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise InvalidConfiguration(
+            f"{path} cannot be written: {error.strerror}",
+            field=option,
+            hint="name a file in a folder of yours",
+        ) from None

@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
+from api import documents
 from api.cli import exits, tables
 from api.cli.alike import Alike, alike
 from api.cli.connection import Connection, connect
-from api.cli.failures import rule_file
 from api.cli.follow import carried_out, code, conclude, follow, line
 from api.cli.notes import held, notes
-from api.cli.options import DATA, JSON, part
+from api.cli.options import DATA, JSON, part, write
 from api.cli.progress import size
 from service.errors import InvalidConfiguration
 
@@ -189,7 +189,7 @@ def list_failures(
     with connect(data) as server:
         failed = list(_copies(server, identity, ["failed", "superseded"]))
         if file is not None:
-            _export(server, identity, failed, file)
+            _export(server, identity, file)
         execution = server.ask("GET", f"/executions/{part(identity)}")
     if as_json:
         exits.print_json({"items": failed, "next": None})
@@ -205,17 +205,15 @@ def list_failures(
         click.echo("nothing failed")
 
 
-def _export(server: Connection, identity: str, failed: list[dict[str, Any]], file: Path) -> None:
-    if not failed:
+def _export(server: Connection, identity: str, file: Path) -> None:
+    found = server.ask("GET", f"/reports?execution={part(identity)}")
+    if found["rule_file"] is None:
         raise InvalidConfiguration(
-            f"no single copy failed in {identity}: there is nothing to export",
+            f"there is nothing to export of {identity}: {found['rule_file_note']}",
             hint="run the rule again",
         )
-    text = rule_file(server, failed)
-    try:
-        file.write_text(text, "utf-8")
-    except OSError as error:
-        raise InvalidConfiguration(
-            f"{file} cannot be written: {error.strerror}", field="--export"
-        ) from None
-    click.echo(f"{len(failed)} copies: transship apply -f {file}, or sync -f {file}", err=True)
+    write(file, documents.dump(found["rule_file"]), "--export")
+    click.echo(
+        f"{found['failures_total']} failures: transship apply -f {file}, or sync -f {file}",
+        err=True,
+    )

@@ -116,22 +116,27 @@ def failures_of(store: ExecutionStore, record: ExecutionRecord) -> list[dict[str
             record.id, states=[CopyState.FAILED, CopyState.SUPERSEDED], limit=MAX_FAILURES + 1
         )
     ]
-    if record.reason and record.state in (ExecutionState.FAILED, ExecutionState.PARTIAL):
-        found.insert(
-            0,
-            {
-                "rule": record.rule,
-                "source": None,
-                "destination": None,
-                "digest": None,
-                "class": record.failure_class or "invalid",
-                "reason": record.reason,
-                "hint": "",
-                "attempts": 1,
-                "retryable": record.failure_class in RETRYABLE,
-            },
-        )
+    own = own_failure(record)
+    if own is not None:
+        found.insert(0, own)
     return found
+
+
+def own_failure(record: ExecutionRecord) -> dict[str, Any] | None:
+    """Return what failed of an execution as a whole; None where nothing did."""
+    if not record.reason or record.state not in (ExecutionState.FAILED, ExecutionState.PARTIAL):
+        return None
+    return {
+        "rule": record.rule,
+        "source": None,
+        "destination": None,
+        "digest": None,
+        "class": record.failure_class or "invalid",
+        "reason": record.reason,
+        "hint": "",
+        "attempts": 1,
+        "retryable": record.failure_class in RETRYABLE,
+    }
 
 
 def _execution(store: ExecutionStore, record: ExecutionRecord) -> dict[str, Any]:

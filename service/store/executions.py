@@ -299,7 +299,7 @@ class ExecutionStore:
         if after is not None:
             query = query.where(copies.c.id > after)
         with self._database.read() as connection:
-            return [_copy(row) for row in connection.execute(query)]
+            return [as_copy(row) for row in connection.execute(query)]
 
 
 _SUMMED = ("blobs_copied", "blobs_mounted", "blobs_present", "bytes_copied", "bytes_saved")
@@ -350,7 +350,8 @@ def _record(row: Row[Any]) -> ExecutionRecord:
     )
 
 
-def _copy(row: Row[Any]) -> CopyRecord:
+def as_copy(row: Row[Any]) -> CopyRecord:
+    """Return the copy of a row."""
     return CopyRecord(
         id=row.id,
         rule=row.rule,

@@ -1,0 +1,1 @@
+"""Reports of executions: what they came to, as JSON and as a page to be mailed."""
