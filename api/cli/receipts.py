@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -31,6 +32,7 @@ def receipts() -> None:
 @receipts.command("make")
 @click.argument("executions", metavar="[EXECUTION]...", nargs=-1)
 @click.option("--rule", help="Of all ended runs of this rule that are kept, instead.")
+@click.option("--migration", help="Of all ended runs of this migration that are kept, instead.")
 @click.option(
     "-o",
     "--output",
@@ -41,13 +43,21 @@ def receipts() -> None:
 @DATA
 @JSON
 def make_receipt(
-    executions: tuple[str, ...], rule: str | None, output: Path, data: Path | None, as_json: bool
+    executions: tuple[str, ...],
+    rule: str | None,
+    migration: str | None,
+    output: Path,
+    data: Path | None,
+    as_json: bool,
 ) -> None:
     """Write the receipt of ended runs and its signature: one line for each name that was committed."""
-    if bool(executions) == (rule is not None):
-        raise click.UsageError("name executions, or --rule NAME")
+    of = [("execution", one) for one in executions]
+    others = [("rule", rule), ("migration", migration)]
+    named = [(kind, name) for kind, name in others if name is not None]
+    if bool(of) + len(named) != 1:
+        raise click.UsageError("name executions, or --rule NAME, or --migration NAME")
     with connect(data) as server:
-        header = fetch(server, executions, rule, output)
+        header = fetch(server, of or named, output)
     _tell(header, output, as_json)
 
 
@@ -86,17 +96,17 @@ def show_key(data: Path | None, as_json: bool) -> None:
     click.echo(f"transship: receipts name it {found['instance']}", err=True)
 
 
-def fetch(
-    server: Connection, executions: tuple[str, ...], rule: str | None, output: Path
-) -> Header:
-    """Write a server's receipt and hold it to the server's key; returns its header."""
+def fetch(server: Connection, of: Sequence[tuple[str, str]], output: Path) -> Header:
+    """Write a server's receipt and hold it to the server's key; returns its header.
+
+    `of`: what it is of, as the API is asked: ("execution", ID) as often as wanted, ("rule", NAME) ...
+    """
     from service.model.receipt_signature import verify
     from service.replication.receipts import save
 
-    pairs = [("execution", one) for one in executions] or [("rule", str(rule))]
     with tempfile.TemporaryDirectory(prefix="transship-receipt-") as folder:
         fresh = Path(folder) / "receipt"
-        headers = server.download(f"/receipts?{urlencode(pairs)}", fresh)
+        headers = server.download(f"/receipts?{urlencode(of)}", fresh)
         save(fresh, headers.get(SIGNATURE, ""), output)
     return verify(output, server.ask("GET", "/receipts/key")["public_key"])
 

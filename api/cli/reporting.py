@@ -19,6 +19,7 @@ from service.model.states import ENDED_EXECUTIONS
 
 @click.command()
 @click.argument("executions", metavar="[EXECUTION]...", nargs=-1)
+@click.option("--migration", help="On all runs of this migration, wave by wave, instead.")
 @click.option(
     "-o",
     "--output",
@@ -39,19 +40,22 @@ from service.model.states import ENDED_EXECUTIONS
 @JSON
 def report(
     executions: tuple[str, ...],
+    migration: str | None,
     output: Path | None,
     rules: Path | None,
     receipt: Path | None,
     data: Path | None,
     as_json: bool,
 ) -> None:
-    """Report on runs: totals, time by rule, failures by class with what mends them, a rule file of what failed.
+    """Report on runs or a migration: totals, time by rule, failures by class with what mends them, a rule file of what failed.
 
     The exit code is that of the runs: 1 where something failed in the end, 3 where one goes on.
     """
-    if not executions:
-        raise click.UsageError("name executions: `transship executions ls` lists them")
-    query = [("execution", one) for one in executions]
+    if bool(executions) == (migration is not None):
+        raise click.UsageError(
+            "name executions, which `transship executions ls` lists, or --migration NAME"
+        )
+    query = [("execution", one) for one in executions] or [("migration", str(migration))]
     with connect(data) as server:
         found = server.ask("GET", f"/reports?{urlencode(query)}")
         _write_parts(server, found, output, rules, receipt)
@@ -96,7 +100,7 @@ def _write_parts(
         from api.cli.receipts import fetch
 
         runs = [one["execution"] for each in found["sections"] for one in each["executions"]]
-        fetch(server, tuple(runs), None, receipt)
+        fetch(server, [("execution", one) for one in runs], receipt)
 
 
 def _tell(found: dict[str, Any]) -> None:

@@ -31,11 +31,14 @@ def build(
     *,
     visible: Visible = lambda _: True,
     receipt: bool = True,
+    migration: dict[str, Any] | None = None,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the report of sections, as `service.replication.full_report` tells, and a little more.
 
     `rule_file`: a transship.yaml of what failed, or none, with `rule_file_note` that says why; `receipt`: who signs
     what was committed, and how; none where an execution goes on, or where receipts are not made.
+    `migration` is what the report says of one, `warnings` go before those of the executions.
     Raises NotFoundInStore.
     """
     counts = FailureCounts(services.database)
@@ -43,6 +46,8 @@ def build(
     file, note = _rule_file(services, counts, sections, visible)
     return {
         **found,
+        "warnings": [*warnings, *found["warnings"]],
+        "migration": migration,
         "rule_file": file,
         "rule_file_note": note,
         "receipt": _receipt(services, sections) if receipt else None,

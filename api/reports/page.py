@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from api.cli.alike import alike
 from api.cli.progress import size
 from api.documents import dump
+from api.reports.migration import LOOKS
 
 MOST_REASONS = 20
 """Of a class; a mailed page stays readable."""
@@ -28,8 +29,10 @@ def page(report: Mapping[str, Any]) -> str:
     shown["reasons"], shown["more"] = _reasons(shown)
     shown["runs"] = [one for section in shown["sections"] for one in section["executions"]]
     ids = [one["execution"] for one in shown["runs"]]
-    shown["named"] = ids if len(ids) <= MOST_NAMED else [*ids[:3], "..."]
-    shown["waves"] = shown.get("migration") is not None
+    moved = shown["migration"]
+    shown["looks"] = [(kind, moved[kind]) for kind in LOOKS if moved[kind]] if moved else []
+    by_name = ["--migration", str(moved["name"])] if moved else ids
+    shown["named"] = by_name if len(by_name) <= MOST_NAMED else [*ids[:3], "..."]
     text = "" if rule_file is None else dump(rule_file)
     shown["rule_lines"] = text.count("\n")
     shown["rule_text"] = _plain(text) if shown["rule_lines"] <= MOST_LINES else ""

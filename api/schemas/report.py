@@ -11,6 +11,7 @@ from api.schemas.answers import (
     CrossedSchema,
     FailureSchema,
 )
+from api.schemas.migration import MigrationFindingSchema, SurveySchema
 
 
 class LogicalBytesSchema(AnswerSchema):
@@ -86,6 +87,24 @@ class ReportReceiptSchema(AnswerSchema):
     public_key = fields.String(required=True, metadata={"description": "in PEM"})
 
 
+class ReportMigrationSchema(AnswerSchema):
+    """Where a migration stands, and what the newest look found wrong."""
+
+    name = fields.String(required=True)
+    source = fields.String(required=True)
+    destination = fields.String(required=True)
+    state = fields.String(required=True)
+    proved = fields.Boolean(required=True, allow_none=True)
+    inventory = fields.Nested(SurveySchema, required=True, allow_none=True)
+    freeze = fields.Nested(SurveySchema, required=True, allow_none=True)
+    proof = fields.Nested(SurveySchema, required=True, allow_none=True)
+    findings = fields.List(
+        fields.Nested(MigrationFindingSchema),
+        required=True,
+        metadata={"description": "at most 200 of them; the looks count all"},
+    )
+
+
 class FullReportSchema(SpanSchema):
     """What executions came to in the end: where several came to one name, the last of them says."""
 
@@ -119,3 +138,4 @@ class FullReportSchema(SpanSchema):
         required=True, metadata={"description": "why there is no rule file"}
     )
     receipt = fields.Nested(ReportReceiptSchema, required=True, allow_none=True)
+    migration = fields.Nested(ReportMigrationSchema, required=True, allow_none=True)

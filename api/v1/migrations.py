@@ -63,7 +63,7 @@ def list_migrations() -> Response:
 def show_migration(name: str) -> Response:
     """Answer one migration."""
     query(())
-    return _shown(_find(name))
+    return _shown(find(name))
 
 
 @blueprint.put("/<name>")
@@ -103,7 +103,7 @@ def put_migration(name: str) -> Response:
 )
 def delete_migration(name: str) -> Response:
     """Forget one migration."""
-    expected_version(_find(name).version)
+    expected_version(find(name).version)
     services().migrations.delete(name)
     return Response(status=204)
 
@@ -188,9 +188,9 @@ def pause_migration(name: str) -> Response:
     """Pause one migration; again changes nothing."""
     refuse_body()
     query(())
-    _find(name)
+    find(name)
     services().migrations.pause(name)
-    return _shown(_find(name))
+    return _shown(find(name))
 
 
 @blueprint.post("/<name>/resume")
@@ -204,9 +204,9 @@ def resume_migration(name: str) -> Response:
     """Resume one migration; again changes nothing."""
     refuse_body()
     query(())
-    _find(name)
+    find(name)
     services().migrations.resume(name)
-    return _shown(_find(name))
+    return _shown(find(name))
 
 
 # ---- what was found ------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def resume_migration(name: str) -> Response:
 )
 def list_repositories(name: str) -> Response:
     """Answer one page; an empty one before there is an inventory."""
-    stored = _find(name)
+    stored = find(name)
     survey = services().migration_surveys.latest(name).get(INVENTORY)
     waves = {n: wave.name for n, wave in enumerate(stored.migration.waves)}
 
@@ -255,7 +255,7 @@ def list_repositories(name: str) -> Response:
 )
 def list_findings(name: str) -> Response:
     """Answer one page."""
-    _find(name)
+    find(name)
     latest = services().migration_surveys.latest(name)
 
     def fetch(after: str | None, limit: int, given: dict[str, list[str]]) -> list[Finding]:
@@ -296,7 +296,7 @@ def list_findings(name: str) -> Response:
 )
 def list_rollback(name: str) -> Response:
     """Answer one page; what an execution has written is in it when that has ended."""
-    stored = _find(name)
+    stored = find(name)
 
     def fetch(after: str | None, limit: int, _: Any) -> list[Any]:
         first, second = after.split(_BETWEEN) if after else ("", "")
@@ -329,7 +329,7 @@ def _step(name: str) -> StoredMigration:
     """Return the migration of which something is asked, if its project may still do what it names."""
     refuse_body()
     query(())
-    stored = _find(name)
+    stored = find(name)
     _check(stored.migration)
     return stored
 
@@ -352,7 +352,7 @@ def _chosen(latest: dict[str, Survey], kind: str | None) -> Survey | None:
     return latest.get(kind)
 
 
-def _find(name: str) -> StoredMigration:
+def find(name: str) -> StoredMigration:
     """Return a migration that the caller may see. Raises NotFoundInStore."""
     try:
         stored = services().migrations.get(name)

@@ -11,7 +11,9 @@ from api.bodies import query, single
 from api.context import context, services
 from api.operations import operation
 from api.problems import Problem
+from api.reports.migration import waves
 from api.schemas.receipt import ReceiptKeySchema
+from api.v1 import migrations
 from api.v1.shared import answer, find_execution, find_rule
 from service.errors import FieldProblem, InvalidFields
 from service.replication.receipts import MOST_EXECUTIONS
@@ -28,32 +30,35 @@ _SHAPE = (
 
 @blueprint.get("/receipts")
 @operation(
-    "Make the receipt of ended executions, or of all that are kept of a rule",
+    "Make the receipt of ended executions, or of all that are kept of a rule or a migration",
     role="viewer",
     results={200: (_SHAPE, None)},
     query={
         "execution": "of this execution; may be repeated",
         "rule": "of all ended executions of this rule that are kept, instead",
+        "migration": "of all ended executions of this migration that are kept, instead",
     },
     media_type=MEDIA_TYPE,
 )
 def make_receipt() -> Response:
     """Answer the receipt of several executions as a stream."""
-    given = query(("execution", "rule"))
+    given = query(("execution", "rule", "migration"))
     identities, rule = given.get("execution", []), single(given, "rule")
-    if bool(identities) == (rule is not None):
-        problem = FieldProblem("execution", "name executions, or a rule, and not both")
+    migration = single(given, "migration")
+    if (bool(identities), rule is not None, migration is not None).count(True) != 1:
+        problem = FieldProblem("execution", "name executions, or a rule, or a migration")
         raise InvalidFields((problem,))
     if len(identities) > MOST_EXECUTIONS:
-        problem = FieldProblem(
-            "execution", f"at most {MOST_EXECUTIONS}, here are {len(identities)}"
-        )
-        raise InvalidFields((problem,))
+        told = f"at most {MOST_EXECUTIONS}, here are {len(identities)}"
+        raise InvalidFields((FieldProblem("execution", told),))
     if rule is not None:
         project = find_rule(rule).rule.project
         found = services().committed.of_rule(rule, MOST_EXECUTIONS)
         records = [services().executions.get(one) for one in found]
         return _receipt([one.id for one in records if one.project == project])
+    if migration is not None:
+        shown = migrations.show(migrations.find(migration))
+        return _receipt([one for wave in waves(services(), shown)[0] for one in wave.executions])
     return _receipt([find_execution(one).id for one in identities])
 
 

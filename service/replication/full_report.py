@@ -30,10 +30,14 @@ Records = Mapping[str, ExecutionRecord]
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a report: its label and the executions that belong to it, the oldest first."""
+    """A part of a report: its label and the executions that belong to it, the oldest first.
+
+    `bare`: its state where it has no executions, since none has begun or none is kept.
+    """
 
     label: str
     executions: tuple[str, ...]
+    bare: str = ExecutionState.PENDING.value
 
 
 def sections_by_rule(records: Sequence[ExecutionRecord]) -> list[Section]:
@@ -68,7 +72,7 @@ def full_report(
         "schema": SCHEMA,
         "title": title,
         "made_at": instant(time.time()),
-        "state": _state(names, records, counted, failed),
+        "state": _overall(sections, _state(names, records, counted, failed), bool(names)),
         **_span(list(records.values())),
         "copies": {**report.copies(overall), "failed": sum(failed.values())},
         "blobs": report.blobs(overall),
@@ -124,6 +128,14 @@ def _state(
     return report.overall_state(states)
 
 
+def _overall(sections: Sequence[Section], state: str, begun: bool) -> str:
+    """Return the state of all: what has parts that have not begun goes on."""
+    open_parts = [one.bare for one in sections if not one.executions and one.bare == "pending"]
+    if not open_parts:
+        return state
+    return ExecutionState.RUNNING.value if begun else ExecutionState.PENDING.value
+
+
 def _summed(places: Mapping[tuple[str, str], int], key: int) -> dict[str, int]:
     found: dict[str, int] = {}
     for place, count in places.items():
@@ -143,7 +155,7 @@ def _section(
     totals = store.totals_by_destination(names).get("", Totals())
     return {
         "label": section.label,
-        "state": _state(names, records, counted, failed) if names else "pending",
+        "state": _state(names, records, counted, failed) if names else section.bare,
         **_span(mine),
         "copies": {
             **report.copies(totals),

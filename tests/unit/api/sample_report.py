@@ -59,6 +59,43 @@ def failure_class(name: str, copies: int) -> dict[str, Any]:
     }
 
 
+def look(**findings: int) -> dict[str, Any]:
+    return {
+        "state": "ended",
+        "phase": "",
+        "reason": "",
+        "fleet": {"repositories": 12, "tags": 100_000, "bytes": 4 << 40, "unique_bytes": 1 << 40},
+        "listed": 12,
+        "findings": findings,
+        "created_at": WHEN["began_at"],
+        "ended_at": WHEN["ended_at"],
+    }
+
+
+def migration(*, proved: bool | None = False) -> dict[str, Any]:
+    return {
+        "name": "ccr-to-tcr",
+        "source": "ccr",
+        "destination": "tcr",
+        "state": "refused",
+        "proved": proved,
+        "inventory": look(),
+        "freeze": look(),
+        "proof": look(pushed=1, hole=2),
+        "findings": [
+            {
+                "kind": "pushed",
+                "repository": "team/app",
+                "tag": "1.2",
+                "destination": "team/app:1.2",
+                "wanted": "sha256:" + "ab" * 32,
+                "found": "sha256:" + "cd" * 32,
+                "reason": "it was pushed after the freeze",
+            }
+        ],
+    }
+
+
 def sample(**changes: Any) -> dict[str, Any]:
     """A migration of 100,000 tags of which some failed."""
     gone = "source ccr: team0/app0 has no blob sha256:" + "ab" * 32
@@ -106,5 +143,6 @@ def sample(**changes: Any) -> dict[str, Any]:
             "signature": "c2lnbmF0dXJl" * 7,
             "public_key": "-----BEGIN PUBLIC KEY-----\n",
         },
+        "migration": migration(),
         **changes,
     }

@@ -60,6 +60,9 @@ def test_page_says_what_the_report_says() -> None:
         "rule wave-2: nothing matches team9/**",
         "ed25519:3f3f",
         "ccr → tcr",
+        "refused the destination is not as the source was frozen",
+        "1 pushed, 2 hole",
+        "pushed team/app:1.2 → team/app:1.2: it was pushed after the freeze",
     ):
         assert said in text, said
 
@@ -135,6 +138,7 @@ def test_empty_and_open_reports_are_told() -> None:
         rule_file=None,
         rule_file_note="nothing failed that a rule could do again",
         receipt=None,
+        migration=None,
         began_at=None,
     ).text
 
