@@ -80,11 +80,13 @@ def _written_layouts(job: Job) -> list[Folder]:
         for one in job.registries
         if one.layout is not None and (one.name in named or groups.intersection(one.groups))
     ]
-    if not found:
-        return []
+    return [_folder(job, one.name) for one in found]
+
+
+def _folder(job: Job, name: str) -> Folder:
     from service.registry.layout.folder import Folder
 
-    return [Folder(one.layout or "", one.name) for one in found]
+    return next(Folder(one.layout or "", name) for one in job.registries if one.name == name)
 
 
 def _refuse_partial(folders: list[Folder]) -> None:
@@ -143,19 +145,25 @@ def _confirmed(
     return confirmed, told
 
 
-def start_layout(destination: str, job: Job) -> None:
-    """Make the directory of `oci:PATH:TAG`, as a copy's destination, a plain layout, as skopeo does.
+def check_layouts(source: str, destination: str, job: Job) -> None:
+    """Hold `oci:PATH:TAG` of a copy to what it means: a plain layout, which is begun where nothing is, as skopeo does.
 
-    Raises InvalidConfiguration where it has something else.
+    Raises InvalidConfiguration where the directory has something else.
     """
-    if "//" in destination:
-        return
-    from service.registry.layout.repositories import start_plain
+    from service.registry.layout.repositories import is_plain, start_plain
 
-    for folder in _written_layouts(job):
-        if not start_plain(folder):
-            raise InvalidConfiguration(
-                f"{folder.root} is there and is no OCI image layout",
-                field="DESTINATION",
-                hint="another directory; or oci:PATH//REPOSITORY:TAG for a layout of many repositories",
-            )
+    for text, field in ((source, "SOURCE"), (destination, "DESTINATION")):
+        if not text.startswith("oci:") or "//" in text:
+            continue
+        is_source = field == "SOURCE"
+        name = job.rules[0].source if is_source else str(job.rules[0].destinations[0].registry)
+        folder = _folder(job, name)
+        if is_source and (not folder.is_there() or is_plain(folder)):
+            continue
+        if not is_source and start_plain(folder):
+            continue
+        raise InvalidConfiguration(
+            f"{folder.root} is there and is no OCI image layout",
+            field=field,
+            hint="another directory; or oci:PATH//REPOSITORY:TAG for a layout of many repositories",
+        )

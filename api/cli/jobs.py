@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from api.cli import exits
-from api.cli.carrying import carrying, since_options, start_layout
+from api.cli.carrying import carrying, check_layouts, since_options
 from api.cli.importing import NAMES, peer_options, tell
 from api.cli.importing import read as read_others
 from api.cli.notes import counted, retried
@@ -84,7 +84,7 @@ def copy(
 
     job = single_copy(source, destination, referrers=not no_referrers)
     refuse_server("copy", job, local=local)
-    start_layout(destination, job)
+    check_layouts(source, destination, job)
     with carrying(job, since, since_key, unverified=since_unverified):
         run_job(job, syncing("copy"), data=data, workers=workers, as_json=as_json, local=local)
 

@@ -24,6 +24,7 @@ SCRATCH = "transship-doctor"
 SECOND = "-mount"  # the scratch repository that is mounted into
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 
+_FILES = "a directory: its files are looked at"
 _CONFIG = "application/vnd.oci.empty.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _CHUNK_BYTES = 4096
@@ -192,6 +193,8 @@ class _Doctor:
         return ""
 
     def head_digest(self) -> str | None:
+        if self._client.asking_is_free:
+            return _FILES
         answer = self._client.http.request(
             "HEAD",
             "manifest",
@@ -204,6 +207,8 @@ class _Doctor:
         return None
 
     def ranged_reads(self) -> str | None:
+        if self._client.asking_is_free:
+            return _FILES
         blob = self._first.layers[0]
         response = self._client.http.open(
             "GET",
@@ -252,6 +257,8 @@ class _Doctor:
         return None
 
     def anonymous_mount(self) -> str | None:
+        if self._client.asking_is_free:
+            return _FILES
         blob = self._other.layers[0]
         answer = self._client.http.request(
             "POST",

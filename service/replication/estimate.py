@@ -288,7 +288,11 @@ def sum_up(
         "copies": figures.copies,
         "unique": figures.unique,
         "saved": figures.saved,
-        "requests": dict(sorted(figures.requests.items())),
+        "requests": {
+            name: count
+            for name, count in sorted(figures.requests.items())
+            if clients.endpoint(name).layout is None  # a directory is sent none
+        },
         "destinations": figures.by_destination,
         "links": ways,
         "cost": round(sum(told), 6) if told else None,

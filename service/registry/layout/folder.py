@@ -59,11 +59,14 @@ class Folder:
     def require(self) -> None:
         """Raise LayoutFailed where the directory is not on this machine."""
         if not self.is_there():
-            raise LayoutFailed(
-                f"{self._registry}: there is no directory {self.root} on this machine",
-                registry=self._registry,
-                hint=_ELSEWHERE,
-            )
+            raise self._missing()
+
+    def _missing(self) -> LayoutFailed:
+        return LayoutFailed(
+            f"{self._registry}: there is no directory {self.root} on this machine",
+            registry=self._registry,
+            hint=_ELSEWHERE,
+        )
 
     def open(self, parts: Parts) -> tuple[int, os.stat_result] | None:
         """Open a file for reading; None when it is not there. The caller closes it."""
@@ -291,6 +294,8 @@ class Folder:
         """Return what an error of the file system means."""
         where = f"{self._registry}: {self.root}/{'/'.join(parts)}"
         what = f"{where}: {error.strerror or error}"
+        if error.errno == errno.ENOENT and not self.is_there():
+            return self._missing()
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             return self._refused(parts, "is a link, or lies below one or below a file")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

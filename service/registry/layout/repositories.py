@@ -65,9 +65,7 @@ class Repositories:
     @property
     def plain(self) -> str | None:
         """The name of the one repository, where the directory itself is a layout; else None."""
-        if not self._folder.is_there() or self._folder.size((MARK,)) is None:
-            return None
-        return plain_name(self._folder.root)
+        return plain_name(self._folder.root) if is_plain(self._folder) else None
 
     def names(self) -> list[str]:
         """Return all repositories, sorted. Raises LayoutFailed where there is no such directory."""
@@ -190,13 +188,17 @@ class Repositories:
         return None
 
 
+def is_plain(folder: Folder) -> bool:
+    """Whether a directory is itself a layout."""
+    return folder.is_there() and folder.size((MARK,)) is not None
+
+
 def start_plain(folder: Folder) -> bool:
     """Make a directory a plain layout; whether it is one now. One that has something else is left alone."""
-    if folder.is_there():
-        if folder.size((MARK,)) is not None:
-            return True
-        if folder.directories(()) or folder.files(()):
-            return False
+    if is_plain(folder):
+        return True
+    if folder.is_there() and (folder.directories(()) or folder.files(())):
+        return False
     folder.replace((INDEX,), Index().dump())
     folder.replace((MARK,), LAYOUT)
     return True

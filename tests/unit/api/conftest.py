@@ -135,6 +135,7 @@ def settings_in(folder: Path) -> Settings:
         database_url=f"sqlite:///{folder}/transship.db",
         secret_key_file=str(folder / "keys"),
         secrets_dir=str(folder / "secrets"),
+        layouts_dir=str(folder / "layouts"),
     )
 
 

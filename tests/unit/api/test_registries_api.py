@@ -219,3 +219,22 @@ def test_list_pages_by_cursor(api: Api) -> None:
 )
 def test_bad_query_is_refused(api: Api, query: str, field: str) -> None:
     assert field in api.problems(api.get(f"/api/v1/registries?{query}"))
+
+
+@pytest.mark.parametrize("where", ["", "/x", "/../out", "/link/x"])
+def test_only_directories_of_the_layouts_folder_are_registries(
+    api: Api, services: Services, where: str
+) -> None:
+    folder = Path(services.settings.layouts_dir)
+    folder.mkdir()
+    (folder / "link").symlink_to(folder.parent)
+
+    answer = api.put(PATH, {"url": f"oci:{folder}{where}"})
+
+    if where == "/x":
+        assert answer.status_code == 201
+        assert answer.get_json()["url"] == f"oci:{folder}/x"
+        assert api.get(PATH).get_json()["effective"]["provider"] == "auto"
+    else:
+        assert answer.status_code == 400
+        assert api.get(PATH).status_code == 404
