@@ -283,6 +283,14 @@ class RegistryClient:
         lister = self._of(repository).strategies().tags_with_digests
         return None if lister is None else lister.pages(repository)
 
+    def pushed_tags(self, repository: str) -> Iterator[Mapping[str, float]] | None:
+        """Yield tag to when it was pushed, page by page, by the provider's own API; None where it has none.
+
+        The seconds are good for comparing with each other. Raises RegistryError.
+        """
+        lister = self._of(repository).strategies().pushed
+        return None if lister is None else lister.pages(repository)
+
     def referrers(self, repository: str, digest: Digest) -> tuple[Descriptor, ...] | None:
         """List what is attached to a manifest; None where the registry has no referrers API."""
         return self._referrers.of(repository, digest)

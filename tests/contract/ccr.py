@@ -21,13 +21,14 @@ USER, PASSWORD = "100012345678", "f1xed-passw0rd"
 
 
 class FakeCcr(FakeTcr):
-    """One account's CCR; `taken` are namespaces of other accounts."""
+    """One account's CCR; `taken` are namespaces of other accounts, `pushed` when tags of repositories were."""
 
     def __init__(self) -> None:
         super().__init__()
         self.api.profile = replace(self.profile, name="ccr", referrers_api=False)
         self.users[USER] = PASSWORD
         self.taken: set[str] = set()
+        self.pushed: dict[tuple[str, str], str] = {}
 
     def _handle(self, request: Request) -> Response:
         found = re.fullmatch(r"/v2/([^/]+)/.+/(blobs|manifests|tags)/.*", request.path)
@@ -107,9 +108,24 @@ class FakeCcr(FakeTcr):
         return {"Data": {"TotalCount": len(rows), "RepoInfo": page, "Server": self.host}}
 
     def _tags(self, asked: dict[str, Any]) -> dict[str, Any]:
-        tags = sorted(self.storage.tags(self._known(asked)) or {})
-        rows = [{"TagName": tag, "TagId": "", "ImageId": "", "SizeByte": 1} for tag in tags]
-        told = {"TagCount": len(rows), "TagInfo": rows, "RepoName": asked["RepoName"]}
+        """[limit] by the name of the tag: the order is not documented"""
+        start, most = asked.get("Offset", 0), asked.get("Limit", 20)
+        if not 1 <= most <= 100:
+            raise TcrError("InvalidParameter", "Limit")
+        name = self._known(asked)
+        rows = [
+            {
+                "TagName": tag,
+                "TagId": "",
+                "ImageId": "",
+                "SizeByte": 1,
+                "UpdateTime": "2026-01-01 00:00:00",
+                "PushTime": self.pushed.get((name, tag), "2026-01-01 00:00:00"),
+            }
+            for tag in sorted(self.storage.tags(name) or {})
+        ]
+        page = rows[start : start + most]
+        told = {"TagCount": len(rows), "TagInfo": page, "RepoName": asked["RepoName"]}
         return {"Data": {**told, "Server": self.host}}
 
     def _delete_tag(self, asked: dict[str, Any]) -> dict[str, Any]:

@@ -118,6 +118,29 @@ def test_repositories_are_listed_by_the_page(ccr: FakeCcr, owner: RegistryClient
     assert rest == pages[1:]
 
 
+def test_tags_are_told_with_their_push_by_the_page(ccr: FakeCcr, owner: RegistryClient) -> None:
+    push(owner, "team/app", "v0", b"one")
+    raw = ccr.storage.manifest("team/app", "v0")
+    assert raw is not None
+    for number in range(1, 230):
+        ccr.storage.put_manifest("team/app", raw, f"v{number}")
+    ccr.pushed["team/app", "v7"] = "2026-02-01 08:00:00"
+    ccr.pushed["team/app", "v8"] = "never"
+
+    told = owner.pushed_tags("team/app")
+    assert told is not None
+    pages = list(told)
+
+    found = {tag: at for page in pages for tag, at in page.items()}
+    assert (len(pages), len(found)) == (3, 230)
+    assert max(found, key=lambda tag: found[tag]) == "v7"
+    assert found["v8"] == found["v9"]  # by its UpdateTime, then
+    seen = asked_by_sdk(ccr, "DescribeImagePersonal", RepoName="team/app", Offset=200, Limit=100)
+    assert [row.TagName for row in seen.Data.TagInfo] == list(found)[200:]
+    assert seen.Data.TagInfo[0].PushTime
+    assert open_client(ccr, Credential(USER, PASSWORD)).pushed_tags("team/app") is None
+
+
 def test_tag_is_deleted_and_its_sibling_stays(ccr: FakeCcr, owner: RegistryClient) -> None:
     push(owner, "team/app", "v1", b"one")
     push(owner, "team/app", "latest", b"one")

@@ -169,6 +169,9 @@ def test_lists_and_digests_come_by_the_page(tcr: FakeTcr, owner: RegistryClient)
     assert len({name for page in pages for name in page.repositories}) == 251
     assert rest == pages[1:]
     assert found == {f"v{number}": tags["v0"] for number in range(230)}
+    pushed = list(owner.pushed_tags("team/app") or ())
+    assert {tag for page in pushed for tag in page} == set(found)
+    assert {at for page in pushed for at in page.values()} == {1767225600.0}
 
 
 def test_tag_is_deleted_and_its_sibling_stays(tcr: FakeTcr, owner: RegistryClient) -> None:

@@ -8,14 +8,14 @@ API key. So where more than pushes and pulls is wanted the password is a JSON ob
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from service import errors
 from service.model.endpoint import Credential
 from service.registry.providers.control_plane import ControlPlane
-from service.registry.providers.steps import ROWS_A_PAGE, make_unless_there
+from service.registry.providers.steps import ROWS_A_PAGE, Rows, make_unless_there, pushed_at
 from service.registry.providers.strategies import NONE, Strategies
 from service.registry.providers.tcr import ANY_REGION, Api
 from service.registry.results import RepositoryPage
@@ -37,6 +37,7 @@ def open_ccr(plane: ControlPlane) -> Strategies:
     return Strategies(
         login=CcrLogin(plane),
         repositories=CcrRepositories(ccr),
+        pushed=CcrPushed(ccr),
         maker=CcrMaker(ccr),
         tag_deleter=CcrTags(ccr),
     )
@@ -73,18 +74,28 @@ class Ccr:
         """Call an action; raises RegistryError as its Error says."""
         return self._api.call(action, ANY_REGION, members)
 
-    def rows(self, start: int = 0) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
+    def rows(self, start: int = 0) -> Iterator[tuple[Rows, int | None]]:
         """Yield pages of the account's repositories, each with the offset of the next one."""
+        return self._pages(
+            "DescribeRepositoryOwnerPersonal", ("RepoInfo", "TotalCount"), start=start
+        )
+
+    def tags(self, repository: str) -> Iterator[tuple[Rows, int | None]]:
+        """Yield pages of a repository's tags; raises RepositoryNotFound."""
+        return self._pages("DescribeImagePersonal", ("TagInfo", "TagCount"), RepoName=repository)
+
+    def _pages(
+        self, action: str, names: tuple[str, str], *, start: int = 0, **members: Any
+    ) -> Iterator[tuple[Rows, int | None]]:
+        """Yield pages of a list whose members are called `names`: its rows, and how many there are in all."""
         following: int | None = start
         while following is not None:
-            answer = self.ask(
-                "DescribeRepositoryOwnerPersonal", Offset=following, Limit=ROWS_A_PAGE
-            )
+            answer = self.ask(action, Offset=following, Limit=ROWS_A_PAGE, **members)
             data = answer.get("Data")
-            rows = data.get("RepoInfo") or [] if isinstance(data, dict) else None
+            rows = data.get(names[0]) or [] if isinstance(data, dict) else None
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise errors.ProtocolError(f"{self.registry}: a list of its API that is none")
-            seen, total = following + len(rows), str((data or {}).get("TotalCount"))
+            seen, total = following + len(rows), str((data or {}).get(names[1]))
             following = seen if rows and total.isdigit() and seen < int(total) else None
             yield rows, following
 
@@ -130,6 +141,22 @@ class CcrRepositories:
                 tuple(name for name in names if isinstance(name, str)),
                 None if following is None else str(following),
             )
+
+
+class CcrPushed:
+    """DescribeImagePersonal: PushTime, or else UpdateTime, of each row."""
+
+    def __init__(self, ccr: Ccr) -> None:
+        self._ccr = ccr
+
+    def pages(self, repository: str) -> Iterator[Mapping[str, float]]:
+        """Yield tag to seconds, 100 a page."""
+        for rows, _ in self._ccr.tags(repository):
+            yield {
+                row["TagName"]: pushed_at(row.get("PushTime")) or pushed_at(row.get("UpdateTime"))
+                for row in rows
+                if isinstance(row.get("TagName"), str)
+            }
 
 
 class CcrMaker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from service.errors import ProtocolError, Rejected
@@ -39,6 +40,17 @@ def numbered(
         more = bool(rows) and str(total).isdigit() and seen < int(total)
         following = following + 1 if more else None
         yield rows, following
+
+
+def pushed_at(text: object) -> float:
+    """Return the seconds of a time as Tencent writes it, with zone or without: good for comparing; 0 for none."""
+    if not isinstance(text, str):
+        return 0.0
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return 0.0
+    return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
 
 
 def page_number(cursor: str | None) -> int:

@@ -39,6 +39,13 @@ class TagsWithDigests(Protocol):
         """Yield tag to digest, page by page; tags may be left out, those told are so."""
 
 
+class PushedTags(Protocol):
+    """Tells when tags were pushed, many at once."""
+
+    def pages(self, repository: str) -> Iterator[Mapping[str, float]]:
+        """Yield tag to seconds by the provider's clock, good for comparing alone; 0 where it does not say."""
+
+
 class Maker(Protocol):
     """Makes what has to be there before the first push into a repository."""
 
@@ -110,6 +117,7 @@ class Strategies:
     login: Login | None = None
     repositories: Repositories | None = None
     tags_with_digests: TagsWithDigests | None = None
+    pushed: PushedTags | None = None
     maker: Maker | None = None
     tag_deleter: TagDeleter | None = None
     index: Index | None = None

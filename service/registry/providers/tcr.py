@@ -21,6 +21,7 @@ from service.registry.providers.steps import (
     make_unless_there,
     numbered,
     page_number,
+    pushed_at,
 )
 from service.registry.providers.strategies import NONE, Receiver, Strategies
 from service.registry.providers.tc3 import sign
@@ -52,6 +53,7 @@ def open_tcr(plane: ControlPlane) -> Strategies:
         login=TcrLogin(tcr),
         repositories=TcrRepositories(tcr),
         tags_with_digests=images,
+        pushed=TcrPushed(tcr),
         maker=TcrMaker(tcr),
         tag_deleter=images,
         webhooks=TcrTriggers(tcr),
@@ -211,6 +213,22 @@ class TcrImages:
             raise errors.ManifestNotFound(
                 error.message, registry=error.registry, oci_code=error.oci_code
             ) from error
+
+
+class TcrPushed:
+    """DescribeImages: UpdateTime of each row."""
+
+    def __init__(self, tcr: Tcr) -> None:
+        self._tcr = tcr
+
+    def pages(self, repository: str) -> Iterator[Mapping[str, float]]:
+        """Yield tag to seconds, 100 a page."""
+        for rows, _ in self._tcr.rows("DescribeImages", "ImageInfoList", _named(repository)):
+            yield {
+                row["ImageVersion"]: pushed_at(row.get("UpdateTime"))
+                for row in rows
+                if isinstance(row.get("ImageVersion"), str)
+            }
 
 
 class TcrMaker:
