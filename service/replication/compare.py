@@ -133,6 +133,7 @@ class Comparer:
         repair: Collection[tuple[str, str, str]] | None = None,
         tags: DestinationTags | None = None,
         digests: bool = True,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """`clean`: no earlier run was broken off, so what has no tag there has no blobs there either.
 
@@ -142,7 +143,9 @@ class Comparer:
         `tags`: what is known of destinations without asking for each tag; None: each is asked for.
         `digests`: every copy is to say what it copies. Else one of a tag that was listed or asked
         for, and that its only destination lacks, says nothing: whoever carries it out reads the tag.
+        `check` is called before each reference, and raises Cancelled when nobody wants to know any more.
         """
+        self._check = check
         self._tags = tags
         self._digests = digests
         self._repair = repair
@@ -162,6 +165,7 @@ class Comparer:
         named = [names.names_at(ask, ask.entries[0], None) for ask in page]
 
         def look(position: int) -> list[Found]:
+            self._check()
             with self._meter.collect(result.requests):
                 return self._ask(source, page[position], named[position], names, listed=listed)
 
@@ -188,6 +192,7 @@ class Comparer:
             )
 
         def look(group: list[Wanted]) -> list[Found]:
+            self._check()
             with self._meter.collect(result.requests):
                 return self._group(source, group)
 

@@ -263,6 +263,7 @@ class _Walk:
         self._pool = pool
         self._still_open = still_open
         self._until = until
+        self._begun = False
 
     def go_on(self) -> bool:
         """Bring repositories forward until the slice is over; whether all are at their end."""
@@ -279,8 +280,11 @@ class _Walk:
         """Bring one repository forward; whether it is at its end."""
         repository, cursor = place
         rule = self._migration.rule("survey", [repository])
-        if not rule.select or time.monotonic() > self._until:
-            return not rule.select
+        if not rule.select:
+            return True
+        if self._begun and time.monotonic() > self._until:
+            return False
+        self._begun = True  # a slice does something, however late it came to it
         reader = ContentReader(self._source, self._plans.facts(), self._pool, self._meter)
         selector = Selector(
             rule,

@@ -268,6 +268,7 @@ class Planner:
                 repair=self._plans.to_repair(execution) if record.trigger == REPAIR else None,
                 tags=None if exact else DestinationTags(self._plans.written),
                 digests=exact or source.endpoint.counts_reads,
+                check=still_open.check,
             )
             requests: dict[str, int] = {}
             try:

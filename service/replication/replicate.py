@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -67,9 +67,11 @@ def replicate(engine: Engine, refs: Sequence[CopyRef]) -> dict[str, int]:
     with engine.holding.hold(refs):
         works = engine.state.begin(refs, engine.boot)
         crashpoint("copy.begun")
+        # within the page, too, what is stopped or paused ends before its next image, not behind the last one
+        over = {work.ref: engine.cancelled(work) for work in works}
         names = engine.beside.each(
             works,
-            lambda work: _settle(engine, work, fan_out=True),
+            lambda work: _settle(engine, work, fan_out=True, over=over[work.ref]),
             answers=lambda: max(_answers_within(engine, work) for work in works),
         )
     return dict(Counter(names))
@@ -114,11 +116,18 @@ def copy_part(engine: Engine, ref: CopyRef, part: int, *, last: bool) -> str:
 # ---- one copy ------------------------------------------------------------------------------------
 
 
-def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
-    """Work on an owned copy until it has an outcome, and post that."""
+def _settle(
+    engine: Engine,
+    work: CopyWork,
+    *,
+    fan_out: bool,
+    over: Callable[[], bool] = lambda: False,
+) -> str:
+    """Work on an owned copy until it has an outcome, and post that; `over`: it is not wanted any more."""
     counters = Counters()
     with engine.meter.collect(counters.requests):
         try:
+            _check(over)
             if engine.guard is not None:
                 work = engine.guard.allowed(work)
             digest = _current_digest(engine, work)
@@ -146,6 +155,12 @@ def _settle(engine: Engine, work: CopyWork, *, fan_out: bool) -> str:
         if isinstance(outcome, CopyFansOut):
             engine.post([outcome_of(error, work, Counters(), engine.settings)])
     return outcome.state.value if isinstance(outcome, CopyEnded) else type(outcome).__name__
+
+
+def _check(over: Callable[[], bool]) -> None:
+    """Raise Cancelled when it is over."""
+    if over():
+        raise Cancelled
 
 
 def _copy(
