@@ -1,117 +1,43 @@
-"""A migration between two sample registries, step by step: inventory, waves, freeze, delta, proof, the way back."""
+"""A migration between two sample registries: inventory, waves, freeze, delta, proof, the way back."""
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import func, select
 
+from api.samples.faults import FOREVER
+from api.samples.profiles import OCI_1_1
 from service.errors import Conflict
+from service.model.endpoint import RegistryEndpoint
 from service.model.migration import (
     FREEZE,
     INVENTORY,
     PROOF,
-    Migration,
     Namespace,
     SurveyState,
     Wave,
     WaveState,
+    Window,
 )
-from service.replication.migration_keeper import MigrationKeeper
+from service.model.project import Grant, Project
+from service.model.rule import NameFilter, Newest, Selection
+from service.model.states import ExecutionState
 from service.replication.migration_survey import Surveyor
-from service.store.fleet_migrations import StoredWave
-from service.store.migration_surveys import Survey
 from service.store.migration_waves import WaveAssignment
+from service.store.tables_migrations import migration_blobs, migration_tags
 from tests.integration.engine.databases import on_both_databases
-from tests.support.content import push_image
-from tests.support.planning import finish
-from tests.support.processes import wait_until
+from tests.integration.engine.moving import Move
+from tests.support.content import push_artifact, push_image, push_index
 from tests.support.world import World, some_bytes
-
-NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)  # a Wednesday
-
-
-class Move:
-    """A migration, and what scheduler and worker do about it, step by step."""
-
-    def __init__(self, world: World, **fields: Any) -> None:
-        self.world = world
-        self.services = world.services
-        self.now = NOON
-        fields.setdefault("namespaces", (Namespace("**", "mirror/{repository}"),))
-        self.migration = Migration("move", "east", "west", **fields)
-        self.store = self.services.migrations
-        self.surveys = self.services.migration_surveys
-        self.keeper = MigrationKeeper(
-            self.store,
-            self.surveys,
-            self.services.rules,
-            self.services.executions,
-            now=lambda: self.now,
-        )
-        self.store.put(self.migration, document={"source": "east"})
-
-    def push(self, name: str, mark: str = "", layer: bytes | None = None) -> str:
-        """Push an image to the source; returns its digest."""
-        repository, _, tag = name.partition(":")
-        storage = self.world.east.storage
-        return push_image(storage, repository, tag, mark=mark or name, layer=layer)
-
-    def survey(self, kind: str, state: SurveyState = SurveyState.ENDED) -> Survey:
-        """Have a look taken to its end."""
-        self.surveys.begin("move", kind)
-        return self.look_to_its_end(kind, state)
-
-    def look_to_its_end(self, kind: str, state: SurveyState = SurveyState.ENDED) -> Survey:
-        def ended() -> bool:
-            self.services.surveyor.step()
-            return self.latest(kind).state not in (SurveyState.PENDING, SurveyState.RUNNING)
-
-        wait_until(ended, 20, "the survey to end")
-        found = self.latest(kind)
-        assert found.state is state, found
-        return found
-
-    def latest(self, kind: str) -> Survey:
-        return self.surveys.latest("move")[kind]
-
-    def wave(self, name: str) -> StoredWave:
-        return next(wave for wave in self.store.waves("move") if wave.name == name)
-
-    def run(self, *names: str, state: WaveState = WaveState.DONE) -> None:
-        """Move waves to their end, one after the other."""
-        for name in names:
-            self.store.start("move", name)
-            self.carry_out(name)
-            assert self.wave(name).state is state, self.wave(name)
-
-    def carry_out(self, name: str) -> None:
-        self.keeper.step()
-        if execution := self.wave(name).execution:
-            assert self.services.planner.plan(execution, self.services.boot)
-            finish(self.world, execution)
-            self.keeper.step()
-
-    def findings(self, kind: str) -> dict[tuple[str, str], str]:
-        """What a look has found: what is wrong, by kind and name."""
-        found = self.surveys.findings(self.latest(kind).id)
-        return {(one.kind, f"{one.repository}:{one.tag}"): one.reason for one in found}
-
-    def holds(self) -> dict[str, str]:
-        """Every tag of the destination and its digest."""
-        storage = self.world.west.storage
-        return {
-            f"{name}:{tag}": digest
-            for name in storage.repositories()
-            for tag, digest in (storage.tags(name) or {}).items()
-        }
 
 
 @on_both_databases
 def test_a_fleet_moves_in_waves_and_the_move_is_proved(world: World) -> None:
-    """The whole way: the source changes meanwhile, and only what the freeze saw is proved."""
+    """The whole way: the source changes meanwhile, and what the freeze saw is proved."""
     shared = some_bytes("shared", 5000)
     move = Move(
         world,
@@ -130,25 +56,21 @@ def test_a_fleet_moves_in_waves_and_the_move_is_proved(world: World) -> None:
     assert inventory.figures["tags"] == 6
     assert inventory.figures["findings"] == {}
     waves = {one.repository: one.wave for one in move.surveys.every_repository(inventory.id)}
-    assert waves == {"team/app": 0, "lib": 2, "web": 2, "big": 1}
-    assert not move.holds().keys() - {"mirror/web:v1"}, "a look has written something"
+    assert waves == {"team/app": 0, "big": 1, "lib": 2, "web": 2}, "one too large moves alone"
+    assert set(move.holds()) == {"mirror/web:v1"}, "a look has written something"
 
     with pytest.raises(Conflict, match="wave first comes before small"):
-        move.store.start("move", "small")
+        move.services.migration_steps.start("move", "small")
     move.run("first")
     assert set(move.holds()) == {f"mirror/team/app:v{n}" for n in (1, 2, 3)} | {"mirror/web:v1"}
+    rule = move.services.rules.get("migration-move-first")
+    assert rule.set == "migration:move"
     move.run("small")
     after = move.push("team/app:v3", mark="pushed while it moves")
     new = move.push("fresh:v1")
     move.run("rest")
-    move.survey(FREEZE)
-    assert move.surveys.every_repository(move.latest(FREEZE).id)
-
-    move.store.start_delta("move")
-    for name in ("first", "small", "rest"):
-        move.carry_out(name)
-        assert move.wave(name).state is WaveState.DONE
-        assert move.wave(name).delta
+    assert move.survey(FREEZE).figures["tags"] == 7
+    move.delta()
     proof = move.survey(PROOF)
 
     assert proof.figures["findings"] == {}
@@ -158,66 +80,135 @@ def test_a_fleet_moves_in_waves_and_the_move_is_proved(world: World) -> None:
     back = {f"{b.repository}:{b.tag}": b.digest for b in move.store.before(move.store.get("move"))}
     assert back.pop("mirror/web:v1") == there
     assert set(back) == set(move.holds()) - {"mirror/web:v1"}
-    assert set(back.values()) == {""}
+    assert set(back.values()) == {""}, "what we wrote ourselves is not what was there before"
+    with pytest.raises(Conflict, match="was started"):
+        move.store.put(Move.changed(move.migration, source="west"), document={})
 
 
+@on_both_databases
 def test_what_the_inventory_counts_is_what_is_there(world: World) -> None:
     """A layer that images share counts once among the unique bytes, and in each image among the others."""
     move = Move(world)
-    shared = some_bytes("shared", 7000)
+    storage, shared = world.east.storage, some_bytes("shared", 7000)
     for name in ("a:v1", "a:v2", "b:v1"):
         move.push(name, layer=shared)
-    storage = world.east.storage
-    storage.put_manifest("b", storage.manifest("a", "v1"), "same")  # type: ignore[arg-type]
-    for name in ("config", "layer"):
-        del name
-    manifest = storage.manifest("a", "v1")
-    assert manifest is not None
-    for blob in [json.loads(manifest.raw)["config"], *json.loads(manifest.raw)["layers"]]:
-        found = storage.blob("a", blob["digest"])
-        assert found is not None
-        storage.put_blob("b", blob["digest"], found[0])
+    push_image(storage, "b", "same", mark="a:v1", layer=shared)
+    push_index(storage, "c", "v1", ["linux/amd64", "linux/arm64"])
 
     figures = move.survey(INVENTORY).figures
 
-    names = [("a", "v1"), ("a", "v2"), ("b", "v1"), ("b", "same")]
     sizes: dict[str, int] = {}
     logical = 0
-    for repository, tag in names:
-        one = storage.manifest(repository, tag)
+
+    def tree(repository: str, reference: str) -> dict[str, int]:
+        one = storage.manifest(repository, reference)
         assert one is not None
         document = json.loads(one.raw)
-        blobs = {b["digest"]: b["size"] for b in [document["config"], *document["layers"]]}
-        blobs[one.digest] = len(one.raw)
-        logical += sum(blobs.values())
-        sizes |= blobs
+        found = {one.digest: len(one.raw)}
+        for child in document.get("manifests", ()):
+            found |= tree(repository, child["digest"])
+        blobs = [document["config"], *document["layers"]] if "layers" in document else []
+        return found | {blob["digest"]: blob["size"] for blob in blobs}
+
+    for place in (("a", "v1"), ("a", "v2"), ("b", "v1"), ("b", "same"), ("c", "v1")):
+        here = tree(*place)
+        logical += sum(here.values())
+        sizes |= here
+    assert (figures["repositories"], figures["tags"]) == (3, 5)
     assert figures["bytes"] == logical
     assert figures["unique_bytes"] == sum(sizes.values())
-    assert 7000 < figures["unique_bytes"] < 2 * 7000
-    gets = [a for a in world.east.log if a.method == "GET" and "/manifests/sha256" in a.path]
-    assert len(gets) == 4, "a digest is read once in its repository"
-    assert move.survey(INVENTORY).figures == figures
+    wave = move.wave("all").figures
+    assert wave == {key: figures[key] for key in wave}
+    count = len([a for a in world.east.log if a.method == "GET" and "/manifests/" in a.path])
+    assert count == 4 + 3, "each digest is read once in its repository"
+    again = move.survey(INVENTORY)
+    assert again.figures == figures
+    for _ in range(10):
+        move.services.surveyor.step()
+    with world.services.database.read() as connection:
+        for table in (migration_tags, migration_blobs):
+            query = select(func.count()).select_from(table).where(table.c.survey != again.id)
+            assert connection.execute(query).scalar() == 0, "an older look is still there"
 
 
 def test_names_that_collide_are_named_and_no_wave_starts(world: World) -> None:
-    move = Move(world, namespaces=(Namespace("*/app", "apps/{name}"),))
-    for name in ("team/app:v1", "other/app:v1", "other/app:v2"):
+    """Two sources of one name, in two waves: neither wave's rule alone would see it."""
+    namespaces = (Namespace("*/app", "apps/{name}"), Namespace("bad", "Upper/{name}"))
+    move = Move(world, namespaces=namespaces, waves=(Wave("first", ("team/*",)), Wave("rest")))
+    for name in ("team/app:v1", "other/app:v1", "other/app:v2", "bad:v1", "kept:v1"):
         move.push(name)
 
-    assert move.survey(INVENTORY).figures["findings"] == {"collision": 1}
-    assert move.findings(INVENTORY) == {
-        ("collision", "team/app:v1"): "other/app:v1 would get this name, too"
+    found = move.survey(INVENTORY)
+
+    assert found.figures["findings"] == {"collision": 1, "unnamed": 1}
+    assert (
+        move.findings(INVENTORY)["collision", "team/app:v1"]
+        == "other/app:v1 would get this name, too"
+    )
+    assert "upper-case" in move.findings(INVENTORY)["unnamed", "bad:v1"]
+    with pytest.raises(Conflict, match=r"bad:v1.*team/app:v1 -> apps/app:v1: other/app:v1 would"):
+        move.services.migration_steps.start("move", "first")
+    move.keeper.step()
+    assert move.holds() == {}
+    assert not [a for a in world.west.log if a.method not in ("GET", "HEAD")]
+
+
+def test_what_a_project_may_not_touch_is_neither_counted_nor_moved(world: World) -> None:
+    move = Move(world, project="team")
+    grants = (Grant("east", ("team/*",)),), (Grant("west", ("mirror/team/a*",)),)
+    move.services.projects.put(Project("team", *grants), document={})
+    for name in ("team/app:v1", "team/web:v1", "other/app:v1"):
+        move.push(name)
+
+    assert move.survey(INVENTORY).figures["tags"] == 1
+    assert set(move.findings(INVENTORY)) == {("denied", "team/web:v1")}
+    with pytest.raises(Conflict, match="may not write west/mirror/team/web"):
+        move.services.migration_steps.start("move", "all")
+
+
+def test_what_select_says_of_tags_holds_for_looks_and_waves_alike(world: World) -> None:
+    """The newest by version, types and platforms: what is counted, moved and proved is the same."""
+    select_ = (
+        Selection(
+            NameFilter(("app",)), NameFilter(semver=">=1", newest=Newest(2)), to_tag="{tag}-moved"
+        ),
+        Selection(NameFilter(("multi",)), platforms=("linux/arm64",)),
+        Selection(NameFilter(("charts",)), types=("image",)),
+    )
+    move = Move(world, select=select_)
+    world.west.api.profile = replace(OCI_1_1, sparse_indexes=True)
+    storage = world.east.storage
+    for tag in ("v1.0.0", "v1.1.0", "v1.2.0", "v0.9.0", "latest"):
+        move.push(f"app:{tag}")
+    push_index(storage, "multi", "v1", ["linux/amd64", "linux/arm64"])
+    push_artifact(storage, "charts", "v1", config="application/vnd.cncf.helm.config.v1+json")
+    move.push("charts:image")
+    move.push("unwanted:v1")
+
+    assert move.survey(INVENTORY).figures["tags"] == 4
+    move.run("all")
+    assert set(move.holds()) == {
+        "mirror/app:v1.1.0-moved",
+        "mirror/app:v1.2.0-moved",
+        "mirror/multi:v1",
+        "mirror/charts:image",
+    }
+    move.survey(FREEZE)
+    move.delta()
+    assert move.survey(PROOF).figures == {
+        "tags": 4,
+        "freeze": move.latest(FREEZE).id,
+        "findings": {},
     }
 
 
-@pytest.mark.parametrize("slow", [False, True])
-def test_a_look_goes_on_where_another_process_left_it(world: World, slow: bool) -> None:
-    """Slices of no time, each by another process: each repository's list is read once."""
-    del slow
+def test_a_look_goes_on_where_another_process_left_it(world: World) -> None:
+    """Slices of no time, each by a process that dies after it: each page of tags is read once."""
     move = Move(world)
     for repository in range(6):
         for tag in range(3):
             move.push(f"r{repository}:v{tag}")
+    world.east.api.tag_page = 2
     move.surveys.begin("move", INVENTORY)
     slices = 0
     while move.latest(INVENTORY).state is not SurveyState.ENDED:
@@ -231,10 +222,182 @@ def test_a_look_goes_on_where_another_process_left_it(world: World, slow: bool) 
             party.clients,
             party.meter,
             party.guard,
-            slice_seconds=0.02,
+            slice_seconds=0.0,
         ).step()
         slices += 1
-        assert slices < 100
+        assert slices < 60
+    assert slices > 3
     assert move.latest(INVENTORY).figures["tags"] == 18
-    lists = [a.path for a in world.east.log if a.path.partition("?")[0].endswith("/tags/list")]
-    assert len(lists) == len(set(lists)) == 6
+    heads = [a.path for a in world.east.log if a.method == "HEAD" and "/manifests/" in a.path]
+    assert len(heads) == len(set(heads)) == 18
+
+
+def test_a_look_waits_for_a_registry_that_fails_and_tells_what_it_may_not_read(
+    world: World,
+) -> None:
+    """Failures that may pass are tried again; a repository that is denied is named, and a freeze refused for it."""
+    move = Move(world)
+    for name in ("a:v1", "b:v1", "c:v1"):
+        move.push(name)
+    passing = world.east.fault("/v2/a/manifests/v1", method="HEAD", status=500, times=8)
+    world.east.fault("/v2/b/tags/list", method="GET", status=403, times=FOREVER)
+
+    assert move.survey(INVENTORY).figures["tags"] == 2
+    assert passing.fired == 8
+    assert set(move.findings(INVENTORY)) == {("unlisted", "b:")}
+    failed = move.survey(FREEZE, SurveyState.FAILED)
+    assert "could not be read" in failed.reason
+    with pytest.raises(Conflict, match="no freeze that has ended"):
+        move.surveys.begin("move", PROOF)
+
+
+def test_a_wave_that_fails_says_why_and_starts_again(world: World) -> None:
+    move = Move(world, waves=(Wave("first", ("a",)), Wave("rest")))
+    for name in ("a:v1", "a:v2", "b:v1"):
+        move.push(name)
+    move.survey(INVENTORY)
+    world.west.fault("/manifests/v2", method="PUT", status=403, times=FOREVER)
+
+    move.run("first", state=WaveState.FAILED)
+
+    execution = move.wave("first").executions[0]
+    assert f"execution {execution} ended partial" in move.wave("first").reason
+    assert f"transship executions failures {execution}" in move.wave("first").reason
+    move.run("rest")
+    with pytest.raises(Conflict, match="no freeze"):
+        move.services.migration_steps.delta("move")
+    world.west.faults.clear()
+    move.run("first")
+    assert move.wave("first").reason == ""
+    assert move.wave("first").history == (execution,)
+    assert len(move.holds()) == 3
+
+
+def test_waves_move_within_their_windows_only(world: World) -> None:
+    """At noon nothing begins; in the evening it does; at six in the morning what runs is stopped, and goes on later."""
+    move = Move(world, windows=(Window(20 * 60, 6 * 60, (0, 1, 2, 3, 4)),))
+    move.push("a:v1")
+    move.survey(INVENTORY)
+    move.services.migration_steps.start("move", "all")
+    move.keeper.step()
+    assert move.wave("all").execution == ""
+    assert move.keeper.is_closed(move.migration)
+
+    move.now += timedelta(hours=9)
+    move.keeper.step()
+    first = move.wave("all").execution
+    assert first
+    move.now += timedelta(hours=9, minutes=1)
+    move.keeper.step()
+    assert move.services.executions.get(first).state is ExecutionState.STOPPING
+    move.services.dispatching.end_executions()
+    assert move.services.executions.get(first).state is ExecutionState.STOPPED
+    move.keeper.step()
+    move.keeper.step()
+    assert (move.wave("all").state, move.wave("all").execution) == (WaveState.RUNNING, "")
+
+    move.now += timedelta(hours=15)
+    move.carry_out("all")
+    assert move.wave("all").state is WaveState.DONE
+    assert len(move.wave("all").executions) == 2
+    assert move.holds().keys() == {"mirror/a:v1"}
+
+
+def test_an_execution_that_a_person_stops_fails_its_wave(world: World) -> None:
+    move = Move(world)
+    move.push("a:v1")
+    move.survey(INVENTORY)
+    move.services.migration_steps.start("move", "all")
+    move.keeper.step()
+    move.services.executions.request_stop(move.wave("all").execution)
+    move.services.dispatching.end_executions()
+    move.keeper.step()
+
+    assert move.wave("all").state is WaveState.FAILED
+    assert "ended stopped" in move.wave("all").reason
+
+
+def test_the_proof_names_whatever_is_not_as_it_was_frozen(world: World) -> None:
+    """Seen by another name of the destination: moved, missing, a hole, a lost referrer, pushed, removed."""
+    world.services.registries.put(RegistryEndpoint("public", world.west.url), document={})
+    move = Move(world, final="public")
+    digests = {tag: move.push(f"app:{tag}") for tag in ("moved", "gone", "hole", "signed", "kept")}
+    move.push("app:removed")
+    signature = push_artifact(
+        world.east.storage, "app", None, artifact_type="application/x.signature", subject="signed"
+    )
+    move.survey(INVENTORY)
+    move.run("all")
+    move.survey(FREEZE)
+    move.delta()
+    assert move.survey(PROOF).figures["findings"] == {}
+
+    west = world.west.storage
+    push_image(west, "mirror/app", "moved", mark="somebody else")
+    assert west.delete_tag("mirror/app", "gone")
+    manifest = west.manifest("mirror/app", "hole")
+    assert manifest is not None
+    layer = json.loads(manifest.raw)["layers"][0]["digest"]
+    west.drop_blob(layer)
+    west.drop_manifest("mirror/app", signature)
+    move.push("app:kept", mark="pushed late")
+    move.push("new:v1")
+    assert world.east.storage.delete_tag("app", "removed")
+
+    assert move.survey(PROOF).figures["findings"] == {
+        "moved": 1,
+        "missing": 1,
+        "hole": 2,
+        "pushed": 2,
+        "removed": 1,
+    }
+    found = move.findings(PROOF)
+    assert set(found) == {
+        ("moved", "app:moved"),
+        ("missing", "app:gone"),
+        ("hole", "app:hole"),
+        ("hole", "app:signed"),
+        ("pushed", "app:kept"),
+        ("pushed", "new:v1"),
+        ("removed", "app:removed"),
+    }
+    assert found["missing", "app:gone"] == "public has no mirror/app:gone"
+    assert layer in found["hole", "app:hole"]
+    assert signature in found["hole", "app:signed"]
+    assert digests["kept"] != world.east.storage.manifest("app", "kept").digest  # type: ignore[union-attr]
+
+
+def test_a_proof_that_cannot_ask_for_a_while_proves_nothing_meanwhile(world: World) -> None:
+    """A destination that fails is neither a proof nor a finding: the look waits, and goes on."""
+    move = Move(world)
+    move.push("app:v1")
+    move.survey(INVENTORY)
+    move.run("all")
+    move.survey(FREEZE)
+    fault = world.west.fault("/v2/mirror/app/manifests", method="HEAD", status=502, times=8)
+    move.surveys.begin("move", PROOF)
+    move.services.surveyor.step()
+    held = move.latest(PROOF)
+    assert held.state in (SurveyState.PENDING, SurveyState.RUNNING)
+    assert "502" in held.reason or "west" in held.reason
+    assert move.look_to_its_end(PROOF).figures["findings"] == {}
+    assert fault.fired == 8
+
+
+def test_a_migration_that_is_forgotten_leaves_no_rule_and_what_it_wrote(world: World) -> None:
+    move = Move(world)
+    move.push("app:v1")
+    move.survey(INVENTORY)
+    move.services.migration_steps.start("move", "all")
+    move.keeper.step()
+    with pytest.raises(Conflict, match="under way"):
+        move.store.delete("move")
+    move.carry_out("all")
+
+    move.store.delete("move")
+
+    assert move.holds().keys() == {"mirror/app:v1"}
+    assert [stored.rule.name for stored in world.services.rules.list()] == []
+    assert move.surveys.latest("move") == {}
+    Move(world)
+    assert move.wave("all").state is WaveState.PENDING
