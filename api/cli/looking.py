@@ -44,8 +44,8 @@ def plan(
         from api.cli import asking
 
         report = asking.plans(only, data, timeout)
-        _tell(report, as_json, lambda: _show_plans(report, carry_out=asking.carry_out_words(data)))
-        sys.exit(_code_of_plans(report))
+        _tell(report, as_json, lambda: show_plans(report, carry_out=asking.carry_out_words(data)))
+        sys.exit(code_of_plans(report))
     from api.engine.purposes import planning
 
     kept = "" if data is None else f"transship sync --plan {{plan}} --data {data} -f FILE"
@@ -56,8 +56,8 @@ def plan(
         workers=workers,
         as_json=as_json,
         local=local,
-        show_report=lambda report: _show_plans(report, carry_out=kept),
-        code=_code_of_plans,
+        show_report=lambda report: show_plans(report, carry_out=kept),
+        code=code_of_plans,
     )
 
 
@@ -68,7 +68,8 @@ def _tell(report: dict[str, Any], as_json: bool, show: Any) -> None:
         show()
 
 
-def _show_plans(report: dict[str, Any], *, carry_out: str) -> None:
+def show_plans(report: dict[str, Any], *, carry_out: str) -> None:
+    """Print plans; `carry_out` is the command that carries one out, with {plan} in the place of its id."""
     for one in report["plans"]:
         if one["state"] not in _FIGURED:
             click.echo(f"{one['rule']}: {_UNKNOWN.get(one['state'], 'not done yet')}")
@@ -109,7 +110,8 @@ _UNKNOWN = {
 }
 
 
-def _code_of_plans(report: dict[str, Any]) -> int:
+def code_of_plans(report: dict[str, Any]) -> int:
+    """Return the exit code of plans."""
     if any(one["state"] not in {*_FIGURED, *_UNKNOWN} for one in report["plans"]):
         return exits.UNKNOWN
     whole = all(one["state"] in _FIGURED for one in report["plans"])

@@ -36,6 +36,7 @@ COMMANDS = {
     "registries": "api.cli.server",
     "rules": "api.cli.server",
     "executions": "api.cli.runs",
+    "migrate": "api.cli.migrating",
     "receipts": "api.cli.receipts",
     "report": "api.cli.reporting",
     "flows": "api.cli.flows",

@@ -62,7 +62,7 @@ def report(
     if as_json:
         exits.print_json(found)
     else:
-        _tell(found)
+        tell(found)
         for path in filter(None, (output, rules, receipt)):
             click.echo(f"written: {path}", err=True)
     sys.exit(code(found))
@@ -103,7 +103,7 @@ def _write_parts(
         fetch(server, [("execution", one) for one in runs], receipt)
 
 
-def _tell(found: dict[str, Any]) -> None:
+def tell(found: dict[str, Any]) -> None:
     """Print the report for people: a line for each section, then the classes of failures."""
     from api.reports.page import duration
 

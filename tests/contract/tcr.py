@@ -50,6 +50,7 @@ class FakeTcr(SampleRegistry):
         self.tokens.users = self.users
         self.control = HttpServer(self._handle_control)
         self.namespaces: set[str] = set()
+        self.forbidden: set[str] = set()  # namespaces that the SecretId may not make
         self.repositories: set[str] = set()
         self.actions: list[str] = []
         self.hooks: dict[int, tuple[str, dict[str, Any]]] = {}
@@ -179,6 +180,8 @@ class FakeTcr(SampleRegistry):
         return {"NamespaceList": rows, "TotalCount": len(rows)}
 
     def _create_namespace(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if asked["NamespaceName"] in self.forbidden:
+            raise TcrError("UnauthorizedOperation", "you are not authorized to do it")
         with self._lock:
             if asked["NamespaceName"] in self.namespaces:
                 raise TcrError("FailedOperation", "the namespace is there")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,9 +110,12 @@ def test_what_a_later_run_put_right_is_no_failure_any_more(
     assert by_looking.json["copies"]["failed"] == by_looking.json["failures_total"] == 0
     assert by_looking.json["copies"]["unchanged"] == 3
     assert run("report", whole, "--rules", "x.yaml").code == 2
+    assert run("report").code == 2
+    told = run("report", whole, "-o", "/nowhere/r.html")
+    assert (told.code, "cannot be written" in told.err) == (2, True)
 
 
-def test_repository_that_could_not_be_listed_is_taken_as_its_rule_takes_it(
+def test_what_could_not_be_listed_is_taken_as_its_rule_takes_it(
     world: World, server: ApiProcess, run: Run, tmp_path: Path
 ) -> None:
     """Its tags are not known: the rule file keeps the rule's own conditions, and copies no other tag."""
@@ -150,40 +152,15 @@ def test_repository_that_could_not_be_listed_is_taken_as_its_rule_takes_it(
     assert world.west.storage.manifest("x/app", "x")
     assert world.west.storage.manifest("mirror/team/app", "dev") is None
     assert world.west.storage.manifest("mirror/team/app", "v2-rc") is None
-
-
-def test_rule_that_failed_as_a_whole_is_in_the_file_as_it_is(
-    world: World, server: ApiProcess, run: Run, tmp_path: Path
-) -> None:
-    world.push("team/app", "v1", [some_bytes("app", 500)])
-    rule = {
-        "source": "east",
-        "select": [{"repositories": ["team/**"]}],
-        "destinations": [{"registry": "west", "repository": "mirror/{repository}"}],
-    }
-    assert server.ask("PUT", "/api/v1/rules/fleet", rule)[0] == 201
-    identity = run("rules", "run", "fleet").out.strip()
     fault = world.east.fault(r"/_catalog", status=403, times=FOREVER)
+    whole = {**rule, "select": [{"repositories": ["team/**"], "tags": ["dev"]}]}
+    assert server.ask("PUT", "/api/v1/rules/fleet", whole)[0] == 200
+    identity = run("rules", "run", "fleet").out.strip()
     carry_out(world, identity)
     assert fault.fired
     world.east.faults.clear()
-
-    made = run("report", identity, "--rules", str(tmp_path / "failed.yaml"), "--json")
-
-    assert made.json["failures"][0]["source"] is None
-    done = run("sync", "-f", str(tmp_path / "failed.yaml"), "--local", "--json")
+    made = run("report", identity, "--rules", str(tmp_path / "all.yaml"), "--json")
+    assert made.json["failures"][0]["source"] is None  # the rule failed as a whole
+    done = run("sync", "-f", str(tmp_path / "all.yaml"), "--local", "--json")
     assert done.code == 0, done.err
-    assert world.west.storage.manifest("mirror/team/app", "v1")
-
-
-def test_report_refuses_what_it_cannot_tell(world: World, server: ApiProcess, run: Run) -> None:
-    assert run("report").code == 2
-    unknown = run("report", "0123456789abcdef01234567")
-    assert (unknown.code, "there is no execution" in unknown.err) == (2, True)
-    identity = half_failed(world, server, run)
-    told = run("report", identity, "-o", "/nowhere/r.html")
-    assert (told.code, "cannot be written" in told.err) == (2, True)
-    assert server.ask("GET", f"/api/v1/reports?execution={identity}&receipt=maybe")[0] == 400
-    without = server.ask("GET", f"/api/v1/reports?execution={identity}&receipt=false")[1]
-    assert without["receipt"] is None
-    assert json.dumps(without["rule_file"])
+    assert world.west.storage.manifest("mirror/team/app", "dev")

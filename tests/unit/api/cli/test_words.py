@@ -9,7 +9,7 @@ import pytest
 
 from api.cli.alike import alike
 from api.cli.jobs import _watching
-from api.cli.looking import _show_findings, _show_plans
+from api.cli.looking import _show_findings, show_plans
 from api.cli.notes import notes
 from api.cli.summary import print_failures
 from api.cli.tables import drawn, show
@@ -139,7 +139,7 @@ def test_a_plan_that_has_no_figures_shows_none(
 ) -> None:
     plan = {"rule": "fleet", "state": state, "seconds_needed": None, "copies": 0}
 
-    _show_plans({"plans": [plan], "problems": []}, carry_out="")
+    show_plans({"plans": [plan], "problems": []}, carry_out="")
 
     assert capsys.readouterr().out == f"fleet: {word}: nothing is known of what it would copy\n"
 
