@@ -20,9 +20,11 @@ from api.importers.gathered import (
     Login,
     Mapping,
     Note,
+    Place,
     name_of,
     variable_of,
 )
+from api.importers.judging import Path, judge
 
 Key = tuple[str, tuple[str, ...], str]
 MOST_TAGS = 500
@@ -86,8 +88,21 @@ def build(gathered: Gathered, *, stored: bool = False) -> Imported:
             gathered.note(
                 "look", found.logins[0].place, host, "no line uses this registry: left out"
             )
-    document = {"version": 1, "registries": registries, "rules": _rules(gathered, names)}
+    places: dict[Path, Place] = {
+        ("registries", number): _place_of(host, gathered)
+        for number, host in enumerate(h for h in gathered.registries if h in used)
+    }
+    rules = _rules(gathered, names, places)
+    document = judge({"version": 1, "registries": registries, "rules": rules}, places, gathered)
     return Imported(document, tuple(gathered.notes), secrets.values, secrets.hosts)
+
+
+def _place_of(host: str, gathered: Gathered) -> Place:
+    """Return where a registry was met: its credentials, or the first line that names it."""
+    found = gathered.registries[host]
+    if found.logins:
+        return found.logins[0].place
+    return next(m.place for m in gathered.mappings if host in (m.source, *m.destinations))
 
 
 def _names(gathered: Gathered) -> dict[str, str]:
@@ -158,7 +173,9 @@ def _credentials(host: str, login: Login, gathered: Gathered, secrets: _Secrets)
     return found | {"password_env": variable}
 
 
-def _rules(gathered: Gathered, names: AnyMapping[str, str]) -> list[dict[str, Any]]:
+def _rules(
+    gathered: Gathered, names: AnyMapping[str, str], places: dict[Path, Place]
+) -> list[dict[str, Any]]:
     dealt: dict[Key, list[_Deal]] = {}
     for mapping in gathered.mappings:
         deals = dealt.setdefault((mapping.source, mapping.destinations, mapping.rule), [])
@@ -177,16 +194,20 @@ def _rules(gathered: Gathered, names: AnyMapping[str, str]) -> list[dict[str, An
         wanted = keys.pop("name", f"{names[source]}-to-{there}")
         named = keys.pop("to", {})
         to = [{"registry": names[one], **named} for one in destinations]
-        rules += [
-            {
-                "name": _free(wanted, taken),
-                "source": names[source],
-                "select": deal.entries,
-                "destinations": to,
+        for deal in deals:
+            places |= {
+                ("rules", len(rules), number): place for number, place in enumerate(deal.places)
             }
-            | keys
-            for deal in deals
-        ]
+            places["rules", len(rules)] = deal.places[0]
+            rules.append(
+                {
+                    "name": _free(wanted, taken),
+                    "source": names[source],
+                    "select": deal.entries,
+                    "destinations": to,
+                }
+                | keys
+            )
     return rules
 
 
@@ -204,6 +225,7 @@ class _Deal:
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
+        self.places: list[Place] = []  # of the line that each entry began with
         self._named: dict[tuple[str, str], str] = {}  # repository and tag: what becomes of it
         self._ends: dict[str, set[str]] = {}  # repository: what becomes of its tags
         self._described: set[str] = set()  # repositories whose tags are described, not only named
@@ -241,6 +263,7 @@ class _Deal:
             known["tags"] += [tag for tag in tags if tag not in known["tags"]]
         elif mapping.entry not in self.entries[-1:]:
             self.entries.append(mapping.entry)
+            self.places.append(mapping.place)
             if isinstance(tags, list):
                 self._open[f"{repositories} {end}"] = mapping.entry
 

@@ -36,6 +36,10 @@ def read(path: str, *, plain: bool = False) -> File:
             raw = opened.read(MAX_BYTES + 1)
     except OSError as error:
         raise InvalidConfiguration(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(raw) > MAX_BYTES:
+        told = f"the file is larger than {MAX_BYTES} bytes"
+        problem = FieldProblem("", told, "give it in several files, imported one by one")
+        raise InvalidFields((problem,), source=path)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -43,6 +47,10 @@ def read(path: str, *, plain: bool = False) -> File:
         problem = FieldProblem("", "this is not UTF-8", "save the file as UTF-8", line)
         raise InvalidFields((problem,), source=path) from error
     if plain:
+        if "\0" in text:
+            line = text.count("\n", 0, text.index("\0")) + 1
+            problem = FieldProblem("", "holds a NUL: this is no text", "give a list in UTF-8", line)
+            raise InvalidFields((problem,), source=path)
         return File(path, text)
     document, lines = read_yaml(text, path)
     return File(path, text, document, lines)

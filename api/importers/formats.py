@@ -11,6 +11,9 @@ from api.importers.files import File, read
 from api.importers.gathered import Gathered
 from service.errors import InvalidConfiguration
 
+MOST_TOLD = 20
+"""Lines of a report that goes into one error."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -56,13 +59,19 @@ def import_files(form: str, paths: Sequence[str], options: Options = Options()) 
     into = Gathered()
     FORMATS[form](files, into, options)
     if not into.mappings:
-        raise InvalidConfiguration(
-            f"{', '.join(paths)}: nothing is to be copied",
-            hint="; ".join(
-                f"{n.place}: {n.key}: {n.text}" for n in into.notes if n.weight == "lost"
-            )
-            or f"is this a file of {form}?",
-        )
+        raise _nothing(paths, form, into)
     for host in options.plain_http:
         into.registry(host).plain = True
-    return build(into, stored=options.stored)
+    found = build(into, stored=options.stored)
+    if not found.document["rules"]:
+        raise _nothing(paths, form, into)
+    return found
+
+
+def _nothing(paths: Sequence[str], form: str, into: Gathered) -> InvalidConfiguration:
+    lost = [f"{n.place}: {n.key}: {n.text}" for n in into.notes if n.weight == "lost"]
+    more = [f"and {len(lost) - MOST_TOLD} more"] if len(lost) > MOST_TOLD else []
+    return InvalidConfiguration(
+        f"{', '.join(paths)}: nothing is to be copied",
+        hint="; ".join([*lost[:MOST_TOLD], *more]) or f"is this a file of {form}?",
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,6 +12,9 @@ from typing import Any, Literal
 from service.errors import InvalidInput
 from service.model.names import NameMatcher
 from service.model.rule import NameFilter
+
+_LOGIN = re.compile(r"[^\s/@'\"]+:[^\s/@]+@(?!sha(?:256|512):)")
+"""user:password@ in front of a host; name:tag@digest is none."""
 
 Weight = Literal["lost", "changed", "look"]
 """lost: what the file asks for is not done; changed: it is done otherwise; look: an operator has to do or know something."""
@@ -92,8 +95,10 @@ class Gathered:
         return self.registries.setdefault(host, FoundRegistry(host))
 
     def note(self, weight: Weight, place: Place, key: str, text: str) -> None:
-        """Tell something."""
-        self.notes.append(Note(weight, place, key, text))
+        """Tell something; a user and password in an address are not told."""
+        self.notes.append(
+            Note(weight, place, *(_LOGIN.sub("***@", str(one)) for one in (key, text)))
+        )
 
     def lost(self, place: Place, key: str, text: str) -> None:
         """Tell that something is not done."""
@@ -118,6 +123,32 @@ class Gathered:
         self.mappings.append(
             Mapping(source, destinations, entry, place, json.dumps(rule or {}, sort_keys=True))
         )
+
+    def map_of(self, value: Any, place: Place, key: str) -> dict[str, Any]:
+        """Return a map, an empty one for nothing; what is none is told of, and nothing of it is read."""
+        if value in (None, "", []) or isinstance(value, dict):
+            return value or {}
+        self.lost(place, key, "not a map: nothing of it was read")
+        return {}
+
+    def list_of(self, value: Any, place: Place, key: str) -> list[Any]:
+        """Return a list, an empty one for nothing; what is none is told of, and nothing of it is read."""
+        if value in (None, "", {}) or isinstance(value, list):
+            return value or []
+        self.lost(place, key, "not a list: nothing of it was read")
+        return []
+
+    def maps_of(
+        self, value: Any, at: Callable[..., Place], key: str
+    ) -> list[tuple[int, dict[str, Any]]]:
+        """Return the maps of a list with their numbers; what is none is told of. `at` gives the place of a path."""
+        found = []
+        for number, one in enumerate(self.list_of(value, at(key), key)):
+            if isinstance(one, dict):
+                found.append((number, one))
+            else:
+                self.lost(at(key, number), f"{key}[{number}]", "not a map: nothing of it was read")
+        return found
 
     def unknown_keys(
         self, value: Iterable[str], known: Iterable[str], place: Place, at: str = ""

@@ -11,6 +11,7 @@ from api.importers.references import hub
 from service.errors import InvalidReference
 
 FORMAT = "harbor"
+MOST_PARTS = 100
 HERE = 0  # the id of the Harbor that has the policy
 
 _POLICY = (
@@ -45,13 +46,10 @@ PROVIDERS = {
 def gather(files: list[File], into: Gathered, here: str = "") -> None:
     """Take up what the files say; `here` is the host of the Harbor that has the policies."""
     objects = [one for file in files for one in _objects(file, into)]
-    registries = {
-        value.get("id"): value
-        for _, _, value in objects
-        if "url" in value and "filters" not in value
-    }
+    known = [value for _, _, value in objects if "url" in value and "filters" not in value]
+    registries = {_id(value): value for value in known}
     for file, path, value in objects:
-        if value in registries.values():
+        if value in known:
             continue
         name = str(value.get("name") or "")
         try:
@@ -69,9 +67,14 @@ def _objects(file: File, into: Gathered) -> list[tuple[File, tuple[int, ...], Ma
     return [(file, (n,) if isinstance(document, list) else (), one) for n, one in enumerate(listed)]
 
 
+def _id(value: Mapping[str, Any]) -> str:
+    """Return a registry's id, whatever is written for it, so that it can be looked up."""
+    return str(value.get("id"))
+
+
 def _policy(
     value: Mapping[str, Any],
-    registries: Mapping[Any, Mapping[str, Any]],
+    registries: Mapping[str, Mapping[str, Any]],
     place: Place,
     into: Gathered,
     here: str,
@@ -90,17 +93,19 @@ def _policy(
 
 def _host(
     said: Any,
-    registries: Mapping[Any, Mapping[str, Any]],
+    registries: Mapping[str, Mapping[str, Any]],
     place: Place,
     into: Gathered,
     here: str,
 ) -> str:
-    if not isinstance(said, dict) or said.get("id", HERE) == HERE:
+    if said is not None and not isinstance(said, dict):
+        raise InvalidReference(f"{said!r:.40} is not a registry")
+    if said is None or said.get("id", HERE) == HERE:
         if not here:
             raise InvalidReference("names the Harbor that it is of: give --here HOST")
         into.registry(here).settings.setdefault("provider", "harbor")
         return here
-    known = {**said, **registries.get(said.get("id"), {})}
+    known = {**said, **registries.get(_id(said), {})}
     url = str(known.get("url") or "")
     if not url:
         raise InvalidReference(
@@ -122,7 +127,7 @@ def _host(
         into.lost(
             place, f"{known.get('name')}.ca_certificate", "a CA is a file here: tls with ca_file"
         )
-    credential = known.get("credential") or {}
+    credential = into.map_of(known.get("credential"), place, f"{known.get('name')}.credential")
     if credential.get("access_key"):
         secret = str(credential.get("access_secret") or "")
         masked = not secret.strip("*")
@@ -136,8 +141,10 @@ def _template(value: Mapping[str, Any]) -> str:
     namespace = str(value.get("dest_namespace") or "")
     count = value.get("dest_namespace_replace_count", -1)
     count = -1 if count is None else count
-    if not isinstance(count, int) or count < -1:
-        raise InvalidReference(f"dest_namespace_replace_count {count!r} is no number from -1 on")
+    if not isinstance(count, int) or isinstance(count, bool) or not -1 <= count <= MOST_PARTS:
+        raise InvalidReference(
+            f"dest_namespace_replace_count {count!r} is no number from -1 to {MOST_PARTS}"
+        )
     if not namespace:
         return "{repository}"
     rest = (
@@ -149,7 +156,10 @@ def _template(value: Mapping[str, Any]) -> str:
 def _entry(name: str, value: Mapping[str, Any], place: Place, into: Gathered) -> dict[str, Any]:
     entry: dict[str, Any] = {"repositories": {"include": ["**"]}}
     tags: dict[str, list[str]] = {}
-    for one in value.get("filters") or ():
+    filters = value.get("filters") or []
+    if not isinstance(filters, list) or not all(isinstance(one, dict) for one in filters):
+        raise InvalidReference("filters is not a list of filters, and without them more would go")
+    for one in filters:
         kind, said = one.get("type"), one.get("value")
         excludes = one.get("decoration") == "excludes"
         if one.get("decoration") and kind in ("name", "resource"):
@@ -177,10 +187,11 @@ def _rule(name: str, value: Mapping[str, Any], place: Place, into: Gathered) -> 
     rule: dict[str, Any] = {"name": name_of(name), "enabled": bool(value.get("enabled", True))}
     if value.get("override") is False:
         rule["on_conflict"] = "keep"
-    trigger = value.get("trigger") or {}
+    trigger = into.map_of(value.get("trigger"), place, f"{name}.trigger")
     kind = trigger.get("type", "manual")
     if kind == "scheduled":
-        cron = str((trigger.get("trigger_settings") or {}).get("cron", ""))
+        settings = into.map_of(trigger.get("trigger_settings"), place, f"{name}.trigger_settings")
+        cron = str(settings.get("cron", ""))
         seconds, _, five = cron.partition(" ")
         if len(cron.split()) != 6 or seconds != "0":
             raise InvalidReference(

@@ -14,6 +14,8 @@ from service.errors import InvalidInput
 
 FORMAT = "image-syncer"
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_LEGACY = frozenset({"auth", "images"})
+"""Keys of a file that has both; one of a registry that is called so has another shape."""
 _AUTH_KEYS = ("username", "password", "insecure")
 
 
@@ -24,9 +26,12 @@ def gather(files: list[File], into: Gathered) -> None:
         if not isinstance(document, dict):
             into.lost(file.at(), "", "not a map: nothing of it was read")
             continue
-        if set(document) <= {"auth", "images"}:
-            _auth(file, document.get("auth") or {}, ("auth",), into, expand=False)
-            _images(file, document.get("images") or {}, ("images",), into)
+        if any(isinstance(document.get(key), dict) for key in _LEGACY) or set(document) <= _LEGACY:
+            into.unknown_keys(document, _LEGACY, file.at())
+            auth = into.map_of(document.get("auth"), file.at("auth"), "auth")
+            _auth(file, auth, ("auth",), into, expand=False)
+            images = into.map_of(document.get("images"), file.at("images"), "images")
+            _images(file, images, ("images",), into)
         elif are_logins(document):
             _auth(file, document, (), into, expand=True)
         else:

@@ -27,7 +27,7 @@ def gather(files: list[File], into: Gathered, default: str = "") -> None:
             into.lost(
                 file.at(),
                 "ccr, tcr",
-                "keys of the quick mode: `transship migrate` is not built yet",
+                "keys of the quick mode: `transship migrate ccr-to-tcr` moves a whole account with them",
             )
         elif are_logins(document):
             _security(file, into)

@@ -12,12 +12,14 @@ from api.importers.references import digest_of, judged, parted, tags_of
 from service.errors import InvalidInput, InvalidReference
 
 FORMAT = "list"
+MOST_CHARACTERS = 8192
+"""In a line; references are far shorter."""
 
 
 def gather(files: list[File], into: Gathered, default: str = "") -> None:
     """Take up what the files say; `default` is where lines with a source alone go, HOST or HOST/PREFIX."""
     for file in files:
-        for number, source, destination in _lines(file.text):
+        for number, source, destination in _lines(file, into):
             place = Place(file.name, number)
             try:
                 _line(source, destination, place, into, default)
@@ -25,11 +27,18 @@ def gather(files: list[File], into: Gathered, default: str = "") -> None:
                 into.lost(place, source[:120], error.message)
 
 
-def _lines(text: str) -> Iterator[tuple[int, str, str]]:
+def _lines(file: File, into: Gathered) -> Iterator[tuple[int, str, str]]:
     """Yield line number, source and destination ("": none); comments, empty lines and a CSV's head are passed over."""
-    for number, line in enumerate(io.StringIO(text), 1):
+    for number, line in enumerate(io.StringIO(file.text), 1):
         bare = line.strip()
         if not bare or bare.startswith("#"):
+            continue
+        if len(bare) > MOST_CHARACTERS:
+            into.lost(
+                Place(file.name, number),
+                bare[:40],
+                f"a line of more than {MOST_CHARACTERS} characters",
+            )
             continue
         cells = (
             next(csv.reader([bare]))

@@ -50,22 +50,23 @@ def gather(files: list[File], into: Gathered) -> None:
                 "caches and staging are not set here; workers and slots say how much is done at once",
             )
         hosts = {
-            str(name): _registry(file, str(name), value or {}, into)
-            for name, value in (document.get("registries") or {}).items()
+            str(name): _registry(file, str(name), value, into)
+            for name, value in _part(file, "registries", into).items()
         }
-        groups = document.get("target_groups") or {}
-        defaults = document.get("defaults") or {}
+        groups, defaults = _part(file, "target_groups", into), _part(file, "defaults", into)
         into.unknown_keys(defaults, _SHARED, file.at("defaults"), "defaults.")
-        for number, mapping in enumerate(document.get("mappings") or ()):
+        mappings = into.maps_of(document.get("mappings"), file.at, "mappings")
+        for number, mapping in mappings:
             place, at = file.at("mappings", number), f"mappings[{number}]"
-            if not isinstance(mapping, dict):
-                into.lost(place, at, "not a map")
-                continue
             into.unknown_keys(mapping, (*_SHARED, "from", "to"), place, f"{at}.")
             try:
                 _mapping({**defaults, **mapping}, hosts, groups, place, at, into)
             except InvalidInput as error:
                 into.lost(place, at, error.message)
+
+
+def _part(file: File, key: str, into: Gathered) -> dict[str, Any]:
+    return into.map_of(file.document.get(key), file.at(key), key)
 
 
 def _filled(text: Any) -> str:
@@ -82,9 +83,10 @@ def _filled(text: Any) -> str:
     return _VARIABLE.sub(value, str(text))
 
 
-def _registry(file: File, name: str, value: Mapping[str, Any], into: Gathered) -> str:
+def _registry(file: File, name: str, said: Any, into: Gathered) -> str:
     """Take up a registry; its host, "" for one that could not be read."""
     place, at = file.at("registries", name), f"registries.{name}"
+    value = into.map_of(said, place, at)
     into.unknown_keys(value, _REGISTRY, place, f"{at}.")
     try:
         host = hub(_filled(value.get("url") or "").removeprefix("https://").rstrip("/"))
@@ -108,7 +110,9 @@ def _registry(file: File, name: str, value: Mapping[str, Any], into: Gathered) -
     elif kind in ("docker_config", "ghcr"):
         registry.settings["credentials"] = {"docker_config": True}
     elif kind == "basic":
-        _login(value.get("credentials") or {}, host, place, at, into)
+        login = into.map_of(value.get("credentials"), place, f"{at}.credentials")
+        into.unknown_keys(login, ("username", "password"), place, f"{at}.credentials.")
+        _login(login, host, place, at, into)
     elif kind in ("static_token", "token"):
         into.lost(
             place,
@@ -148,8 +152,10 @@ def _mapping(
     into: Gathered,
 ) -> None:
     source = hosts.get(str(value.get("source")), "")
-    targets = value.get("targets") or ()
+    targets = value.get("targets") or []
     named = groups.get(targets, [targets]) if isinstance(targets, str) else targets
+    if not isinstance(named, list):
+        raise InvalidReference("targets is neither a registry, a group nor a list of registries")
     there = tuple(hosts.get(str(one), "") for one in named)
     if not source or not there or not all(there):
         raise InvalidReference("names a source or targets that are not among the registries")
@@ -157,6 +163,8 @@ def _mapping(
     to = judged(_filled(value.get("to") or repository))
     common: dict[str, Any] = {"repositories": [repository], "to": {"repository": to}}
     if value.get("platforms"):
+        if not isinstance(value["platforms"], list):
+            raise InvalidReference("platforms is not a list of platforms")
         common["platforms"] = list(value["platforms"])
         into.note(
             "changed",
@@ -165,6 +173,8 @@ def _mapping(
             "an index stays whole and keeps its digest, there it is rewritten",
         )
     tags = value.get("tags") or {}
+    if not isinstance(tags, dict):
+        raise InvalidReference("tags is not a map of filters, and without them more would go")
     rule = _rule(value, tags, place, at, into)
     for one in _tags(tags, place, at, into):
         into.add(source, there, {**common, "tags": one}, place, rule)
@@ -173,7 +183,7 @@ def _mapping(
 def _rule(
     value: Mapping[str, Any], tags: Mapping[str, Any], place: Place, at: str, into: Gathered
 ) -> dict[str, Any]:
-    artifacts = value.get("artifacts") or {}
+    artifacts = into.map_of(value.get("artifacts"), place, f"{at}.artifacts")
     into.unknown_keys(artifacts, _ARTIFACTS, place, f"{at}.artifacts.")
     for key, why in (
         ("include", "all referrers come along, or none"),
@@ -189,7 +199,7 @@ def _rule(
     least = tags.get("min_tags")
     if least:
         rule["on_empty"] = "fail"
-        if least > 1:
+        if least != 1:
             into.note(
                 "changed",
                 place,
@@ -241,7 +251,11 @@ def _tags(
 
 
 def _list(value: Any) -> list[str]:
-    return [str(one) for one in value] if isinstance(value, list) else [str(value)] if value else []
+    """Return one text or several; raises InvalidReference for what is neither: without a filter more would go."""
+    listed = value if isinstance(value, list) else [value] if value else []
+    if not all(isinstance(one, str | int | float) for one in listed):
+        raise InvalidReference("a filter of tags is neither a text nor a list of texts")
+    return [str(one) for one in listed]
 
 
 def _any_case(word: str) -> str:

@@ -83,12 +83,12 @@ def gather(files: list[File], into: Gathered) -> None:
                 file.at("version"), "version", f"version {version} is not known: nothing was read"
             )
             continue
-        for number, credential in enumerate(_list(file, document, "creds", into)):
+        for number, credential in into.maps_of(document.get("creds"), file.at, "creds"):
             _credential(file, ("creds", number), credential, into)
-        defaults = document.get("defaults") or {}
+        defaults = into.map_of(document.get("defaults"), file.at("defaults"), "defaults")
         into.unknown_keys(defaults, _DEFAULTS, file.at("defaults"), "defaults.")
         _told(file, ("defaults",), defaults, into)
-        for number, entry in enumerate(_list(file, document, "sync", into)):
+        for number, entry in into.maps_of(document.get("sync"), file.at, "sync"):
             path = ("sync", number)
             into.unknown_keys(entry, _ENTRY, file.at(*path), f"sync[{number}].")
             _told(file, path, entry, into)
@@ -96,16 +96,6 @@ def gather(files: list[File], into: Gathered) -> None:
                 _entry(file, path, {**defaults, **entry}, into)
             except InvalidInput as error:
                 into.lost(file.at(*path), f"sync[{number}]", error.message)
-
-
-def _list(
-    file: File, document: Mapping[str, Any], key: str, into: Gathered
-) -> list[Mapping[str, Any]]:
-    value = document.get(key) or []
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        into.lost(file.at(key), key, "not a list of maps: nothing of it was read")
-        return []
-    return value
 
 
 def _told(
@@ -260,6 +250,8 @@ def _seconds(text: str) -> float:
 def _platforms(value: Any, place: Place, at: str, into: Gathered) -> dict[str, Any]:
     if not value:
         return {}
+    if not isinstance(value, list):
+        raise InvalidReference(f"{at}.platforms is not a list of platforms")
     named = [str(one) for one in value if one]
     if "" not in value:
         into.note(
@@ -269,9 +261,9 @@ def _platforms(value: Any, place: Place, at: str, into: Gathered) -> dict[str, A
 
 
 def _repositories(value: Any, place: Place, at: str, into: Gathered) -> Iterator[dict[str, Any]]:
-    repos = value or {}
-    exclude = _denied(repos.get("deny") or [], slashes=True)
-    allowed = repos.get("allow") or []
+    repos = _filter(value, place, f"{at}.repos", into)
+    exclude = _denied(_texts(repos, "deny", f"{at}.repos"), slashes=True)
+    allowed = _texts(repos, "allow", f"{at}.repos")
     if not allowed:
         yield {"repositories": {"include": ["**"], **exclude}}
     for one in allowed:
@@ -283,28 +275,49 @@ def _tags(
     value: Mapping[str, Any], place: Place, at: str, into: Gathered
 ) -> Iterator[dict[str, Any] | None]:
     """Yield filters that are united; None: all tags. Raises InvalidReference."""
-    sets = [one for one in (value.get("tags"), *(value.get("tagSets") or ())) if one]
+    more = value.get("tagSets") or []
+    if not isinstance(more, list):
+        raise InvalidReference(f"{at}.tagSets is not a list of filters")
+    sets = [_filter(one, place, f"{at}.tags", into) for one in (value.get("tags"), *more) if one]
     if not sets:
         yield None
     for number, one in enumerate(sets):
-        into.unknown_keys(one, _SET, place, f"{at}.tags[{number}].")
-        common: dict[str, Any] = _denied(one.get("deny") or [], slashes=False)
-        if one.get("semverRange"):
-            common["semver"] = " || ".join(str(found) for found in one["semverRange"])
+        key = f"{at}.tags[{number}]"
+        into.unknown_keys(one, _SET, place, f"{key}.")
+        common = _denied(_texts(one, "deny", key), slashes=False)
+        if ranges := _texts(one, "semverRange", key):
+            common["semver"] = " || ".join(ranges)
             into.note(
                 "changed",
                 place,
                 f"{at}.tags.semverRange",
                 "prereleases count only where the range names one, and 3.22-alpine as 3.22",
             )
-        allowed = one.get("allow") or []
+        allowed = _texts(one, "allow", key)
         for pattern in allowed:
             yield {"regex": f"^{pattern}$", **common}
         if not allowed:
             yield common or None
 
 
-def _denied(patterns: list[Any], *, slashes: bool) -> dict[str, Any]:
+def _filter(value: Any, place: Place, key: str, into: Gathered) -> dict[str, Any]:
+    """Return a filter's map; raises InvalidReference for what is none: without the filter more would go."""
+    if value and not isinstance(value, dict):
+        raise InvalidReference(f"{key} is not a map of filters")
+    return into.map_of(value, place, key)
+
+
+def _texts(value: Mapping[str, Any], key: str, at: str) -> list[str]:
+    """Return a filter's list of texts; raises InvalidReference for what is none: without it more would go."""
+    said = value.get(key)
+    if said in (None, []):
+        return []
+    if not isinstance(said, list) or not all(isinstance(one, str | int | float) for one in said):
+        raise InvalidReference(f"{at}.{key} is not a list of texts")
+    return [str(one) for one in said]
+
+
+def _denied(patterns: list[str], *, slashes: bool) -> dict[str, Any]:
     """Return `exclude` for expressions; raises InvalidReference for one that no glob says."""
-    globs = [glob for one in patterns for glob in glob_of(str(one), slashes=slashes)]
+    globs = [glob for one in patterns for glob in glob_of(one, slashes=slashes)]
     return {"exclude": globs} if globs else {}

@@ -68,19 +68,13 @@ def _registry(
     place = file.at(host)
     into.unknown_keys(value, _KEYS, place, f"{host}.")
     registry = into.registry(hub(host))
-    credentials = value.get("credentials") or {}
-    if isinstance(credentials, dict):
-        into.unknown_keys(
-            credentials, _CREDENTIALS, file.at(host, "credentials"), f"{host}.credentials."
+    at_login = file.at(host, "credentials")
+    credentials = into.map_of(value.get("credentials"), at_login, f"{host}.credentials")
+    into.unknown_keys(credentials, _CREDENTIALS, at_login, f"{host}.credentials.")
+    if credentials.get("username"):
+        registry.logins.append(
+            Login(str(credentials["username"]), str(credentials.get("password") or ""), at_login)
         )
-        if credentials.get("username"):
-            registry.logins.append(
-                Login(
-                    str(credentials["username"]),
-                    str(credentials.get("password") or ""),
-                    file.at(host, "credentials"),
-                )
-            )
     if value.get("tls-verify") is False:
         registry.settings["tls"] = {"insecure": True}
     if value.get("cert-dir"):
