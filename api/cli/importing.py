@@ -40,8 +40,7 @@ def peer_options(command: _Command) -> _Command:
 
 
 @click.command("import")
-@click.argument("form", metavar="FORMAT", type=click.Choice(NAMES))
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.argument("words", metavar="[FORMAT] FILE...", nargs=-1, required=True)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write it here."
 )
@@ -55,8 +54,7 @@ def peer_options(command: _Command) -> _Command:
 @peer_options
 @JSON
 def import_(
-    form: str,
-    files: tuple[str, ...],
+    words: tuple[str, ...],
     output: Path | None,
     data: Path | None,
     as_json: bool,
@@ -64,8 +62,9 @@ def import_(
 ) -> None:
     """Turn FILEs of another tool into transship.yaml on stdout; stderr tells what is otherwise, line by line.
 
-    Files may come in any order. Passwords become references to variables, or to secrets of a server. Exit 1: some lines are not carried over.
+    FORMAT is image-transfer, image-syncer, regsync, skopeo, harbor, ocync or list; without it the files tell it by their shape. Files may come in any order. Passwords become references to variables, or to secrets of a server. Exit 1: some lines are not carried over.
     """
+    form, files = _parted(words)
     imported = read(form, files, peer)
     if imported.hosts:
         _store(imported, data)
@@ -89,6 +88,25 @@ def import_(
         click.echo(imported.text(), nl=False)
     tell(imported)
     sys.exit(exits.AS_THE_RULE_SAYS if imported.whole else exits.NOT_AS_THE_RULE_SAYS)
+
+
+def _parted(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Return format and files; without a format the files tell it."""
+    named = words[0] in NAMES
+    files = words[1:] if named else words
+    if not files:
+        raise click.UsageError(f"give FILEs of {words[0]}; a file of that name is ./{words[0]}")
+    for name in files:
+        if not Path(name).exists() or Path(name).is_dir():
+            kinds = f"no file, and no format: {', '.join(NAMES)}" if name == words[0] else "no file"
+            raise click.UsageError(f"{name!r} is {kinds}")
+    if named:
+        return words[0], files
+    from api.importers.recognise import recognise
+
+    form = recognise(files)
+    click.echo(f"transship: read as files of {form}", err=True)
+    return form, files
 
 
 def _store(imported: Imported, data: Path | None) -> None:

@@ -17,7 +17,8 @@ import yaml
 from api.config_file import load_text
 from api.importers.build import Imported
 from api.importers.formats import Options, import_files
-from service.errors import InvalidFields, InvalidInput
+from api.importers.recognise import recognise
+from service.errors import InvalidConfiguration, InvalidFields, InvalidInput
 
 SECRET = "hunter2-s3cret"
 OPTIONS = Options(to="to.example/mirror", here="harbor.example")
@@ -353,3 +354,65 @@ def test_a_list_keeps_its_good_lines(tmp_path: Path) -> None:
     assert isinstance(found, Imported)
     assert len(found.document["rules"][0]["select"]) == 2
     assert [n.place.line for n in found.notes if n.weight == "lost"] == [2]
+
+
+AMBIGUOUS = {"image-transfer"}
+"""Formats whose lines another one writes, too, with another meaning."""
+
+
+@pytest.mark.parametrize("form", GOOD)
+def test_a_format_is_known_by_the_shape_of_its_files_in_any_order(
+    form: str, tmp_path: Path
+) -> None:
+    paths = []
+    for number, document in enumerate(GOOD[form]):
+        paths.append(str(tmp_path / f"{number}.yaml"))
+        Path(paths[-1]).write_bytes(dumped(document))
+
+    if form in AMBIGUOUS:
+        with pytest.raises(InvalidConfiguration, match="image-syncer or image-transfer") as caught:
+            recognise(paths)
+        assert "transship import FORMAT" in caught.value.hint
+    else:
+        assert recognise(paths) == form
+        assert recognise(paths[::-1]) == form
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("a.example/x b.example/y\nc.example/x:v1 d.example/y\n", "list"),
+        ("source,destination\na.example/x,b.example/y\n", "list"),
+        ("# what goes\na.example/x: ", "image-transfer"),
+        (f"a.example/x@{DIGEST}: b.example/x", "image-syncer"),
+        ("a.example/x: [b.example/x, c.example/x]", "image-syncer"),
+        ("a.example: {images: {}}", "skopeo"),
+        ("tcr: {secretId: x, secretKey: y}", "image-transfer"),
+        ("version: 1\ncreds: []", "regsync"),
+        ("[{id: 1, type: harbor, url: 'https://x.example'}]", "harbor"),
+    ],
+)
+def test_shapes(text: str, form: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+
+    assert recognise([str(path)]) == form
+
+
+@pytest.mark.parametrize("text", ["7", "a: 7", "version: 1", "{}", "[]", "a: {b: {c: d}}"])
+def test_what_has_no_known_shape_is_told(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+
+    with pytest.raises(InvalidConfiguration, match=r"x\.yaml"):
+        recognise([str(path)])
+
+
+def test_files_of_two_formats_are_told_apart(tmp_path: Path) -> None:
+    for name in ("regsync", "skopeo"):
+        (tmp_path / name).write_bytes(dumped(GOOD[name][0]))
+
+    with pytest.raises(InvalidConfiguration, match="not of one format") as caught:
+        recognise([str(tmp_path / "regsync"), str(tmp_path / "skopeo")])
+
+    assert "skopeo: skopeo" in caught.value.message
