@@ -13,6 +13,7 @@ from api.documents import dump, written
 from api.schemas.governance import load_project
 from api.schemas.registry import load_registry
 from service.errors import Conflict
+from service.model.migration import OWNER
 
 _WRITE_ORDER = ("regions", "links", "registries", "projects", "rules")
 
@@ -61,9 +62,9 @@ def read_state(server: Connection) -> State:
 
 
 def stored(server: Connection, kind: str) -> Iterator[dict[str, Any]]:
-    """Yield what somebody wrote down of a kind: not the regions that are merely in use."""
+    """Yield what somebody wrote down of a kind: not regions that are merely in use, nor rules of migrations."""
     for item in server.items(f"/{kind}"):
-        if item.get("declared", True):
+        if item.get("declared", True) and not str(item.get("set") or "").startswith(OWNER):
             yield item
 
 

@@ -30,7 +30,7 @@ from service.model.rule import Destination, Selection, SyncRule
 from service.model.rule_check import suggest
 from service.replication.migration_steps import is_proved, state_of
 from service.store.fleet_migrations import StoredMigration, StoredWave
-from service.store.migration_surveys import OPEN, Finding, SeenRepository, Survey
+from service.store.survey_values import OPEN, Finding, SeenRepository, Survey
 
 blueprint = Blueprint("migrations", __name__, url_prefix="/api/v1/migrations")
 

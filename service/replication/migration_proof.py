@@ -16,7 +16,8 @@ from service.replication.compare import told
 from service.replication.plan import children_of
 from service.replication.still_open import StillOpen
 from service.replication.walk import Remembered, holes
-from service.store.migration_surveys import Finding, SeenTag, Survey, SurveyStore
+from service.store.migration_surveys import SurveyStore
+from service.store.survey_values import Finding, SeenTag, Survey
 
 TAGS_AT_ONCE = 200
 MAX_TOLD = 3

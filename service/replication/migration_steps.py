@@ -18,7 +18,8 @@ from service.model.migration import (
 )
 from service.store.executions import ExecutionStore, Totals
 from service.store.fleet_migrations import MigrationStore, StoredMigration, StoredWave
-from service.store.migration_surveys import OPEN, Survey, SurveyStore
+from service.store.migration_surveys import SurveyStore
+from service.store.survey_values import OPEN, Survey
 
 BLOCKING = ("collision", "unnamed", "denied", "too_large")
 """What an inventory, or a freeze, may not have found where something is to be written."""
@@ -170,6 +171,4 @@ def _done(wave: StoredWave, totals: Totals) -> Work:
 
 
 def _added(one: Totals, other: Totals) -> Totals:
-    return Totals(
-        **{name: getattr(one, name) + getattr(other, name) for name in Totals.__slots__}
-    )
+    return Totals(**{name: getattr(one, name) + getattr(other, name) for name in Totals.__slots__})

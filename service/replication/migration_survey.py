@@ -40,7 +40,11 @@ from service.replication.plan import children_of
 from service.replication.select import Page, Selector
 from service.replication.still_open import StillOpen
 from service.settings import Settings
-from service.store.migration_surveys import (
+from service.store.migration_surveys import SurveyStore
+from service.store.migration_waves import WaveAssignment
+from service.store.planning import Cursor, PlanStore
+from service.store.projects import ProjectStore
+from service.store.survey_values import (
     CLOSING,
     DESTINATION,
     REPOSITORIES,
@@ -49,11 +53,7 @@ from service.store.migration_surveys import (
     SeenBlob,
     SeenTag,
     Survey,
-    SurveyStore,
 )
-from service.store.migration_waves import WaveAssignment
-from service.store.planning import Cursor, PlanStore
-from service.store.projects import ProjectStore
 from service.telemetry import get_logger
 
 SLICE_SECONDS = 5.0

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, exists, func, select, update
 
 from service.model.migration import MAX_IN_WAVE, Migration, Wave
 from service.store.database import Database
-from service.store.migration_surveys import Finding, SeenRepository, SurveyStore
+from service.store.migration_surveys import SurveyStore
+from service.store.survey_values import Finding, SeenRepository
 from service.store.tables_migrations import (
     migration_blobs,
     migration_repositories,

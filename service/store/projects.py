@@ -16,6 +16,7 @@ from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.tables import rules, tokens
 from service.store.tables_governance import projects, webhooks
+from service.store.tables_migrations import migrations
 from service.store.versions import check_created, check_set, check_version, is_unchanged
 
 
@@ -126,7 +127,7 @@ class ProjectStore:
                     raise Conflict(
                         f"project {name} has the rule {row.name}", hint="delete or move it first"
                     )
-            for table, kind in ((tokens, "token"), (webhooks, "webhook")):
+            for table, kind in ((tokens, "token"), (webhooks, "webhook"), (migrations, "migration")):
                 query = select(table.c.name).where(table.c.project == name)
                 if kind == "token":
                     query = query.where(tokens.c.revoked_at.is_(None))

@@ -18,6 +18,7 @@ from service.store.keyring import KeyRing
 from service.store.secrets import SecretStore
 from service.store.tables import registries, rules
 from service.store.tables_health import registry_health
+from service.store.tables_migrations import migrations
 from service.store.versions import check_created, check_set, check_version, is_unchanged
 
 
@@ -120,7 +121,7 @@ class RegistryStore:
     def delete(self, name: str) -> None:
         """Forget a registry.
 
-        Raises NotFoundInStore, and Conflict while a rule names it, itself or by one of its groups.
+        Raises NotFoundInStore, and Conflict while a rule names it, itself or by one of its groups, or a migration.
         """
 
         def work(connection: Connection) -> None:
@@ -137,6 +138,13 @@ class RegistryStore:
                     raise Conflict(
                         f"registry {name} is used by rule {row.name}",
                         hint="delete or change the rule first",
+                    )
+            for row in connection.execute(select(migrations.c.name, migrations.c.spec)):
+                spec = json.loads(row.spec)
+                if name in (spec["source"], spec["destination"], spec["final"]):
+                    raise Conflict(
+                        f"registry {name} is used by migration {row.name}",
+                        hint="delete the migration first",
                     )
             health.forget(connection, name)
             connection.execute(delete(registries).where(registries.c.name == name))

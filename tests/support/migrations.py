@@ -6,7 +6,7 @@ from sqlalchemy import update
 
 from service.bootstrap import Services
 from service.model.migration import FREEZE, INVENTORY, PROOF, Migration, Wave, WaveState
-from service.store.migration_surveys import Finding, SeenTag
+from service.store.survey_values import Finding, SeenTag
 from service.store.tables_migrations import migration_waves
 
 FIGURES = {"repositories": 1, "tags": 1, "bytes": 10, "unique_bytes": 10, "findings": {}}

@@ -9,7 +9,7 @@ from typing import Any
 from service.model.migration import Migration, Namespace, SurveyState, WaveState
 from service.replication.migration_keeper import MigrationKeeper
 from service.store.fleet_migrations import StoredWave
-from service.store.migration_surveys import Survey
+from service.store.survey_values import Survey
 from tests.support.content import push_image
 from tests.support.planning import finish
 from tests.support.processes import wait_until
