@@ -6,8 +6,8 @@ Entries of other tools are kept as they are.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
 
 from service.errors import InvalidManifest, InvalidReference
 from service.model import strict_json
@@ -25,34 +25,40 @@ LAYOUT = json.dumps({"imageLayoutVersion": VERSION}).encode()
 MAX_INDEX_BYTES = 256 << 20
 
 
+class _Entry(NamedTuple):
+    """One entry: as it is written, what it says, and its tag."""
+
+    raw: bytes
+    descriptor: Descriptor
+    digest: str
+    tag: str | None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it has no name, and is listed as nothing else names it."""
+        return REF_NAME not in self.descriptor.annotations
+
+
 class Index:
-    """One repository's index, read and changed in memory."""
+    """One repository's index in memory. Who changes it changes a copy, so that others may read on."""
 
     def __init__(self, document: dict[str, Any] | None = None) -> None:
         """Take a parsed index, or begin one; raises InvalidManifest for one that is none."""
-        self._document = document or {
-            "schemaVersion": 2,
-            "mediaType": OCI_INDEX,
-            "manifests": [],
-        }
-        entries = self._document.get("manifests")
-        if entries is None:
-            entries = []
+        document = document or {"schemaVersion": 2, "mediaType": OCI_INDEX}
+        entries = document.get("manifests") or []
         if not isinstance(entries, list):
             raise InvalidManifest("manifests is not a list", field="manifests")
-        self._entries: list[tuple[dict[str, Any], Descriptor]] = [
-            (item, parse_descriptor(item, f"manifests[{n}]")) for n, item in enumerate(entries)
-        ]
-        self._note()
-
-    def _note(self) -> None:
+        self._rest = {key: value for key, value in document.items() if key != "manifests"}
+        self._entries = [_entry(item, f"manifests[{n}]") for n, item in enumerate(entries)]
         self.tags: dict[str, Descriptor] = {}
         self.digests: dict[str, Descriptor] = {}
-        for _, entry in self._entries:
-            self.digests.setdefault(str(entry.digest), entry)
-            tag = tag_of(entry)
-            if tag is not None:
-                self.tags.setdefault(tag, entry)
+        for entry in self._entries:
+            self._note(entry)
+
+    def _note(self, entry: _Entry) -> None:
+        self.digests.setdefault(entry.digest, entry.descriptor)
+        if entry.tag is not None:
+            self.tags.setdefault(entry.tag, entry.descriptor)
 
     @classmethod
     def parse(cls, raw: bytes) -> Index:
@@ -62,10 +68,20 @@ class Index:
             raise InvalidManifest("index.json is no JSON object")
         return cls(document)
 
+    def copy(self) -> Index:
+        """Return one that may be changed."""
+        other = Index()
+        other._rest = self._rest
+        other._entries = [*self._entries]
+        other.tags, other.digests = dict(self.tags), dict(self.digests)
+        return other
+
     def dump(self) -> bytes:
         """Return index.json."""
-        document = {**self._document, "manifests": [item for item, _ in self._entries]}
-        return json.dumps(document, separators=(",", ":")).encode()
+        rest = json.dumps(self._rest, separators=(",", ":")).encode()[:-1]
+        comma = b"," if self._rest else b""
+        listed = b",".join(entry.raw for entry in self._entries)
+        return b'%s%s"manifests":[%s]}' % (rest, comma, listed)
 
     def descriptors(self) -> tuple[Descriptor, ...]:
         """Return what is listed, each digest once."""
@@ -73,16 +89,19 @@ class Index:
 
     def put(self, manifest: Manifest, tag: str | None) -> None:
         """List a manifest under a tag, or as a root without one; its children are roots no more."""
-        if tag is not None:
-            self._keep(lambda entry: tag_of(entry) != tag)
-        elif str(manifest.digest) in self.digests:
+        digest = str(manifest.digest)
+        if tag is None and digest in self.digests:
             return
-        below = {str(child.digest) for child in manifest.manifests}
-        below.add(str(manifest.digest))
-        self._keep(lambda entry: _has_name(entry) or str(entry.digest) not in below)
+        below = {digest, *(str(child.digest) for child in manifest.manifests)}
+        if tag in self.tags or not below.isdisjoint(self.digests):
+            self._keep(
+                lambda one: (
+                    (tag is None or one.tag != tag) and not (one.is_root and one.digest in below)
+                )
+            )
         written: dict[str, Any] = {
             "mediaType": manifest.media_type,
-            "digest": str(manifest.digest),
+            "digest": digest,
             "size": len(manifest.raw),
         }
         if manifest.artifact_type:
@@ -92,27 +111,30 @@ class Index:
             notes[SUBJECT] = str(manifest.subject.digest)
         if notes:
             written["annotations"] = notes
-        self._entries.append((written, parse_descriptor(written, "manifests")))
-        self._note()
+        entry = _entry(written, "manifests")
+        self._entries.append(entry)
+        self._note(entry)
 
     def remove_tag(self, tag: str) -> bool:
         """Forget a tag; whether it was there."""
-        if tag not in self.tags:
-            return False
-        self._keep(lambda entry: tag_of(entry) != tag)
-        self._note()
-        return True
+        return tag in self.tags and self._keep(lambda one: one.tag != tag)
 
     def remove_digest(self, digest: str) -> bool:
         """Forget a manifest with all of its tags; whether it was listed."""
-        if digest not in self.digests:
-            return False
-        self._keep(lambda entry: str(entry.digest) != digest)
-        self._note()
+        return digest in self.digests and self._keep(lambda one: one.digest != digest)
+
+    def _keep(self, wanted: Callable[[_Entry], bool]) -> bool:
+        self._entries = [one for one in self._entries if wanted(one)]
+        self.tags, self.digests = {}, {}
+        for entry in self._entries:
+            self._note(entry)
         return True
 
-    def _keep(self, wanted: Any) -> None:
-        self._entries = [pair for pair in self._entries if wanted(pair[1])]
+
+def _entry(item: Any, where: str) -> _Entry:
+    descriptor = parse_descriptor(item, where)
+    raw = json.dumps(item, separators=(",", ":")).encode()
+    return _Entry(raw, descriptor, str(descriptor.digest), tag_of(descriptor))
 
 
 def tag_of(entry: Descriptor) -> str | None:
@@ -124,10 +146,6 @@ def tag_of(entry: Descriptor) -> str | None:
         return validate_tag(name)
     except InvalidReference:
         return None
-
-
-def _has_name(entry: Descriptor) -> bool:
-    return REF_NAME in entry.annotations
 
 
 def check_layout(raw: bytes) -> None:

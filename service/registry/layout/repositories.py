@@ -31,6 +31,7 @@ RESERVED = frozenset({INDEX, MARK, BLOBS, LEFT_OUT})
 MAX_DEPTH = MAX_REPOSITORY_LENGTH // 2 + 1
 
 Change = Callable[[Index], object]
+Key = tuple[int, ...]
 
 
 def plain_name(path: str) -> str:
@@ -59,7 +60,7 @@ class Repositories:
         self._folder = folder
         self._registry = registry
         self._guard = threading.Lock()
-        self._known: dict[str, tuple[object, Index]] = {}
+        self._known: dict[str, tuple[Key | None, Index]] = {}
         self._pending: dict[str, _Pending] = {}
 
     @property
@@ -117,10 +118,9 @@ class Repositories:
         if not self._folder.is_there():
             return None
         place = self.place(repository)
-        about = self._folder.about((*place, INDEX))
-        if about is None or self._folder.size((*place, MARK)) is None:
+        key = self._key(place)
+        if key is None:
             return None
-        key = (about.st_ino, about.st_mtime_ns, about.st_size)
         with self._guard:
             known = self._known.get(repository)
         if known is not None and known[0] == key:
@@ -129,6 +129,20 @@ class Repositories:
         with self._guard:
             self._known[repository] = (key, found)
         return found
+
+    def _key(self, place: Parts) -> Key | None:
+        """Return what tells one state of a repository's two files from another; None where it is no layout."""
+        found = [self._folder.about((*place, name)) for name in (INDEX, MARK)]
+        return (
+            tuple(
+                number
+                for one in found
+                if one
+                for number in (one.st_ino, one.st_mtime_ns, one.st_size)
+            )
+            if all(found)
+            else None
+        )
 
     def _read(self, place: Parts) -> Index:
         try:
@@ -154,20 +168,39 @@ class Repositories:
         with self._guard:
             pending = self._pending.setdefault(repository, _Pending())
             pending.changes.append((do, done))
-        name = Digest.of(repository.encode()).encoded
-        with self._folder.lock(name):
-            if done.written:
-                return done.result
-            with self._guard:
-                changes, pending.changes = pending.changes, []
-            index = self._read(place)
+        try:
+            with self._folder.lock(Digest.of(repository.encode()).encoded):
+                if not done.written:
+                    self._write(repository, place, pending)
+        except BaseException:
+            with self._guard:  # others may not carry out what its caller takes for failed
+                pending.changes = [one for one in pending.changes if one[1] is not done]
+            raise
+        return done.result
+
+    def _write(self, repository: str, place: Parts, pending: _Pending) -> None:
+        """Write all changes that wait; those of others wait on where that fails."""
+        with self._guard:
+            changes, pending.changes = pending.changes, []
+            known = self._known.get(repository)
+        try:
+            if known is not None and known[0] == self._key(place):
+                index = known[1].copy()
+            else:
+                index = self._read(place)
             results = [(one, change(index)) for change, one in changes]
             self._folder.replace((*place, INDEX), index.dump())
             if self._folder.size((*place, MARK)) is None:  # from now on it is a layout
                 self._folder.replace((*place, MARK), LAYOUT)
-            for one, result in results:
-                one.written, one.result = True, result
-        return done.result
+        except BaseException:
+            with self._guard:
+                pending.changes = [*changes, *pending.changes]
+            raise
+        key = self._key(place)
+        with self._guard:
+            self._known[repository] = (key, index)
+        for one, result in results:
+            one.written, one.result = True, result
 
     # ---- blobs -----------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from service import crashpoints
+from service.crashpoints import CrashRaised
 from service.errors import (
     BlobNotFound,
     Corrupt,
@@ -33,6 +35,7 @@ from service.registry.client import RegistryClient
 from service.registry.layout.client import LayoutClient
 from service.registry.layout.folder import LEFT_SECONDS
 from tests.integration.registry.support import blob, entry, image, push
+from tests.support.processes import wait_until
 from tests.support.tally import killed
 
 MIB = 1 << 20
@@ -454,6 +457,36 @@ def test_threads_and_processes_write_one_index_and_no_tag_is_lost(tmp_path: Path
     assert set(tags(layout(tmp_path / "disk"), "app")) == wanted
     assert incomplete(tmp_path / "disk") == []
     assert left(tmp_path / "disk") == []
+
+
+def test_a_write_that_fails_takes_nobody_elses_change_along(disk: LayoutClient) -> None:
+    first, second = push(disk, "app", "base", b"base"), push(disk, "app", "other", b"other")
+    failed: list[BaseException] = []
+
+    def tag(name: str, manifest: Manifest) -> None:
+        try:
+            disk.put_manifest("app", name, manifest)
+        except CrashRaised as error:
+            failed.append(error)
+
+    writers = [
+        threading.Thread(target=tag, args=("v1", first)),
+        threading.Thread(target=tag, args=("v2", second)),
+    ]
+    crashpoints.arm("layout.before_rename:1:raise")
+    try:
+        with disk.folder.lock(Digest.of(b"app").encoded):
+            for one in writers:
+                one.start()
+            wait_until(lambda: len(disk.repositories._pending["app"].changes) == 2, 10, "both")
+        for one in writers:
+            one.join()
+    finally:
+        crashpoints.arm("")
+
+    assert len(failed) == 1
+    assert tags(disk, "app") in (["base", "other", "v1"], ["base", "other", "v2"])
+    assert tags(layout(Path(disk.folder.root)), "app") == tags(disk, "app")
 
 
 CRASH = """
