@@ -153,7 +153,7 @@ def is_proved(waves: Sequence[StoredWave], surveys: dict[str, Survey]) -> bool |
         return False
     if proof.figures["freeze"] != freeze.id:
         return None
-    if any((wave.ended_at or 0.0) > proof.created_at for wave in waves):
+    if any(max(w.started_at or 0.0, w.ended_at or 0.0) > proof.created_at for w in waves):
         return None
     return not proof.figures["findings"]
 

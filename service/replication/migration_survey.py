@@ -302,11 +302,16 @@ class _Walk:
         except NotFound:
             self._end(repository, ())  # the catalog lists what is gone
         except (RegistryError, InvalidInput) as error:
-            if error.retryable:
+            if self._may_pass(error):
                 raise
             reason = told(error, self._migration.source)
             self._end(repository, [Finding(repository, "", "unlisted", reason=reason)])
         return True
+
+    def _may_pass(self, error: RegistryError | InvalidInput) -> bool:
+        """Whether to try again later: once nothing has gone on for so often, what still fails is left out."""
+        last = self._survey.attempts + 1 >= MAX_ATTEMPTS
+        return error.retryable and (not last or isinstance(error, RegistryAway | RegistryPaused))
 
     def _end(self, repository: str, findings: Sequence[Finding]) -> None:
         self._store.add_page(
@@ -343,7 +348,7 @@ class _Walk:
                     return _Seen()
                 entry = decided
         except (RegistryError, InvalidInput) as error:
-            if error.retryable:
+            if self._may_pass(error):
                 raise
             reason = told(error, self._migration.source)
             return _Seen(
@@ -384,7 +389,7 @@ class _Walk:
                     children=children_of(rule, entries[digest]),
                 )
             except (RegistryError, InvalidInput) as error:
-                if error.retryable:
+                if self._may_pass(error):
                     raise
                 return error
             whole = sum(sizes.values())

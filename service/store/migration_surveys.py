@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
 
 from service.errors import Cancelled, Conflict
 from service.model.migration import FREEZE, INVENTORY, PROOF, Migration, SurveyState
@@ -206,11 +206,10 @@ class SurveyStore(SurveyReads):
 
         def work(connection: Connection) -> None:
             self._move(connection, survey, cursor=cursor, **({"phase": TAGS} if done else {}))
-            for name in names:
+            if names:
                 connection.execute(
-                    upsert(connection, migration_repositories)
-                    .values(survey=survey, repository=name)
-                    .on_conflict_do_nothing()
+                    upsert(connection, migration_repositories).on_conflict_do_nothing(),
+                    [{"survey": survey, "repository": name} for name in names],
                 )
 
         self._database.write(work)
@@ -258,36 +257,8 @@ class SurveyStore(SurveyReads):
 
         def work(connection: Connection) -> None:
             self._move(connection, survey)
-            for tag in here:
-                values = {
-                    "digest": tag.digest,
-                    "bytes": tag.bytes,
-                    "destination_repository": tag.destination_repository,
-                    "destination_tag": tag.destination_tag,
-                    "entry": tag.entry,
-                }
-                connection.execute(
-                    upsert(connection, migration_tags)
-                    .values(survey=survey, repository=repository, tag=tag.tag, **values)
-                    .on_conflict_do_update(
-                        index_elements=["survey", "repository", "tag"], set_=values
-                    )
-                )
-            for blob in needed:
-                statement = upsert(connection, migration_blobs).values(
-                    survey=survey,
-                    digest=blob.digest,
-                    repository=repository,
-                    size=blob.size,
-                    image_bytes=blob.image_bytes,
-                )
-                connection.execute(
-                    statement.on_conflict_do_update(
-                        index_elements=["survey", "digest", "repository"],
-                        set_={"image_bytes": statement.excluded.image_bytes},
-                        where=migration_blobs.c.image_bytes == 0,
-                    )
-                )
+            _put(connection, migration_tags, _TAG_KEY, [_tag_row(survey, one) for one in here])
+            _put_blobs(connection, survey, repository, needed)
             _add_findings(connection, survey, wrong)
             here_sums = _sums(connection, survey, repository) if done else {}
             connection.execute(
@@ -318,6 +289,61 @@ class SurveyStore(SurveyReads):
         )
         if moved.rowcount != 1:
             raise Cancelled
+
+
+_TAG_KEY = ("survey", "repository", "tag")
+
+
+def _tag_row(survey: int, tag: SeenTag) -> dict[str, Any]:
+    return {
+        "survey": survey,
+        "repository": tag.repository,
+        "tag": tag.tag,
+        "digest": tag.digest,
+        "bytes": tag.bytes,
+        "destination_repository": tag.destination_repository,
+        "destination_tag": tag.destination_tag,
+        "entry": tag.entry,
+    }
+
+
+def _put(
+    connection: Connection, table: Table, key: Sequence[str], rows: Sequence[dict[str, Any]]
+) -> None:
+    """Insert rows at once, over those that are there under their key."""
+    if not rows:
+        return
+    statement = upsert(connection, table)
+    others = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=list(key), set_=others), list(rows)
+    )
+
+
+def _put_blobs(
+    connection: Connection, survey: int, repository: str, blobs: Sequence[SeenBlob]
+) -> None:
+    """Insert what a repository needs at once; an image's manifest stays known as one."""
+    if not blobs:
+        return
+    statement = upsert(connection, migration_blobs)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["survey", "digest", "repository"],
+            set_={"image_bytes": statement.excluded.image_bytes},
+            where=migration_blobs.c.image_bytes == 0,
+        ),
+        [
+            {
+                "survey": survey,
+                "digest": blob.digest,
+                "repository": repository,
+                "size": blob.size,
+                "image_bytes": blob.image_bytes,
+            }
+            for blob in blobs
+        ],
+    )
 
 
 def _sums(connection: Connection, survey: int, repository: str) -> dict[str, int]:

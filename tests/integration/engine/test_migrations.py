@@ -237,14 +237,16 @@ def test_a_look_waits_for_a_registry_that_fails_and_tells_what_it_may_not_read(
 ) -> None:
     """Failures that may pass are tried again; a repository that is denied is named, and a freeze refused for it."""
     move = Move(world)
-    for name in ("a:v1", "b:v1", "c:v1"):
+    for name in ("a:v1", "b:v1", "c:v1", "c:v2"):
         move.push(name)
+    stuck = world.east.fault("/v2/c/manifests/v2", method="HEAD", status=502, times=FOREVER)
     passing = world.east.fault("/v2/a/manifests/v1", method="HEAD", status=500, times=8)
     world.east.fault("/v2/b/tags/list", method="GET", status=403, times=FOREVER)
 
     assert move.survey(INVENTORY).figures["tags"] == 2
     assert passing.fired == 8
-    assert set(move.findings(INVENTORY)) == {("unlisted", "b:")}
+    assert stuck.fired > 8
+    assert set(move.findings(INVENTORY)) == {("unlisted", "b:"), ("unread", "c:v2")}
     failed = move.survey(FREEZE, SurveyState.FAILED)
     assert "could not be read" in failed.reason
     with pytest.raises(Conflict, match="no freeze that has ended"):

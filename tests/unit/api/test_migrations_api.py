@@ -159,20 +159,23 @@ def test_no_wave_starts_while_names_collide(fleet: Api, services: Services) -> N
 def test_a_proof_holds_for_its_freeze_and_its_waves_only(fleet: Api, services: Services) -> None:
     standing_migration(services, surveys=(INVENTORY, FREEZE, PROOF))
     assert fleet.get(MOVE).get_json()["state"] == "proved"
-    services.database.write(
-        lambda connection: connection.execute(update(migration_waves).values(ended_at=4e9))
-    )
-    shown = fleet.get(MOVE).get_json()
-    assert (shown["state"], shown["proved"]) == ("frozen", None), "a wave has written since"
-    services.database.write(
-        lambda connection: connection.execute(update(migration_waves).values(ended_at=None))
-    )
+    for moment in ("ended_at", "started_at"):
+        _set_waves(services, **{moment: 4e9})
+        shown = fleet.get(MOVE).get_json()
+        assert (shown["state"], shown["proved"]) == ("frozen", None), "a wave has written since"
+        _set_waves(services, **{moment: None})
     assert fleet.get(MOVE).get_json()["proved"] is True
     fleet.post(f"{MOVE}/freeze")
     shown = fleet.get(MOVE).get_json()
     assert (shown["state"], shown["proved"]) == ("freezing", None)
     assert shown["freeze"]["state"] == "pending"
     assert fleet.post(f"{MOVE}/freeze").status_code == 202
+
+
+def _set_waves(services: Services, **values: float | None) -> None:
+    services.database.write(
+        lambda connection: connection.execute(update(migration_waves).values(**values))
+    )
 
 
 def test_a_proof_with_a_finding_is_refused(fleet: Api, services: Services) -> None:
