@@ -16,6 +16,7 @@ import httpx
 from service.errors import Conflict, InvalidConfiguration, InvalidInput, NetworkError, ServerError
 
 PAGE = 200
+ANSWER_SECONDS = 30.0
 DOWNLOAD_SECONDS = 600.0
 """So long a server may take to make what it then sends at once, such as the receipt of a million copies."""
 
@@ -46,7 +47,7 @@ class Connection:
         self._http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {token}", "User-Agent": "transship/0.1"},
-            timeout=httpx.Timeout(30, connect=5),
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=5),
             trust_env=False,
         )
 
@@ -62,9 +63,23 @@ class Connection:
         Raises NetworkError when there is no answer, ServerError for 5xx, Conflict for 409 and 412,
         InvalidInput for what else is refused, with the words of the problem document.
         """
+        return self._ask(method, path, body, headers, httpx.Timeout(ANSWER_SECONDS, connect=5))
+
+    def ask_patiently(self, path: str) -> Any:
+        """Return what the API answers to GET, of something that takes long to make; raises as `ask` does."""
+        return self._ask("GET", path, None, {}, httpx.Timeout(DOWNLOAD_SECONDS, connect=5))
+
+    def _ask(
+        self, method: str, path: str, body: Any, headers: dict[str, str], patience: httpx.Timeout
+    ) -> Any:
         try:
             response = self._http.request(
-                method, f"/api/v1{path}", json=body, headers=headers, follow_redirects=False
+                method,
+                f"/api/v1{path}",
+                json=body,
+                headers=headers,
+                follow_redirects=False,
+                timeout=patience,
             )
         except httpx.HTTPError as error:
             raise self._no_answer(error) from error

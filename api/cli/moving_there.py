@@ -44,7 +44,7 @@ def move_there(
         _refuse_collisions(seen, name)
         seen = server.ask("POST", f"{path}/waves/{WAVE}/start")
         _wait(server, path, seen, _moved, _wave_words, deadline)
-        found = server.ask("GET", f"/reports?{urlencode([('migration', name)])}")
+        found = server.ask_patiently(f"/reports?{urlencode([('migration', name)])}")
         if wanted.receipt is not None:
             from api.cli.receipts import fetch
 

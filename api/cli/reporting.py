@@ -57,7 +57,7 @@ def report(
         )
     query = [("execution", one) for one in executions] or [("migration", str(migration))]
     with connect(data) as server:
-        found = server.ask("GET", f"/reports?{urlencode(query)}")
+        found = server.ask_patiently(f"/reports?{urlencode(query)}")
         _write_parts(server, found, output, rules, receipt)
     if as_json:
         exits.print_json(found)

@@ -206,7 +206,7 @@ def list_failures(
 
 
 def _export(server: Connection, identity: str, file: Path) -> None:
-    found = server.ask("GET", f"/reports?execution={part(identity)}")
+    found = server.ask_patiently(f"/reports?execution={part(identity)}&receipt=false")
     if found["rule_file"] is None:
         raise InvalidConfiguration(
             f"there is nothing to export of {identity}: {found['rule_file_note']}",

@@ -79,7 +79,10 @@ def full_report(
         "bytes": _bytes(overall),
         "requests": store.requests(names),
         "links": store.crossed(names),
-        "sections": [_section(store, one, records, counted, failed) for one in sections],
+        "sections": [
+            _section(store, one, records, counted, failed, overall if len(sections) == 1 else None)
+            for one in sections
+        ],
         "destinations": {
             name: {
                 "copies": {**report.copies(entry), "failed": failed_at.get(name, 0)},
@@ -149,10 +152,11 @@ def _section(
     records: Records,
     counted: Sequence[str],
     failed: Mapping[str, int],
+    known: Totals | None,
 ) -> dict[str, Any]:
     names = sorted(set(section.executions))
     mine = [records[one] for one in names]
-    totals = store.totals_by_destination(names).get("", Totals())
+    totals = known or store.totals_by_destination(names).get("", Totals())
     return {
         "label": section.label,
         "state": _state(names, records, counted, failed) if names else section.bare,
