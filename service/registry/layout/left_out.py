@@ -13,10 +13,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.errors import InvalidDigest, InvalidManifest, ManifestNotFound, Rejected
+from service.errors import (
+    InvalidDigest,
+    InvalidManifest,
+    InvalidReference,
+    ManifestNotFound,
+    Rejected,
+)
 from service.model import strict_json
 from service.model.digest import Digest
 from service.model.manifest import Manifest
+from service.model.reference import validate_repository, validate_tag
 from service.registry.layout.folder import OURS, Folder
 
 FILE = "left-out.json"
@@ -163,13 +170,15 @@ class LeftOutParts:
         known = Known()
         try:
             for name, one in (document or {}).get("repositories", {}).items():
+                validate_repository(name)
                 known.tags[name] = {
-                    tag: str(Digest.parse(it)) for tag, it in one.get("tags", {}).items()
+                    validate_tag(tag): str(Digest.parse(it))
+                    for tag, it in one.get("tags", {}).items()
                 }
                 known.blobs[name] = {
                     str(Digest.parse(it)): int(size) for it, size in one.get("blobs", {}).items()
                 }
-        except (AttributeError, TypeError, ValueError, InvalidDigest) as error:
+        except (AttributeError, TypeError, ValueError, InvalidDigest, InvalidReference) as error:
             raise self._wrong(parts, f"cannot be understood: {error}") from None
         return known
 

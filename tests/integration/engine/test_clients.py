@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from service.errors import InvalidConfiguration
 from service.model.endpoint import CredentialSpec, RegistryEndpoint
 from service.registry.breaker import Breaker
 from service.replication.clients import Clients
@@ -74,3 +76,28 @@ def test_a_reputation_is_that_of_an_address_and_its_credentials(world: World) ->
     assert breaker_of(first).was_accepted(push=False)
     for other in others:
         assert not breaker_of(other).was_accepted(push=False)
+
+
+def test_a_directory_is_no_registry_where_the_process_may_not_use_it(
+    world: World, tmp_path: Path
+) -> None:
+    services = world.services
+    (tmp_path / "layouts").mkdir()
+    inside, outside = tmp_path / "layouts/disk", tmp_path / "disk"
+    outcomes = {}
+    for path in (inside, outside):
+        services.registries.put(RegistryEndpoint("disk", f"oci:{path}"), document={})
+        for folder in ("", str(tmp_path / "layouts"), "/"):
+            settings = replace(world.settings, layouts_dir=folder)
+            clients = Clients(services.registries, settings, services.meter)
+            try:
+                client = clients.get("disk")
+            except InvalidConfiguration as error:
+                outcomes[path.parent.name, folder] = error.hint
+            else:
+                assert client.endpoint.layout == str(path)
+                outcomes[path.parent.name, folder] = ""
+            clients.close()
+
+    told = "set TRANSSHIP_LAYOUTS_DIR where the API and its workers run"
+    assert list(outcomes.values()) == [told, "", "", told, "move it there", ""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -150,6 +151,24 @@ def test_a_blob_that_is_cut_off_is_no_blob(disk: LayoutClient, destination: Regi
     assert not disk.probe_blob("a", descriptor.digest, MIB)
     with pytest.raises(Corrupt, match="1000 bytes instead of"):
         copy_blob(disk, "a", destination, "a", descriptor)
+
+
+def test_a_file_that_the_file_system_does_not_take_leaves_nothing_and_says_what_to_do(
+    disk: LayoutClient,
+) -> None:
+    data, descriptor = blob(MIB)
+    push(disk, "app", "v1", b"layer")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MIB // 2, limits[1]))
+    try:
+        with pytest.raises(LayoutFailed, match="too large") as caught:
+            disk.put_blob("app", descriptor.digest, data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert "4 GiB" in caught.value.hint
+    assert left(Path(disk.folder.root)) == []
+    assert disk.head_blob("app", descriptor.digest) is None
 
 
 # ---- manifests, tags, lists ----------------------------------------------------------------------
