@@ -14,8 +14,10 @@ from api import changes
 from api.context import context, services
 from api.operations import Operation, operation_of
 from api.problems import Problem
+from service.replication.metrics_server import bears
 from service.store.tokens import AGENT_ROLE, ROLES, TokenRecord
 
+METRICS = "/metrics"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9._~+/-]{1,256}=*)")
 
@@ -39,7 +41,10 @@ def require_token(app: Flask) -> None:
 
 
 def _judge() -> None:
-    if not request.path.startswith("/api"):
+    if request.path == METRICS:
+        if bears(request.headers.get("Authorization", ""), context().metrics_token):
+            return  # a scrape; other tokens are judged as everywhere
+    elif not request.path.startswith("/api"):
         return
     actor = _actor()
     g.actor = actor

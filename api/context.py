@@ -10,6 +10,7 @@ from flask import current_app
 from api.throttle import Guesses, Throttle
 from service.bootstrap import Services
 from service.model.ports import Publisher
+from service.replication.metrics_server import read_token
 
 KEY = "transship"
 
@@ -29,11 +30,13 @@ class ApiContext:
     )
     closing: threading.Event = field(default_factory=threading.Event)
     throttle: Throttle = field(init=False)
+    metrics_token: str = field(init=False, repr=False)
     guesses: Guesses = field(default_factory=Guesses)
 
     def __post_init__(self) -> None:
         settings = self.services.settings
         self.throttle = Throttle(settings.api_requests_per_second, settings.api_concurrency)
+        self.metrics_token = read_token(settings.metrics_token_file)
 
 
 def context() -> ApiContext:

@@ -251,7 +251,13 @@ class Services(Stores):
         from service.store.freshness import FreshnessStore
 
         store = FreshnessStore(self.database)
-        return FreshnessKeeper(self.registries, store, self.lag, self.incidents)
+        return FreshnessKeeper(
+            self.registries,
+            store,
+            self.lag,
+            self.incidents,
+            look_seconds=self.settings.rule_look_seconds,
+        )
 
     @cached_property
     def health_keeper(self) -> HealthKeeper:
@@ -350,9 +356,10 @@ class Services(Stores):
         publisher: Publisher,
         *,
         starved: Callable[[str], object] | None = None,
+        tally: Callable[[str], None] | None = None,
         **options: Any,
     ) -> Drive:
-        """Return the driver loop; `starved` goes to its Dispatcher, `options` to Drive."""
+        """Return the driver loop; `starved` goes to its Dispatcher, `tally` to its Reconciler, `options` to Drive."""
         from service.replication.dispatch import Dispatcher
         from service.replication.drive import Drive
         from service.replication.reconcile import Reconciler
@@ -380,6 +387,7 @@ class Services(Stores):
                 self._read_epoch,
                 self._new_epoch,
                 self._blob_state,
+                tally=tally,
             ),
             RetentionStore(self.database),
             self.verifications,

@@ -82,6 +82,11 @@ class Settings:
     metrics_listen: str = _setting(
         "", "HOST:PORT of health and metrics of worker and scheduler; empty: none"
     )
+    metrics_token_file: str = _setting(
+        "",
+        "file with the token that a scrape of metrics shows as Authorization: Bearer; without one the API's are "
+        "for its own tokens, and TRANSSHIP_METRICS_LISTEN has to be on loopback",
+    )
     worker_slots: int = _setting(16, "tasks that one worker process runs at once (threads)")
     far_slots: int = _setting(
         64, "tasks that it runs at once while registries let it wait long for their answers"
@@ -128,6 +133,9 @@ class Settings:
         "how often each registry of an active rule is asked whether it is well, and six times as "
         "often while it is not: its copies then wait; together less than TRANSSHIP_OUTAGE_PATIENCE_SECONDS, "
         "or copies fail first; 0: never",
+    )
+    rule_look_seconds: float = _setting(
+        20.0, "how often rules that did not run, or match nothing any more, are looked for"
     )
     rotation_patience_seconds: float = _setting(
         600.0,

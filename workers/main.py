@@ -78,10 +78,6 @@ def run_scheduler(settings: Settings) -> int:
     """Drive due rules, windows and reconciliation until SIGTERM; returns the exit code."""
     from service.bootstrap import open_services
     from service.replication.heartbeat import Heartbeat
-    from service.replication.metrics import Metrics
-    from service.replication.region_metrics import RegionFigures
-    from service.replication.replica_metrics import ReplicaFigures
-    from service.replication.rule_metrics import RuleFigures
     from workers.signatures import QueuePublisher
 
     services = open_services(settings)
@@ -97,20 +93,22 @@ def run_scheduler(settings: Settings) -> int:
     )
     heartbeat.start()
     publisher = QueuePublisher(services.redis)
+    watched = None
     if settings.metrics_listen:
-        metrics = Metrics()
-        figures = RegionFigures(services.region_load, services.regions, publisher.depths)
-        metrics.registry.register(figures)
-        replicas = services.replicas
-        metrics.registry.register(ReplicaFigures(replicas.store, replicas.statuses))
-        metrics.registry.register(RuleFigures(services.freshness_keeper.judged, services.incidents))
-        metrics.serve(settings.metrics_listen)
+        from workers.scheduler_metrics import SchedulerMetrics
+
+        watched = SchedulerMetrics(services, publisher.depths)
     keepers = services.keepers(publisher)
     for keeper in keepers:
         keeper.start()
     notifier = threading.Thread(target=services.notifier().run, args=(stop,), name="notify")
     notifier.start()
-    services.drive(publisher, events=services.events).run(stop)
+    if watched is None:
+        services.drive(publisher, events=services.events).run(stop)
+    else:
+        driver = services.drive(publisher, events=services.events, tally=watched.tally)
+        with watched.serving(driver):
+            driver.run(stop)
     notifier.join()
     for keeper in keepers:
         keeper.stop()

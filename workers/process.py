@@ -29,17 +29,18 @@ class WorkerProcess:
         # Registries are reached as from the region that is served, whatever the home region is.
         self.services: Services = open_services(replace(settings, region=region))
         self.engine: Engine = self.services.engine(QueuePublisher(self.services.redis))
+        slots = settings.urgent_slots if urgent_only else settings.worker_slots
         self._heartbeat = Heartbeat(
             settings,
             self.services.state,
             self.services.boot,
             kind="urgent" if urgent_only else "worker",
             region=region,
-            slots=settings.urgent_slots if urgent_only else settings.worker_slots,
+            slots=slots,
             keep_alive=self.services.claims.keep_alive,
             held=self.engine.holding.ids,
         )
-        slots = settings.urgent_slots if urgent_only else settings.worker_slots
+        self._slots = slots
         self.plannings = threading.BoundedSemaphore(max(1, slots // 2))
         self._ended = threading.Event()
         self._end_metrics: Callable[[], None] | None = None
@@ -47,7 +48,15 @@ class WorkerProcess:
     def start(self) -> None:
         """Begin to report."""
         if self.engine.metrics is not None:
-            self._end_metrics = self.engine.metrics.serve(self.settings.metrics_listen)
+            from service.replication.metrics_server import read_token, serve
+            from service.replication.process_metrics import ProcessFigures
+
+            registry, settings = self.engine.metrics.registry, self.settings
+            registry.register(
+                ProcessFigures(self.services.limiters, self.engine.holding.ids, self._slots)
+            )
+            token = read_token(settings.metrics_token_file)
+            self._end_metrics = serve(registry, settings.metrics_listen, token)
         self._heartbeat.start()
 
     def is_blind(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from flask import Blueprint, Response
 from marshmallow import fields
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from api.context import services
@@ -16,7 +16,7 @@ from api.schemas.answers import AnswerSchema
 from api.v1.shared import answer
 from service.bootstrap import Services
 from service.errors import TransshipError
-from service.model.states import OPEN_COPIES, ExecutionState
+from service.replication.state_metrics import state_gauges
 from service.store.figures import FigureStore
 from service.store.schema import check_schema
 from service.telemetry import get_logger
@@ -81,8 +81,8 @@ def _check(name: str, ask: Callable[[], object]) -> str:
 
 @blueprint.get("/metrics")
 @operation(
-    "Figures for Prometheus; counts by state, no names",
-    role=None,
+    "Figures for Prometheus; counts by state, no names. Takes the token of TRANSSHIP_METRICS_TOKEN_FILE, too",
+    role="viewer",
     results={200: ("the figures", None)},
     media_type="text/plain",
 )
@@ -104,19 +104,5 @@ class _Figures(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Yield each figure, states without rows as zero."""
-        runs, copies = self._store.executions(), self._store.open_copies()
-        yield _gauge("transship_executions", "Executions by state", runs, list(ExecutionState))
-        yield _gauge(
-            "transship_open_copies",
-            "Copies of executions that have not ended, by state",
-            copies,
-            sorted(OPEN_COPIES),
-        )
-
-
-def _gauge(name: str, text: str, counts: dict[str, int], states: list[str]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=["state"])
-    for state in dict.fromkeys([*map(str, states), *counts]):
-        family.add_metric([state], counts.get(state, 0))
-    return family
+        """Yield each figure."""
+        yield from state_gauges(self._store)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 
 from service.errors import Throttled
 from service.model.budget import Lease, Wish
@@ -53,6 +54,16 @@ class _Schedule:
         """Account for an amount that has been used; return how long to pause for it."""
         self._next = max(self._next, now - BURST_SECONDS) + amount / per_second
         return max(0.0, self._next - now)
+
+
+@dataclass(frozen=True, slots=True)
+class LimiterState:
+    """Where a limiter stands now; `requests_per_second` None: it is not limited."""
+
+    name: str
+    in_flight: int  # requests under way, and threads that wait for theirs
+    blocked_seconds: float
+    requests_per_second: float | None
 
 
 class Limiter:
@@ -146,6 +157,17 @@ class Limiter:
         left = left_of_quota(headers)
         if left is not None and self._paced is not None:
             self._paced(*left)
+
+    def state(self) -> LimiterState:
+        """Return where it stands."""
+        now = self._clock()
+        with self._lock:
+            return LimiterState(
+                self.name,
+                max(self._inside, self._in_use),
+                max(0.0, self._blocked_until - now),
+                self._rates(now).requests_per_second,
+            )
 
     # ---- bytes -------------------------------------------------------------------------------
 

@@ -14,11 +14,14 @@ from collections.abc import Callable
 from service.errors import StoreUnavailable
 from service.model.budget import LEASE_SECONDS, Budgets, floor
 from service.model.endpoint import Limits
-from service.registry.limiter import Limiter
+from service.registry.limiter import Limiter, LimiterState
 from service.telemetry import get_logger
 
 RENEW_SECONDS = LEASE_SECONDS / 3
 IDLE_SECONDS = 3.0  # a registry that nobody asked for so long needs no lease
+
+OF_RULE = "rule:"
+"""What names of the limiters of rules' bytes begin with; no registry's name has a colon."""
 
 log = get_logger("limits")
 
@@ -54,6 +57,12 @@ class Limiters:
         found.set_limits(limits)
         self._ensure_thread()
         return found
+
+    def states(self) -> list[LimiterState]:
+        """Return where each registry's limiter stands; rules' are left out."""
+        with self._lock:
+            known = [one for name, one in self._known.items() if not name.startswith(OF_RULE)]
+        return [one.state() for one in known]
 
     def hurry(self) -> None:
         """Renew all leases now: who shares the budgets has changed."""

@@ -107,6 +107,7 @@ class Drive:
         self._next_reconcile = 0.0
         self._leading = False
         self._news = threading.Event()
+        self.last_round_at = 0.0  # seconds since 1970; 0: none was done yet
 
     def hurry(self) -> None:
         """Have a round done at once, with its looks: something was planned, or it is to end."""
@@ -124,6 +125,7 @@ class Drive:
             began = time.monotonic()
             try:
                 busy = self.step()
+                self.last_round_at = time.time()
             except Exception as error:
                 if isinstance(error, StoreUnavailable | OSError) or is_redis_error(error):
                     log.warning("drive_paused", error=f"{type(error).__name__}: {error}")

@@ -51,13 +51,15 @@ class FreshnessKeeper:
         incidents: IncidentStore,
         *,
         grace_seconds: float = LATE_SECONDS,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
-        """`grace_seconds`: a run that is so long overdue did not come."""
+        """`grace_seconds`: a run that is so long overdue did not come; `look_seconds`: how often that is looked for."""
         self._registries = registries
         self._store = store
         self._lags = lags
         self._incidents = incidents
         self._grace = grace_seconds
+        self._look_seconds = look_seconds
         self._next_judgement = 0.0
         self._next_look = 0.0
         self._lock = threading.Lock()
@@ -70,7 +72,7 @@ class FreshnessKeeper:
             self._next_judgement = now + JUDGE_SECONDS
             self.judge()
         if now >= self._next_look:
-            self._next_look = now + LOOK_SECONDS
+            self._next_look = now + self._look_seconds
             self.look()
             self._incidents.forget()
 

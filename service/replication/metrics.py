@@ -1,101 +1,96 @@
-"""Counters of one process, and the small server that shows them: /healthz and /metrics."""
+"""Counters of one process: what its copies came to, by rule, region, destination and link.
+
+Labels are names that an administrator has given (rules, registries, regions), and closed lists (states, classes of
+failures, ways): never a repository, a tag or a digest (reliability.md S34).
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter
 
-from service.errors import InvalidConfiguration
-from service.model.work import CopyEnded, Counters, LedgerDistrusted, Outcome, PartEnded, Wake
+from service.model.work import (
+    CopyEnded,
+    CopyPostponed,
+    CopyWork,
+    Counters,
+    LedgerDistrusted,
+    Outcome,
+    PartEnded,
+    Wake,
+)
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+UNCLASSED = "other"
 
 
 class Metrics:
-    """What a worker did since it started. Labels are bounded: states, ways and registries."""
+    """What a worker did since it started; shown by `service.replication.metrics_server`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._copies = Counter(
-            "transship_copies", "Copies that ended, by state", ["state"], registry=self.registry
+        self._copies = self._counter(
+            "transship_copies",
+            "Copies that ended, by state",
+            "rule", "region", "destination", "state",
+        )  # fmt: skip
+        self._failures = self._counter(
+            "transship_copy_failures",
+            "Copies that ended failed, by class of failure",
+            "rule", "destination", "class",
+        )  # fmt: skip
+        self._retries = self._counter(
+            "transship_copy_retries",
+            "Copies that are to be tried again later, by class of failure",
+            "destination", "class",
+        )  # fmt: skip
+        self._blobs = self._counter("transship_blobs", "Blobs placed, by way", "destination", "way")
+        self._bytes = self._counter(
+            "transship_bytes", "Bytes read for a rule, and bytes saved", "rule", "region", "kind"
         )
-        self._blobs = Counter(
-            "transship_blobs", "Blobs placed, by way", ["way"], registry=self.registry
-        )
-        self._bytes = Counter(
-            "transship_bytes",
-            "Bytes read from sources, and bytes saved",
-            ["kind"],
-            registry=self.registry,
-        )
-        self._crossed = Counter(
+        self._crossed = self._counter(
             "transship_crossed_bytes",
             "Bytes of blobs read at one registry for another",
-            ["from", "to"],
-            registry=self.registry,
+            "rule",
+            "from",
+            "to",
         )
-        self._requests = Counter(
-            "transship_requests", "HTTP requests sent", ["registry"], registry=self.registry
-        )
+        self._requests = self._counter("transship_requests", "HTTP requests sent", "registry")
 
     def count(self, outcomes: Iterable[Outcome]) -> None:
         """Add what outcomes report."""
         for outcome in outcomes:
-            if isinstance(outcome, CopyEnded):
-                self._copies.labels(outcome.state.value).inc()
             if not isinstance(outcome, LedgerDistrusted | Wake):
-                counters = outcome.counters
-                self._add(counters)
                 work = outcome.part.copy if isinstance(outcome, PartEnded) else outcome.work
-                for sender, moved in counters.crossed.items():
-                    self._crossed.labels(sender, work.destination_registry).inc(moved)
+                self._add(work, outcome.counters)
+            if isinstance(outcome, CopyEnded):
+                self._end(outcome)
+            elif isinstance(outcome, CopyPostponed) and outcome.failed:
+                kind = outcome.failure_class or UNCLASSED
+                self._retries.labels(outcome.work.destination_registry, kind).inc()
 
-    def _add(self, counters: Counters) -> None:
-        self._blobs.labels("copied").inc(counters.blobs_copied)
-        self._blobs.labels("mounted").inc(counters.blobs_mounted)
-        self._blobs.labels("present").inc(counters.blobs_present)
-        self._bytes.labels("copied").inc(counters.bytes_copied)
-        self._bytes.labels("saved").inc(counters.bytes_saved)
+    def _end(self, ended: CopyEnded) -> None:
+        work = ended.work
+        self._copies.labels(
+            work.rule, work.region, work.destination_registry, ended.state.value
+        ).inc()
+        if ended.failure_class:
+            self._failures.labels(work.rule, work.destination_registry, ended.failure_class).inc()
+
+    def _add(self, work: CopyWork, counters: Counters) -> None:
+        there = work.destination_registry
+        for way, count in (
+            ("copied", counters.blobs_copied),
+            ("mounted", counters.blobs_mounted),
+            ("present", counters.blobs_present),
+        ):
+            self._blobs.labels(there, way).inc(count)
+        self._bytes.labels(work.rule, work.region, "copied").inc(counters.bytes_copied)
+        self._bytes.labels(work.rule, work.region, "saved").inc(counters.bytes_saved)
         for registry, requests in counters.requests.items():
             self._requests.labels(registry).inc(requests)
+        for sender, moved in counters.crossed.items():
+            self._crossed.labels(work.rule, sender, there).inc(moved)
 
-    def serve(self, listen: str) -> Callable[[], None]:
-        """Serve on HOST:PORT in the background; returns what ends it.
-
-        Raises InvalidConfiguration when the address cannot be listened on.
-        """
-        host, _, port = listen.rpartition(":")
-        try:
-            server = make_server(host, int(port), self._answer, handler_class=_Quiet)
-        except (OSError, ValueError) as error:
-            raise InvalidConfiguration(
-                f"TRANSSHIP_METRICS_LISTEN={listen!r} cannot be listened on: {error}",
-                field="TRANSSHIP_METRICS_LISTEN",
-            ) from None
-        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-
-        def end() -> None:
-            server.shutdown()
-            server.server_close()
-
-        return end
-
-    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        path = environ.get("PATH_INFO")
-        if path == "/metrics":
-            start_response("200 OK", [("Content-Type", CONTENT_TYPE)])
-            return [generate_latest(self.registry)]
-        if path == "/healthz":
-            start_response("200 OK", [("Content-Type", "application/json")])
-            return [b'{"status": "alive"}']
-        start_response("404 Not Found", [("Content-Type", "text/plain")])
-        return [b"not found: try /healthz or /metrics\n"]
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, *_arguments: object) -> None:
-        """Say nothing: a scrape every few seconds is no event."""
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)

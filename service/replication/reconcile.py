@@ -12,6 +12,16 @@ from service.settings import Settings
 from service.store.dispatching import DispatchStore
 from service.telemetry import get_logger
 
+TALLIED = (
+    "process_died",
+    "commit_sent_again",
+    "waiting_too_long",
+    "messages_lost",
+    "taken_over",
+    "redis_lost_its_memory",
+)
+"""What the reconciler puts right; names of its log's events, too."""
+
 log = get_logger("reconcile")
 
 
@@ -28,8 +38,11 @@ class Reconciler:
         blob_state: Callable[[str, str], ClaimState],
         *,
         clock: Callable[[], float] = time.monotonic,
+        tally: Callable[[str], None] | None = None,
     ) -> None:
-        """`read_epoch` and `new_epoch` ask and mark the Redis that carries the queue.
+        """`tally` is told each time that something had to be put right (TALLIED).
+
+        `read_epoch` and `new_epoch` ask and mark the Redis that carries the queue.
 
         None from the first: nothing has been sent to it yet, so it has nothing to lose.
 
@@ -46,6 +59,7 @@ class Reconciler:
         self._resending = False
         self._parts_unsent = False  # the queue went away while parts were sent that count as sent
         self._clock = clock
+        self._tally = tally or _untold
         self._heard_at: float | None = None
         self._judge_from = 0.0
 
@@ -59,6 +73,7 @@ class Reconciler:
         self._check_waits()
         for region, ref in self._store.uncommitted(self._settings.waiting_grace_seconds):
             log.info("commit_sent_again", copy=ref.id)
+            self._tally("commit_sent_again")
             self._publisher.commit(region, ref)
 
     def _recover_dead(self) -> None:
@@ -74,6 +89,7 @@ class Reconciler:
                 crashpoint("recon.found")
             for boot, count in found.items():
                 log.warning("process_died", boot=boot, copies_planned_again=count)
+                self._tally("process_died")
             if found:
                 self._store.plan_again()  # a message that the dead had taken is not sent by itself
                 self._send_parts()
@@ -103,6 +119,7 @@ class Reconciler:
                 continue
             woken = self._store.wake(registry, digest, everybody=state is not ClaimState.MINE)
             log.info("waiting_too_long", registry=registry, digest=digest, woken=woken)
+            self._tally("waiting_too_long")
 
     def _check_messages(self) -> None:
         """Send again what was sent long ago to a region whose queues are empty by now."""
@@ -112,12 +129,14 @@ class Reconciler:
                 count = self._store.resend_stale(region, age)
                 count += self._send_parts(region, age)
                 log.warning("messages_lost", region=region, copies_sent_again=count)
+                self._tally("messages_lost")
 
     def take_over(self) -> None:
         """Send again what nobody holds, as whoever led before may have died before it was sent."""
         count = self._store.resend_unowned() + self._send_parts()
         if count:
             log.info("taken_over", copies_sent_again=count)
+            self._tally("taken_over")
 
     def _check_redis(self) -> None:
         """Send everything unowned again as soon as Redis has lost its memory, or a worker its connection."""
@@ -131,5 +150,10 @@ class Reconciler:
             count = self._store.resend_unowned() + self._send_parts()
             if known or count:
                 log.warning("redis_lost_its_memory", copies_sent_again=count)
+                self._tally("redis_lost_its_memory")
         self._resending = False
         self._epoch = marked
+
+
+def _untold(_what: str) -> None:
+    """Tell nobody."""

@@ -11,7 +11,7 @@ from service.model.bandwidth import bandwidth_at
 from service.model.endpoint import Limits
 from service.model.work import CopyWork
 from service.registry.limiter import Limiter
-from service.registry.limiters import Limiters
+from service.registry.limiters import OF_RULE, Limiters
 
 LOOK_SECONDS = 1.0  # how late the beginning or end of a window may be noticed
 
@@ -27,7 +27,7 @@ class RulePace:
         now: Callable[[ZoneInfo], datetime] = datetime.now,
     ) -> None:
         self._limiters = limiters
-        self._name = f"rule:{work.rule}"
+        self._name = f"{OF_RULE}{work.rule}"
         self._windows = work.bandwidth
         self._zone = ZoneInfo(work.timezone)
         self._now = now

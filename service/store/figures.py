@@ -1,16 +1,33 @@
-"""Counts for metrics: rows by state."""
+"""Counts for metrics: rows by state, and what a rule, a registry or a link is at."""
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from dataclasses import dataclass
 
-from service.model.states import ENDED_EXECUTIONS
+from sqlalchemy import case, func, select
+
+from service.model.states import ENDED_EXECUTIONS, ExecutionState
 from service.store.database import Database
-from service.store.tables import copies, executions
+from service.store.deletion_values import WAITING
+from service.store.tables import copies, executions, ledgers, registries, rules
+from service.store.tables_deletions import deletions
+from service.store.tables_health import registry_health
+from service.store.tables_regions import execution_links
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRuns:
+    """When a rule's kept executions that copy ended last, in seconds since 1970; None: none has."""
+
+    rule: str
+    enabled: bool
+    paused: bool
+    succeeded_at: float | None
+    ended_at: float | None
 
 
 class FigureStore:
-    """Reads counts; labels are states only, never names (reliability.md S34)."""
+    """Reads counts; labels are names that an administrator has given, and closed lists (reliability.md S34)."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -31,3 +48,70 @@ class FigureStore:
         )
         with self._database.read() as connection:
             return {str(state): int(count) for state, count in connection.execute(query)}
+
+    def rules(self) -> list[RuleRuns]:
+        """Return every rule, with the ends of its executions of kind full or tags that are kept."""
+        good = executions.c.state == ExecutionState.SUCCEEDED
+        runs = (
+            select(
+                executions.c.rule,
+                func.max(executions.c.finished_at).label("ended_at"),
+                func.max(case((good, executions.c.finished_at))).label("succeeded_at"),
+            )
+            .where(executions.c.kind.in_(("full", "tags")))
+            .group_by(executions.c.rule)
+            .subquery()
+        )
+        query = (
+            select(
+                rules.c.name,
+                rules.c.enabled,
+                rules.c.paused_at,
+                runs.c.succeeded_at,
+                runs.c.ended_at,
+            )
+            .outerjoin(runs, runs.c.rule == rules.c.name)
+            .order_by(rules.c.name)
+        )
+        with self._database.read() as connection:
+            return [
+                RuleRuns(
+                    row.name,
+                    bool(row.enabled),
+                    row.paused_at is not None,
+                    row.succeeded_at,
+                    row.ended_at,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def registry_states(self) -> dict[str, tuple[str, bool]]:
+        """Return each registry's health ("unknown" where nobody has looked) and whether it is paused."""
+        query = (
+            select(registries.c.name, registries.c.paused_at, registry_health.c.state)
+            .outerjoin(registry_health, registry_health.c.registry == registries.c.name)
+            .order_by(registries.c.name)
+        )
+        with self._database.read() as connection:
+            return {
+                row.name: (row.state or "unknown", row.paused_at is not None)
+                for row in connection.execute(query)
+            }
+
+    def distrusted(self) -> dict[str, int]:
+        """Return how often each registry's content was found lost, or could no longer be believed."""
+        query = select(ledgers.c.registry, func.sum(ledgers.c.epoch)).group_by(ledgers.c.registry)
+        with self._database.read() as connection:
+            return {row[0]: int(row[1]) for row in connection.execute(query)}
+
+    def deletions_waiting(self) -> int:
+        """Return how many deletions somebody has to approve or to cancel."""
+        query = select(func.count()).where(deletions.c.state == WAITING)
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return the registries that blobs went between in the executions that are kept: from and to."""
+        query = select(execution_links.c.from_registry, execution_links.c.to_registry).distinct()
+        with self._database.read() as connection:
+            return [(row[0], row[1]) for row in connection.execute(query)]

@@ -6,6 +6,7 @@ tests/unit/test_reference_pages.py fails while a page lags behind the code.
 from __future__ import annotations
 
 import importlib
+import tempfile
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,18 @@ import click
 
 from api.app import create_app
 from api.openapi import routes
-from service.bootstrap import Services
+from service.bootstrap import Services, open_services
 from service.model.provider import Capabilities, Offers
 from service.registry.providers.table import PROVIDERS
+from service.replication.metrics import Metrics
+from service.replication.process_metrics import ProcessFigures
+from service.replication.state_metrics import state_gauges
 from service.settings import Settings
+from service.store.figures import FigureStore
+from service.store.keyring import write_new_key
+from service.store.schema import create_or_upgrade
 from tests.contract import claims
+from workers.scheduler_metrics import SchedulerMetrics
 
 HELP: dict[str, Any] = {"terminal_width": 100, "help_option_names": ["-h", "--help"]}
 FOLDER = Path(__file__).parents[2] / "docs/reference"
@@ -159,6 +167,53 @@ def providers() -> str:
     return "\n".join(lines)
 
 
+def metrics() -> str:
+    """Every family of metrics, from the collectors of each process over an empty database."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_new_key(Path(folder) / "keys")
+        settings = Settings(
+            database_url=f"sqlite:///{folder}/transship.db", secret_key_file=f"{folder}/keys"
+        )
+        services = open_services(settings, check=False)
+        create_or_upgrade(services.database)
+        worker = Metrics().registry
+        worker.register(ProcessFigures(None, tuple, 0))
+        scheduler = SchedulerMetrics(services, lambda _region: {}).registry
+        shown = {
+            "api": list(state_gauges(FigureStore(services.database))),
+            "scheduler": list(scheduler.collect()),
+            "worker": list(worker.collect()),
+        }
+        counters = {**scheduler._names_to_collectors, **worker._names_to_collectors}
+        services.close()
+    lines = [
+        "# Metrics",
+        "",
+        "*Generated from the collectors by `make docs`.*",
+        "",
+        "Worker and scheduler show theirs at `http://TRANSSHIP_METRICS_LISTEN/metrics`, the API at its own `/metrics`; see",
+        "[watch a fleet](../how-to/watch.md). Labels are names that an administrator has given and closed lists, never a",
+        "repository, a tag or a digest.",
+        "",
+        "| metric | labels | type | of | what |",
+        "|---|---|---|---|---|",
+    ]
+    rows: dict[str, tuple[str, str, str, list[str]]] = {}
+    for process, families in shown.items():
+        for family in families:
+            name = family.name + ("_total" if family.type == "counter" else "")
+            labels: Any = getattr(family, "_labelnames", None)
+            if labels is None:
+                labels = getattr(counters[family.name], "_labelnames")  # noqa: B009
+            told = ", ".join(f"`{label}`" for label in labels)
+            rows.setdefault(name, (told, family.type, family.documentation, []))[3].append(process)
+    lines += [
+        f"| `{name}` | {labels} | {kind} | {', '.join(of)} | {text} |"
+        for name, (labels, kind, text, of) in sorted(rows.items())
+    ]
+    return "\n".join([*lines, ""])
+
+
 def _proofs() -> list[str]:
     """Name the test of every yes."""
     elsewhere = [
@@ -220,6 +275,7 @@ PAGES = {
     "api.md": api,
     "cli.md": command_line,
     "providers.md": providers,
+    "metrics.md": metrics,
 }
 
 

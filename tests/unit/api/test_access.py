@@ -157,7 +157,7 @@ TABLE = {
     ("POST", "/api/v1/regions/{name}/outcomes"): Row(AGENT_ROLE),
     ("GET", "/healthz"): Row(OPEN),
     ("GET", "/readyz"): Row(OPEN),
-    ("GET", "/metrics"): Row(OPEN),
+    ("GET", "/metrics"): Row("viewer"),
     ("GET", "/openapi.json"): Row(OPEN),
 }
 NAMES = {"tokens": "viewer", "rules": "fleet", "webhooks": "fleet", "links": "hub:rim"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from api.app import create_app
+from api.context import KEY
 from service.bootstrap import Services
 from service.settings import Settings
 from tests.unit.api.conftest import Api, Seed
@@ -44,13 +45,26 @@ def test_readiness_says_which_one_is_away_and_no_more(api: Api, services: Servic
 def test_metrics_count_states_and_tell_no_names(fleet: Api) -> None:
     fleet.post("/api/v1/rules/fleet/executions")
 
-    response = fleet.get("/metrics", role=None)
+    response = fleet.get("/metrics", role="viewer")
 
     assert response.mimetype == "text/plain"
     assert 'transship_executions{state="pending"} 1.0' in response.text
     assert 'transship_executions{state="failed"} 0.0' in response.text
     assert "fleet" not in response.text
     assert "east" not in response.text
+
+
+def test_metrics_are_for_who_bears_a_token(fleet: Api) -> None:
+    context = fleet.app.extensions[KEY]
+    scraping = {"Authorization": "Bearer a-token-of-scrapes"}
+    assert fleet.get("/metrics", role=None).status_code == 401
+    assert fleet.get("/metrics", role=None, headers=scraping).status_code == 401
+
+    context.metrics_token = "a-token-of-scrapes"
+
+    assert fleet.get("/metrics", role=None, headers=scraping).status_code == 200
+    assert fleet.get("/metrics", role=None).status_code == 401
+    assert fleet.get("/api/v1/rules", role=None, headers=scraping).status_code == 401
 
 
 @pytest.mark.parametrize(
