@@ -414,6 +414,8 @@ def _watching(progress: Shown) -> Watch:
 
 def _there(command: str, job: Any) -> str:
     """Return how a server does what a command was asked for."""
+    if command == "migrate":
+        return "declare both registries there and call `transship migrate --from NAME --to NAME` without -f"
     rule = job.rules[0].name if len(job.rules) == 1 else "NAME"
     if command == "copy":
         return "write it as a rule, `transship apply` that and `transship rules run NAME --wait`"

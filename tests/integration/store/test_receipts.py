@@ -9,6 +9,7 @@ from sqlalchemy import insert, update
 from service.model.states import CopyState, ExecutionState
 from service.store.database import Database
 from service.store.executions import ExecutionStore
+from service.store.failure_counts import FailureCounts
 from service.store.receipts import AT_ONCE, Confirmed, ReceiptStore
 from service.store.tables import copies, executions
 from tests.integration.store.builders import a_digest, a_rule
@@ -32,6 +33,7 @@ def an_execution(database: Database, *rows: dict[str, Any]) -> str:
         "via_reference": "",
         "digest": a_digest("v1"),
         "state": CopyState.COPIED,
+        "failure_class": "",
         "attempts": 1,
         "bytes_copied": 10,
         "updated_at": 5.0,
@@ -137,3 +139,35 @@ def test_many_rows_are_read_piece_by_piece(database: Database) -> None:
 
     assert len(found) == 2 * count
     assert {one.route for one in found if one.destination[0] == "rim"} == {("east", "hub", "rim")}
+
+
+def test_of_each_name_only_the_last_execution_says_whether_it_failed(database: Database) -> None:
+    denied = {"state": CopyState.FAILED, "failure_class": "denied"}
+    gone = {"state": CopyState.SUPERSEDED, "failure_class": "superseded"}
+    names = [{"destination_reference": f"v{number}"} for number in range(4)]
+    rows = [denied | names[0], denied | names[1], gone | names[2], denied | names[3]]
+    first = an_execution(database, *rows)
+    second = an_execution(
+        database,
+        names[0],
+        denied | names[1],
+        denied | {"destination_registry": "hub"},
+    )
+    counts = FailureCounts(database)
+
+    assert counts.by_class([first]) == {"denied": 3, "superseded": 1}
+    assert counts.by_class([second, first]) == {"denied": 3, "superseded": 1}
+    assert counts.by_place([first, second]) == {
+        (first, "west"): 2,
+        (second, "west"): 1,
+        (second, "hub"): 1,
+    }
+    failed = counts.failed([first, second], 10)
+    assert [(one.execution, one.destination_reference) for one in failed] == [
+        (first, "v2"),
+        (first, "v3"),
+        (second, "v1"),
+        (second, "v1"),
+    ]
+    assert len(counts.failed([first, second], 2)) == 2
+    assert counts.by_class([]) == {}
