@@ -12,6 +12,7 @@ from api.schemas.fields import Choice, Flag, Whole, invalid
 from service.model.endpoint import RegistryEndpoint
 from service.model.provider import (
     AUTO,
+    OF_LAYOUTS,
     CapabilityOverrides,
     Mounts,
     ReferrersBy,
@@ -60,7 +61,8 @@ def effective_provider(endpoint: RegistryEndpoint) -> dict[str, Any]:
     A registry that only its answers will tell stays `auto`, with the capabilities of any OCI registry.
     """
     known = configured(endpoint)
-    capabilities = endpoint.capabilities.on((known or GENERIC).capabilities)
+    usual = OF_LAYOUTS if endpoint.layout is not None else (known or GENERIC).capabilities
+    capabilities = endpoint.capabilities.on(usual)
     return {
         "provider": known.name if known else endpoint.provider,
         "capabilities": {

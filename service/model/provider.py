@@ -44,6 +44,10 @@ class Capabilities:
     """oci: DELETE of a tag leaves its siblings; api: only the provider's own API does that."""
 
 
+OF_LAYOUTS = Capabilities(digest_lists=True, uploads="whole")
+"""Of a directory that is a registry: nothing is asked by HTTP there (docs/adr/0025)."""
+
+
 @dataclass(frozen=True, slots=True)
 class CapabilityOverrides:
     """What an administrator knows better of one registry; None: as its provider has it."""

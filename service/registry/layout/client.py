@@ -24,7 +24,7 @@ from service.model.digest import Digest
 from service.model.endpoint import Credential, CredentialSpec, RegistryEndpoint, TLSOptions
 from service.model.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from service.model.media_types import MANIFEST_TYPES, OCI_MANIFEST
-from service.model.provider import Capabilities
+from service.model.provider import OF_LAYOUTS, Capabilities
 from service.model.reference import validate_tag
 from service.registry.client import RegistryClient
 from service.registry.http import MAX_ATTEMPTS
@@ -35,7 +35,6 @@ from service.registry.layout.left_out import LeftOutParts
 from service.registry.layout.repositories import Repositories
 from service.registry.results import ManifestHead, PutResult, RepositoryPage, TagPage
 
-CAN = Capabilities(digest_lists=True, uploads="whole")
 NOWHERE = "http://layout.invalid"
 """What the parts that would send requests are given: no such host can exist (RFC 6761)."""
 
@@ -72,7 +71,7 @@ class LayoutClient(RegistryClient):
     @property
     def capabilities(self) -> Capabilities:
         """What a layout can do."""
-        return CAN
+        return OF_LAYOUTS
 
     def ping(self, *, attempts: int = MAX_ATTEMPTS) -> None:
         """Check that the directory is there, and whether it is one to be read."""

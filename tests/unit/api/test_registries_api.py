@@ -234,7 +234,7 @@ def test_only_directories_of_the_layouts_folder_are_registries(
     if where == "/x":
         assert answer.status_code == 201
         assert answer.get_json()["url"] == f"oci:{folder}/x"
-        assert api.get(PATH).get_json()["effective"]["provider"] == "auto"
+        assert api.get(PATH).get_json()["effective"]["capabilities"]["uploads"] == "whole"
     else:
         assert answer.status_code == 400
         assert api.get(PATH).status_code == 404
