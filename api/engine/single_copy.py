@@ -74,9 +74,11 @@ def _of_layout(text: str) -> _Side:
 
     @DIGEST may follow, or stand in the place of :TAG; without both it is the tag latest.
     """
-    rest, at, written = text.removeprefix(LAYOUT).rpartition("@")
-    digest = Digest.parse(written) if at else None
-    rest = rest if at else written
+    whole = text.removeprefix(LAYOUT)
+    rest, at, written = whole.rpartition("@")
+    has_digest = bool(at) and written.partition(":")[0] in ("sha256", "sha512")
+    digest = Digest.parse(written) if has_digest else None
+    rest = rest if has_digest else whole
     path, many, name = rest.rpartition("//")
     named = name if many else rest
     before, colon, tag = named.rpartition(":")

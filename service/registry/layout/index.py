@@ -22,7 +22,7 @@ SUBJECT = "dev.transship.subject"
 
 VERSION = "1.0.0"
 LAYOUT = json.dumps({"imageLayoutVersion": VERSION}).encode()
-MAX_INDEX_BYTES = 256 << 20
+MAX_INDEX_BYTES = 64 << 20
 
 
 class _Entry(NamedTuple):

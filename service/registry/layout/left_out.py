@@ -31,7 +31,7 @@ SINCE = (OURS, "since.json")
 USED = (OURS, "since-used.jsonl")
 BLOBS = (OURS, "since-blobs")
 VERSION = 1
-MAX_BYTES = 512 << 20
+MAX_BYTES = 128 << 20
 MAX_IMAGES = 1000
 """Of a repository, so many confirmed images are asked for their blobs at most."""
 LEARN_SECONDS = 600.0
