@@ -113,7 +113,7 @@ def delete_migration(name: str) -> Response:
 
 @blueprint.post("/<name>/inventory")
 @operation(
-    "Have workers look at what there is: repositories, tags, bytes; one that is under way goes on",
+    "Have the scheduler look at what there is: repositories, tags, bytes; one that is under way goes on",
     role="operator",
     body=NoBodySchema,
     results={202: ("the migration", MigrationSchema)},
@@ -125,7 +125,7 @@ def take_inventory(name: str) -> Response:
 
 @blueprint.post("/<name>/freeze")
 @operation(
-    "Have workers note what every tag of the source names now: this is what is proved in the end",
+    "Have the scheduler note what every tag of the source names now: this is what is proved in the end",
     role="operator",
     body=NoBodySchema,
     results={202: ("the migration", MigrationSchema)},
@@ -137,7 +137,7 @@ def freeze_migration(name: str) -> Response:
 
 @blueprint.post("/<name>/prove")
 @operation(
-    "Have workers prove the cut-over: every frozen tag by its final name, read to its last blob, and the "
+    "Have the scheduler prove the cut-over: every frozen tag by its final name, read to its last blob, and the "
     "source as it was frozen",
     role="operator",
     body=NoBodySchema,

@@ -212,6 +212,8 @@ def seconds_left(total: Work, done: Work, elapsed: float) -> float | None:
     makes the unique bytes fewer than was thought: no more is left than the images that are left hold.
     """
     so_far = done.unique + TAG_BYTES * done.tags
+    if 0 < total.tags <= done.tags:
+        return 0.0
     if elapsed <= 0 or so_far <= 0:
         return None
     tags = max(0, total.tags - done.tags)

@@ -132,9 +132,10 @@ def _settle(
                 work = engine.guard.allowed(work)
             digest = _current_digest(engine, work)
             work = _knowing(work, digest)
-            outcome = from_nearest(
-                work, partial(_copy, engine, counters=counters, digest=digest, fan_out=fan_out)
+            copy = partial(
+                _copy, engine, counters=counters, digest=digest, fan_out=fan_out, over=over
             )
+            outcome = from_nearest(work, copy)
         except Exception as error:  # noqa: BLE001 - whatever it is, this copy ends and the others go on
             outcome = outcome_of(error, work, counters, engine.settings)
             if not isinstance(error, Cancelled):
@@ -164,7 +165,13 @@ def _check(over: Callable[[], bool]) -> None:
 
 
 def _copy(
-    engine: Engine, work: CopyWork, *, counters: Counters, digest: Digest | None, fan_out: bool
+    engine: Engine,
+    work: CopyWork,
+    *,
+    counters: Counters,
+    digest: Digest | None,
+    fan_out: bool,
+    over: Callable[[], bool],
 ) -> Result:
     if digest is None:
         return _gone(work, counters)
@@ -178,7 +185,9 @@ def _copy(
     misfit = unmet(engine, work, counters, reader.root(digest))
     if misfit is not None:
         return misfit
+    _check(over)
     tree = reader.read(digest)
+    _check(over)
     engine.clients.get(work.destination_registry).learn_left_out(
         work.destination_repository,
         engine.clients.get(work.source_registry),
@@ -195,6 +204,7 @@ def _copy(
     if missing and not in_one:
         return _fan_out(engine, work, counters, placer, missing)
     if missing:
+        _check(over)
         held = _be_patient(engine, work, placer, placer.transfer(missing))
         if held:
             return _wait(placer, work, counters, held)

@@ -20,9 +20,9 @@ from tests.support.migrations import DIGEST, standing_migration
 PUSHED = Finding("team/app", "v1", "pushed", "team/app:v1", found=DIGEST, reason="pushed late")
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiProcess]:
-    made = ApiProcess(tmp_path)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
+    made = ApiProcess(tmp_path_factory.mktemp("api"))
     with made.process:
         made.process.wait_ready(made.ready)
         yield made
@@ -76,6 +76,7 @@ def test_a_migration_is_written_planned_paused_and_forgotten(
     assert run("migrations", "start", "move", "first", "--timeout", "0.01").code == 3
     listed = run("migrations", "ls", "--json").json
     assert [(one["name"], one["state"]) for one in listed["items"]] == [("move", "moving")]
+    assert run("migrations", "delete", "move").code == 0
 
 
 def test_findings_and_the_way_back_are_listed_and_a_waves_rule_is_not_exported(

@@ -305,6 +305,39 @@ def test_waves_move_within_their_windows_only(world: World) -> None:
     assert move.holds().keys() == {"mirror/a:v1"}
 
 
+def test_how_far_a_wave_is_and_what_is_left_is_told_while_it_runs(world: World) -> None:
+    """Half of the tags are through: what they took is what the others will take, or nearly so."""
+    move = Move(world)
+    for number in range(16):
+        move.push(f"app:v{number}", layer=some_bytes(f"layer {number}", 40_000))
+    move.survey(INVENTORY)
+    steps = move.services.migration_steps
+    steps.start("move", "all")
+    assert steps.progress(move.wave("all")) is None
+    move.keeper.step()
+    execution = move.wave("all").execution
+    assert move.services.planner.plan(execution, move.services.boot)
+    party = world.party()
+    refs = world.dispatch()
+    for ref in refs[:8]:
+        party.replicate(ref)
+
+    half = steps.progress(move.wave("all"))
+
+    assert half is not None
+    assert half.totals.copied == half.totals.pending == 8
+    assert half.totals.bytes_copied == pytest.approx(move.wave("all").figures["bytes"] / 2, rel=0.1)
+    assert half.seconds_left == pytest.approx(half.seconds, rel=0.2)
+    for ref in refs[8:]:
+        party.replicate(ref)
+    whole = steps.progress(move.wave("all"))
+    assert whole is not None
+    assert whole.seconds_left == 0
+    move.services.dispatching.end_executions()
+    move.keeper.step()
+    assert move.wave("all").state is WaveState.DONE
+
+
 def test_an_execution_that_a_person_stops_fails_its_wave(world: World) -> None:
     move = Move(world)
     move.push("a:v1")

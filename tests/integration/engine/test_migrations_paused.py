@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -15,24 +16,29 @@ from tests.integration.engine.moving import Move
 from tests.support.processes import wait_until
 from tests.support.world import World
 
-HELD_TO_SECONDS = 3.0
+HELD_TO_SECONDS = 4.0
 """Five are promised."""
 WATCHED_SECONDS = 1.0
 IMAGES = 60
 
 
 def test_a_paused_migration_is_silent_within_five_seconds_and_goes_on(world: World) -> None:
-    """Amid the inventory, while a wave is compared, and while it is copied; by a scheduler and a worker of their own."""
+    """Amid the inventory (its scheduler is killed then), while a wave is compared, and while it is copied."""
     east = world.services.registries.get("east").endpoint
     slow = replace(east, limits=Limits(requests_per_second=30.0))
     world.services.registries.put(slow, document={})
     move = Move(world, waves=(Wave("first", ("a",)), Wave("rest")))
     for number in range(IMAGES):
         move.push(f"a:v{number}")
-    with world.worker(), world.process("scheduler", "-m", "workers.main", "scheduler"):
+    with ExitStack() as stack:
+        stack.enter_context(world.worker())
+        scheduler = ("-m", "workers.main", "scheduler")
+        first = stack.enter_context(world.process("first", *scheduler))
         move.surveys.begin("move", INVENTORY)
         _pause_amid(move, [world.east, world.west], at_least=10)
         assert move.latest(INVENTORY).state is SurveyState.RUNNING
+        first.kill()
+        stack.enter_context(world.process("second", *scheduler))
         move.services.registries.put(east, document={"url": east.url})
         move.store.resume("move")
         wait_until(lambda: move.latest(INVENTORY).state is SurveyState.ENDED, 60, "the inventory")
