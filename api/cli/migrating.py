@@ -144,7 +144,7 @@ def migrate(
 @migrate.command("ccr-to-tcr")
 @click.option("--ccr-region", default="ap-guangzhou", show_default=True, help="Where CCR is.")
 @click.option("--ccr-url", help="CCR's address, instead of the region's.")
-@click.option("--ccr-user", required=True, help="The account's number: CCR's user name.")
+@click.option("--ccr-user", help="The account's number: CCR's user name.")
 @click.option("--ccr-password-env", help="The variable with CCR's password.")
 @click.option("--ccr-password-file", type=PATH, help="The file with CCR's password.")
 @click.option("--tcr-name", help="The name of the TCR instance.")
@@ -163,6 +163,16 @@ def migrate(
 @click.option("--tcr-secret-id-file", type=PATH)
 @click.option("--tcr-secret-key-env")
 @click.option("--tcr-secret-key-file", type=PATH)
+@click.option(
+    "--secret-file",
+    type=PATH,
+    help="image-transfer's secret file, with both API keys, instead of the options for them.",
+)
+@click.option(
+    "--security-file",
+    type=PATH,
+    help="image-transfer's security file, with CCR's user and password, instead of the options for them.",
+)
 @click.option("--ccr-api-url", hidden=True)
 @click.option("--tcr-api-url", hidden=True)
 @click.option(
@@ -177,7 +187,9 @@ def migrate(
 def ccr_to_tcr(
     ccr_region: str,
     ccr_url: str | None,
-    ccr_user: str,
+    ccr_user: str | None,
+    secret_file: Path | None,
+    security_file: Path | None,
     tcr_name: str | None,
     tcr_url: str | None,
     ccr_api_url: str | None,
@@ -197,24 +209,15 @@ def ccr_to_tcr(
         raise click.UsageError("give --tcr-name NAME, or --tcr-url URL")
     if newest == 0 and not all_tags:
         raise click.UsageError("--newest 0 would move nothing: --all-tags moves all of them")
-    own = _key(more, "", ("TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY"))
-    other = _key(more, "tcr_", None)
-    password = _secret(
-        "--ccr-password", more.pop("ccr_password_env"), more.pop("ccr_password_file")
-    )
-    if own is None or password is None:
-        what = "CCR's password" if own is not None else "the SecretId and SecretKey"
-        raise InvalidConfiguration(
-            f"{what} is not given",
-            field="--ccr-password-env" if own is not None else "--secret-id-env",
-            hint="name a variable (...-env) or a file (...-file) that holds it",
-        )
+    url = ccr_url or tencent.ccr_url(ccr_region)
+    own, other = _keys(more, secret_file)
+    user, password = _login(more, ccr_user, security_file, url)
     ends = tencent.Tencent(
-        ccr_user,
+        user,
         password,
         own,
-        other or own,
-        ccr_url or tencent.ccr_url(ccr_region),
+        other,
+        url,
         tcr_url or f"https://{tcr_name}.tencentcloudcr.com",
         ccr_api_url,
         tcr_api_url,
@@ -290,6 +293,45 @@ def _rule(wanted: Wanted, source: str, destination: str) -> dict[str, Any]:
         "destinations": [{"registry": destination, "repository": wanted.template}],
         "on_conflict": wanted.on_conflict,
     }
+
+
+def _keys(more: dict[str, Any], file: Path | None) -> tuple[Any, Any]:
+    """Return the API keys of CCR and TCR, out of options or of image-transfer's file."""
+    usual = None if file is not None else ("TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY")
+    own, other = _key(more, "", usual), _key(more, "tcr_", None)
+    if file is not None:
+        if own is not None or other is not None:
+            raise click.UsageError("--secret-file, or the options for each part, not both")
+        from api.importers.quick_mode import keys
+
+        return keys(str(file))
+    if own is None:
+        raise InvalidConfiguration(
+            "the SecretId and SecretKey are not given",
+            field="--secret-id-env",
+            hint="name a variable (...-env) or a file (...-file) that holds each, or --secret-file",
+        )
+    return own, other or own
+
+
+def _login(more: dict[str, Any], user: str | None, file: Path | None, url: str) -> tuple[str, str]:
+    """Return CCR's user and password, out of options or of image-transfer's file."""
+    password = _secret(
+        "--ccr-password", more.pop("ccr_password_env"), more.pop("ccr_password_file")
+    )
+    if file is not None:
+        if user is not None or password is not None:
+            raise click.UsageError("--security-file, or --ccr-user and its password, not both")
+        from api.importers.quick_mode import login
+
+        return login(str(file), url.partition("://")[2])
+    if user is None or password is None:
+        raise InvalidConfiguration(
+            "CCR's user and password are not given: pulling takes them",
+            field="--ccr-user" if user is None else "--ccr-password-env",
+            hint="give --ccr-user NUMBER, and --ccr-password-env or --ccr-password-file; or --security-file",
+        )
+    return user, password
 
 
 def _key(more: dict[str, Any], prefix: str, usual: tuple[str, str] | None) -> Any:

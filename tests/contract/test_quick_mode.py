@@ -54,9 +54,12 @@ def account(ccr: FakeCcr) -> FakeCcr:
     return ccr
 
 
-def words_of(ccr: FakeCcr, tcr: FakeTcr) -> list[str]:
+LOGIN = ("--ccr-user", USER, "--ccr-password-env", "CCR_PASSWORD")
+
+
+def words_of(ccr: FakeCcr, tcr: FakeTcr, *login: str) -> list[str]:
     return [
-        *("migrate", "ccr-to-tcr", "--ccr-user", USER, "--ccr-password-env", "CCR_PASSWORD"),
+        *("migrate", "ccr-to-tcr", *login),
         *("--ccr-url", ccr.url, "--ccr-api-url", ccr.control.url),
         *("--tcr-url", tcr.url, "--tcr-api-url", tcr.control.url),
     ]
@@ -70,7 +73,9 @@ SECRETS = {
 
 
 def run(ccr: FakeCcr, tcr: FakeTcr, *words: str) -> subprocess.CompletedProcess[str]:
-    return transship(*words_of(ccr, tcr), *words, environment={**clean_environment(), **SECRETS})
+    return transship(
+        *words_of(ccr, tcr, *LOGIN), *words, environment={**clean_environment(), **SECRETS}
+    )
 
 
 def tags(registry: Any) -> set[str]:
@@ -126,11 +131,16 @@ def test_account_moves_with_what_was_pushed_last(
 def test_what_cannot_move_is_told_and_the_rest_moves(
     account: FakeCcr, tcr: FakeTcr, tmp_path: Path
 ) -> None:
-    """image-transfer skips the repositories of a namespace that cannot be made, and says nothing."""
+    """image-transfer skips the repositories of a namespace that cannot be made, and says nothing. By its own files."""
     tcr.forbidden.add("team-b")
     rules = tmp_path / "failed.yaml"
+    host = account.url.removeprefix("http://")
+    security, secret = tmp_path / "security.yaml", tmp_path / "secret.yaml"
+    security.write_text(json.dumps({host: {"username": int(USER), "password": PASSWORD}}))
+    secret.write_text(json.dumps({"tcr": {"secretId": SECRET_ID, "secretKey": SECRET_KEY}}))
+    files = ("--security-file", str(security), "--secret-file", str(secret))
 
-    done = run(account, tcr, "--all-tags", "--rules", str(rules), "--json")
+    done = transship(*words_of(account, tcr, *files), "--all-tags", "--rules", str(rules), "--json")
 
     assert done.returncode == 1, done.stderr
     found = json.loads(done.stdout)
@@ -174,7 +184,7 @@ def test_what_is_wrong_is_refused_before_anything_is_written(
         monkeypatch.setenv(variable, "")
 
     with pytest.raises(SystemExit) as ended:
-        main([*words_of(account, tcr), *words])
+        main([*words_of(account, tcr, *LOGIN), *words])
 
     printed = capsys.readouterr()
     assert ended.value.code == 2, printed
