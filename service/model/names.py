@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from service.model.glob import compile_glob
+from service.model.glob import compile_glob, is_literal
 from service.model.rule import NameFilter
 
 
@@ -13,7 +13,9 @@ class NameMatcher:
 
     def __init__(self, names: NameFilter) -> None:
         """Compile the filter; raises InvalidConfiguration for a broken pattern or range."""
-        self._include = tuple(compile_glob(pattern) for pattern in names.include)
+        globs = [(pattern, compile_glob(pattern)) for pattern in names.include]
+        self._named = frozenset(pattern for pattern, _ in globs if is_literal(pattern))
+        self._include = tuple(match for pattern, match in globs if not is_literal(pattern))
         self._exclude = tuple(compile_glob(pattern) for pattern in names.exclude)
         conditions: list[Callable[[str], bool]] = []
         if names.regex is not None:
@@ -31,7 +33,8 @@ class NameMatcher:
 
         A digest has no letters to search and no version: where it is named, it is taken.
         """
-        if self._include and not any(match(name) for match in self._include):
+        some = self._named or self._include
+        if some and name not in self._named and not any(match(name) for match in self._include):
             return False
         if any(match(name) for match in self._exclude):
             return False
