@@ -14,11 +14,11 @@ from api.schemas.registry import load_registry
 from api.schemas.rule import load_rule
 from service.errors import FieldProblem, InvalidFields
 from service.model.endpoint import RegistryEndpoint
-from service.model.rule import SyncRule
 from service.model.rule_check import check_rule
 
 Path = tuple[str | int, ...]
 _ENTRY = re.compile(r"select\[(\d+)\]")
+_NAME = re.compile(r"[A-Za-z0-9._/:-]{1,255}")
 _OF_ITSELF = frozenset({"name", "source", "select", "destinations", "mode", "delete", ""})
 """Keys of a rule that nothing is left of without."""
 
@@ -37,16 +37,11 @@ def judge(document: dict[str, Any], places: Mapping[Path, Place], into: Gathered
         if endpoint is not None:
             endpoints[endpoint.name] = endpoint
             registries.append(item)
-    rules = []
-    for number, item in enumerate(document["rules"]):
-        rule = _rule(item, number, places, into)
-        if rule is None:
-            continue
-        wrong = check_rule(rule, endpoints)
-        for problem in wrong:
-            _tell(into, places[("rules", number)], f"rule {rule.name}", problem)
-        if not wrong:
-            rules.append(item)
+    rules = [
+        item
+        for number, item in enumerate(document["rules"])
+        if _is_left(item, number, endpoints, places, into)
+    ]
     return {**document, "registries": registries, "rules": rules}
 
 
@@ -67,36 +62,65 @@ def _registry(item: dict[str, Any], place: Place | None, into: Gathered) -> Regi
     return None
 
 
-def _rule(
-    item: dict[str, Any], number: int, places: Mapping[Path, Place], into: Gathered
-) -> SyncRule | None:
-    """Return the rule, without the entries and keys that it may not have; None where nothing is left."""
-    here = places[("rules", number)]
-    at = [places.get(("rules", number, n), here) for n in range(len(item["select"]))]
+def _is_left(
+    item: dict[str, Any],
+    number: int,
+    endpoints: Mapping[str, RegistryEndpoint],
+    places: Mapping[Path, Place],
+    into: Gathered,
+) -> bool:
+    """Take away the entries and keys that the rule may not have; whether a rule is left.
+
+    Of ten thousand lines those are looked at again that are more than names, which were judged when they were read.
+    """
+    here = places["rules", number]
+    at = {
+        id(entry): places.get(("rules", number, n), here) for n, entry in enumerate(item["select"])
+    }
     for _ in range(MAX_ROUNDS):
-        try:
-            return load_rule(item)
-        except InvalidFields as error:
-            entries: set[int] = set()
-            keys: set[str] = set()
-            for problem in error.problems:
-                found = _ENTRY.match(problem.path)
-                if found:
-                    entries.add(int(found[1]))
-                else:
-                    keys.add(_first(problem.path))
-                place = at[int(found[1])] if found else here
-                _tell(into, place, f"rule {item['name']}", problem)
-            if keys & _OF_ITSELF:
-                return None
-            for key in keys:
-                item.pop(key, None)
-            kept = [n for n in range(len(item["select"])) if n not in entries]
-            item["select"] = [item["select"][n] for n in kept]
-            at = [at[n] for n in kept]
-            if not kept:
-                return None
-    return None
+        looked_at = [one for one in item["select"] if not _has_names_alone(one)]
+        looked_at = looked_at or item["select"][:1]
+        wrong: list[dict[str, Any]] = []
+        keys: set[str] = set()
+        for problem in _problems({**item, "select": looked_at}, endpoints):
+            found = _ENTRY.match(problem.path)
+            entry = looked_at[int(found[1])] if found else None
+            if entry is None:
+                keys.add(_first(problem.path))
+            else:
+                wrong.append(entry)
+            place = here if entry is None else at[id(entry)]
+            _tell(into, place, f"rule {item['name']}", problem)
+        if not wrong and not keys:
+            return True
+        item["select"] = [one for one in item["select"] if not any(one is w for w in wrong)]
+        if keys & _OF_ITSELF or not item["select"]:
+            return False
+        for key in keys:
+            item.pop(key, None)
+    return False
+
+
+def _problems(
+    item: dict[str, Any], endpoints: Mapping[str, RegistryEndpoint]
+) -> tuple[FieldProblem, ...]:
+    try:
+        return check_rule(load_rule(item), endpoints)
+    except InvalidFields as error:
+        return error.problems
+
+
+def _has_names_alone(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry is one of names: repositories, tags or digests, and where they go."""
+    to, tags = entry.get("to", {}), entry.get("tags", [])
+    names = [*to.values()] if isinstance(to, dict) else [""]
+    return (
+        entry.keys() <= {"repositories", "tags", "to"}
+        and "repository" in to
+        and isinstance(entry["repositories"], list)
+        and isinstance(tags, list)
+        and all(_NAME.fullmatch(one) for one in (*entry["repositories"], *tags, *names))
+    )
 
 
 def _first(path: str) -> str:
