@@ -341,9 +341,16 @@ class RegistryClient:
         return False
 
     def learn_left_out(
-        self, repository: str, source: RegistryClient, source_repository: str
+        self,
+        repository: str,
+        source: RegistryClient,
+        source_repository: str,
+        each: Callable[[Sequence[Digest], Callable[[Digest], None]], object],
     ) -> None:
-        """Learn from a source what is left out of a repository here; nothing is left out of a registry."""
+        """Learn from a source what is left out of a repository here; nothing is left out of a registry.
+
+        `each` does something for several digests, at once where the source is far.
+        """
 
     def close(self) -> None:
         """Close the kept connections."""

@@ -188,10 +188,12 @@ def _copy(
     _check(over)
     tree = reader.read(digest)
     _check(over)
+    source = engine.clients.get(work.source_registry)
     engine.clients.get(work.destination_registry).learn_left_out(
         work.destination_repository,
-        engine.clients.get(work.source_registry),
+        source,
         work.source_repository,
+        partial(engine.beside.each, answers=lambda: source.answers_within("manifest")),
     )
     placer = BlobPlacer(engine, work, counters, Onward(engine, work))
     missing = placer.settle(tree.blobs())

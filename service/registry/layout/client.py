@@ -7,7 +7,7 @@ plain layout of one repository. No request is sent, so none is counted.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -275,11 +275,15 @@ class LayoutClient(RegistryClient):
         )
 
     def learn_left_out(
-        self, repository: str, source: RegistryClient, source_repository: str
+        self,
+        repository: str,
+        source: RegistryClient,
+        source_repository: str,
+        each: Callable[[Sequence[Digest], Callable[[Digest], None]], object],
     ) -> None:
         """Learn from the source which blobs are left out of a repository (--since)."""
         self.left_out.learn(
-            repository, lambda digest: source.get_manifest(source_repository, str(digest))
+            repository, lambda digest: source.get_manifest(source_repository, str(digest)), each
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +88,12 @@ class LeftOutParts:
         """Whether a command with --since is at work."""
         return bool(self._read(SINCE).tags)
 
-    def learn(self, repository: str, read: Callable[[Digest], Manifest]) -> None:
+    def learn(
+        self,
+        repository: str,
+        read: Callable[[Digest], Manifest],
+        each: Callable[[Sequence[Digest], Callable[[Digest], None]], object],
+    ) -> None:
         """Ask the source which blobs the confirmed images of a repository have; one process asks for all.
 
         An image that the source no longer has is passed by: its blobs are not left out.
@@ -102,8 +107,8 @@ class LeftOutParts:
             raw = self._folder.read(kept, MAX_BYTES)
             if raw is None:
                 found: dict[str, int] = {}
-                for digest in list(dict.fromkeys(images.values()))[:MAX_IMAGES]:
-                    _gather(Digest.parse(digest), read, found)
+                wanted = [Digest.parse(one) for one in dict.fromkeys(images.values())]
+                each(wanted[:MAX_IMAGES], lambda digest: _gather(digest, read, found))
                 self._folder.replace(kept, json.dumps(found).encode())
             else:
                 found = json.loads(raw)

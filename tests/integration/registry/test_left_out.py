@@ -42,7 +42,7 @@ class Side:
             self.asked.append(str(digest))
             return self.source.get_manifest("team/app", str(digest))
 
-        client.left_out.learn("app", read)
+        client.left_out.learn("app", read, lambda items, do: [do(one) for one in items])
 
     def said(self) -> Any:
         return json.loads((self.path / "left-out.json").read_text())
