@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -123,27 +122,6 @@ def test_a_run_that_was_killed_leaves_a_whole_layout_and_is_gone_on_with(tmp_pat
         assert set(read.values()) == {1}
         assert len(json.loads((disk / "app/index.json").read_text())["manifests"]) == 4
         assert incomplete(disk) == []
-
-
-@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
-def test_skopeo_reads_what_is_written_and_what_it_writes_is_read(tmp_path: Path) -> None:
-    with SampleRegistry() as east, SampleRegistry() as west:
-        digest = push_image(east, "team/app", "v1")
-        many = transship("copy", f"{east.url}/team/app:v1", f"oci:{tmp_path}/disk//team/app:v1")
-        one = transship("copy", f"{east.url}/team/app:v1", f"oci:{tmp_path}/plain:v1")
-        read = skopeo(f"--src-shared-blob-dir={tmp_path}/disk/blobs", f"oci:{tmp_path}/disk/team/app:v1", f"dir:{tmp_path}/a")  # fmt: skip
-        plain = skopeo(f"oci:{tmp_path}/plain:v1", f"oci:{tmp_path}/theirs:v2")
-        back = transship("copy", f"oci:{tmp_path}/theirs:v2", f"{west.url}/team/app:v2")
-
-        assert (many.returncode, one.returncode, back.returncode) == (0, 0, 0), back.stderr
-        assert digest_of((tmp_path / "a/manifest.json").read_bytes()) == digest
-        assert (read, plain) == (0, 0)
-        assert digest_at(west, "team/app", "v2") == digest
-
-
-def skopeo(*words: str) -> int:
-    command = ["skopeo", "--insecure-policy", "copy", "-q", "--preserve-digests", *words]
-    return subprocess.run(command, timeout=60, check=False).returncode
 
 
 def test_since_a_receipt_only_what_is_new_is_carried(tmp_path: Path) -> None:

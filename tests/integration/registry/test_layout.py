@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -35,6 +36,7 @@ from service.registry.blob_copy import copy_blob
 from service.registry.client import RegistryClient
 from service.registry.layout.client import LayoutClient
 from service.registry.layout.folder import LEFT_SECONDS
+from service.registry.layout.repositories import start_plain
 from tests.integration.registry.support import blob, entry, image, push
 from tests.support.processes import wait_until
 from tests.support.tally import killed
@@ -429,6 +431,28 @@ def test_a_plain_layout_inside_of_another_keeps_blobs_of_its_own(tmp_path: Path)
     assert many.read_blob("app", Digest.of(b"layer"), 5, 100) == b"layer"
     push(many, "team", "v1", b"other")
     assert [page.repositories for page in many.list_repositories()] == [("app", "team")]
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
+def test_skopeo_reads_what_is_written_and_what_it_writes_is_read(tmp_path: Path) -> None:
+    many = push(layout(tmp_path / "disk"), "team/app", "v1", b"one", b"two")
+    start_plain(layout(tmp_path / "plain").folder)
+    one = push(layout(tmp_path / "plain"), "plain", "v1", b"three")
+
+    shared = f"--src-shared-blob-dir={tmp_path}/disk/blobs"
+    skopeo(shared, f"oci:{tmp_path}/disk/team/app:v1", f"dir:{tmp_path}/a")
+    skopeo(f"oci:{tmp_path}/plain:v1", f"oci:{tmp_path}/theirs:v2")
+    skopeo(f"oci:{tmp_path}/theirs:v2", f"oci:{tmp_path}/plain:v2")
+
+    assert (tmp_path / "a/manifest.json").read_bytes() == many.raw
+    assert layout(tmp_path / "theirs").get_manifest("theirs", "v2").raw == one.raw
+    assert tags(layout(tmp_path / "plain"), "plain") == ["v1", "v2"]
+
+
+def skopeo(*words: str) -> None:
+    """Copy by skopeo, for any platform: these images are of none."""
+    command = ["skopeo", "--insecure-policy", "copy", "-q", "--preserve-digests", *words]
+    subprocess.run(command, timeout=60, check=True)
 
 
 # ---- many at once, and the dead ------------------------------------------------------------------
