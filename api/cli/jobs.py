@@ -110,6 +110,11 @@ def copy(
     help="Write the signed receipt of what was committed here; its signature lies beside it, with .sig.",
 )
 @since_options
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write what it came to as a page: one HTML file, to be mailed and printed.",
+)
 @DATA_OR_UP
 @WORKERS
 @TIMEOUT
@@ -125,6 +130,7 @@ def sync(
     since: tuple[Path, ...],
     since_key: Path | None,
     since_unverified: bool,
+    report: Path | None,
     data: Path | None,
     workers: int,
     timeout: float | None,
@@ -149,6 +155,7 @@ def sync(
             peer,
             only,
             receipt=receipt,
+            report=report,
             data=data,
             workers=workers,
             as_json=as_json,
@@ -161,8 +168,10 @@ def sync(
             "server's rule"
         )
     if asks_server(files, only, timeout, needs_rule=False):
-        if receipt is not None:
-            raise click.UsageError("--receipt is with -f; of a server: `transship receipts make`")
+        if receipt is not None or report is not None:
+            raise click.UsageError(
+                "--receipt and --report are with -f; of a server: `transship receipts make`, `transship report`"
+            )
         from api.cli.asking import carry_out
 
         sys.exit(carry_out(str(plan), data, timeout, as_json=as_json))
@@ -172,7 +181,7 @@ def sync(
     if plan is not None:
         _check_plan(plan, data, job)
     purpose = syncing("sync") if plan is None else carrying_out(plan)
-    purpose = _with_receipt(purpose, receipt, data)
+    purpose = _documented(purpose, receipt, report, data)
     refuse_server("sync", job, local=local)
     with carrying(job, since, since_key, unverified=since_unverified):
         run_job(job, purpose, data=data, workers=workers, as_json=as_json, local=local)
@@ -185,6 +194,7 @@ def _sync_others(
     only: tuple[str, ...],
     *,
     receipt: Path | None,
+    report: Path | None,
     data: Path | None,
     workers: int,
     as_json: bool,
@@ -201,7 +211,7 @@ def _sync_others(
     job = job_of_config(load_text(imported.text(), source=f"what {form} says"), only)
     run_job(
         job,
-        _with_receipt(syncing("sync"), receipt, data),
+        _documented(syncing("sync"), receipt, report, data),
         data=data,
         workers=workers,
         as_json=as_json,
@@ -210,15 +220,21 @@ def _sync_others(
     )
 
 
-def _with_receipt(purpose: Purpose, receipt: Path | None, data: Path | None) -> Purpose:
-    """Have the receipt written at the end; refused at once where its key would not last."""
-    if receipt is None:
+def _documented(
+    purpose: Purpose, receipt: Path | None, report: Path | None, data: Path | None
+) -> Purpose:
+    """Have receipt and report written at the end; a receipt is refused at once where its key would not last."""
+    if receipt is None and report is None:
         return purpose
-    from api.cli.receipts import lasting_key
-    from api.engine.purposes import receipted
+    from api.cli.receipts import lasting_key, lasts
+    from api.engine.purposes import receipted, reported
 
-    lasting_key(data)
-    return receipted(purpose, receipt)
+    if receipt is not None:
+        lasting_key(data)
+        purpose = receipted(purpose, receipt)
+    if report is not None:
+        purpose = reported(purpose, report, lasting_key=lasts(data))
+    return purpose
 
 
 @click.command()

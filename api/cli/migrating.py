@@ -249,10 +249,10 @@ def move(
             show_report=lambda report: show_plans(report, carry_out=""),
             code=code_of_plans,
         )
-    lasts = wanted.data is not None or bool(os.environ.get("TRANSSHIP_RECEIPT_KEY_FILE"))
-    purpose = moving(wanted.newest, lasting_key=lasts)
+    from api.cli.receipts import lasting_key, lasts
+
+    purpose = moving(wanted.newest, lasting_key=lasts(wanted.data))
     if wanted.receipt is not None:
-        from api.cli.receipts import lasting_key
         from api.engine.purposes import receipted
 
         lasting_key(wanted.data)

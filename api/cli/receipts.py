@@ -124,13 +124,18 @@ def read_key(path: Path) -> str:
 
 def lasting_key(data: Path | None) -> None:
     """Refuse, before any work, receipts of a command whose key would go with its temporary folder."""
-    if data is None and not os.environ.get("TRANSSHIP_RECEIPT_KEY_FILE"):
+    if not lasts(data):
         raise InvalidConfiguration(
             "the key that signs the receipt would be gone when this command ends",
             field="--receipt",
             hint="give --data DIR, which keeps it, or set TRANSSHIP_RECEIPT_KEY_FILE; `transship receipts key` "
             "prints its public half",
         )
+
+
+def lasts(data: Path | None) -> bool:
+    """Whether the key of a command's receipts is there after it."""
+    return data is not None or bool(os.environ.get("TRANSSHIP_RECEIPT_KEY_FILE"))
 
 
 def _key(data: Path | None) -> dict[str, Any]:

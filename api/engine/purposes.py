@@ -57,6 +57,27 @@ def receipted(purpose: Purpose, path: Path) -> Purpose:
     return replace(purpose, sum_up=sum_up)
 
 
+def reported(purpose: Purpose, path: Path, *, lasting_key: bool) -> Purpose:
+    """Do the same, and write the report of it as a page in the end; `lasting_key`: with its receipt."""
+
+    def sum_up(
+        services: Services, begun: Sequence[str], followed: Sequence[str], took: float
+    ) -> dict[str, Any]:
+        from api.cli.options import write
+        from api.reports.build import build
+        from api.reports.page import page
+        from service.replication.full_report import sections_by_rule
+
+        found = purpose.sum_up(services, begun, followed, took)
+        records = [services.executions.get(one) for one in [*begun, *followed]]
+        title = ", ".join(dict.fromkeys(one.rule for one in records))
+        sections = sections_by_rule(records)
+        write(path, page(build(services, title, sections, receipt=lasting_key)), "--report")
+        return found
+
+    return replace(purpose, sum_up=sum_up)
+
+
 def planning() -> Purpose:
     """Say what copying would move, and write nothing."""
     return Purpose(

@@ -85,7 +85,7 @@ def test_server_moves_as_a_migration_and_goes_on_where_it_was(
     assert json.loads(planned.stdout)["inventory"]["fleet"]["tags"] == 4
     assert tags(new) == {}
     done = transship(*words, "--receipt", str(receipt), "-o", str(page), "--json", **there)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, (done.stderr, done.stdout)
     push_image(old, "team/app", "v3")
     again = transship(*words, "--json", **there)
 

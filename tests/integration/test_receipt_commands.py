@@ -78,7 +78,9 @@ def test_sync_leaves_a_receipt_whose_key_its_folder_keeps(world: World, tmp_path
     data, file, key = tmp_path / "data", tmp_path / "r.jsonl", tmp_path / "key.pem"
 
     refused = transship("sync", "-f", str(rules), "--receipt", str(file))
-    synced = transship("sync", "-f", str(rules), "--receipt", str(file), "--data", str(data))
+    page = tmp_path / "r.html"
+    words = ("--receipt", str(file), "--report", str(page), "--data", str(data))
+    synced = transship("sync", "-f", str(rules), *words)
 
     assert refused.returncode == 2
     assert "--data DIR" in refused.stderr
@@ -87,4 +89,5 @@ def test_sync_leaves_a_receipt_whose_key_its_folder_keeps(world: World, tmp_path
     verified = transship("receipts", "verify", str(file), "--key", str(key), "--json")
     assert verified.returncode == 0, verified.stderr
     assert json.loads(verified.stdout)["entries"] == 1
+    assert json.loads(verified.stdout)["instance"] in page.read_text()
     assert '"destination":"destination/mirror/team/app:v1"' in file.read_text()
