@@ -131,6 +131,7 @@ def test_what_the_inventory_counts_is_what_is_there(world: World) -> None:
             assert connection.execute(query).scalar() == 0, "an older look is still there"
 
 
+@on_both_databases
 def test_names_that_collide_are_named_and_no_wave_starts(world: World) -> None:
     """Two sources of one name, in two waves: neither wave's rule alone would see it."""
     namespaces = (Namespace("*/app", "apps/{name}"), Namespace("bad", "Upper/{name}"))
@@ -175,7 +176,7 @@ def test_what_select_says_of_tags_holds_for_looks_and_waves_alike(world: World) 
         Selection(NameFilter(("multi",)), platforms=("linux/arm64",)),
         Selection(NameFilter(("charts",)), types=("image",)),
     )
-    move = Move(world, select=select_)
+    move = Move(world, select=select_, priority="bulk")
     world.west.api.profile = replace(OCI_1_1, sparse_indexes=True)
     storage = world.east.storage
     for tag in ("v1.0.0", "v1.1.0", "v1.2.0", "v0.9.0", "latest"):
@@ -187,6 +188,7 @@ def test_what_select_says_of_tags_holds_for_looks_and_waves_alike(world: World) 
 
     assert move.survey(INVENTORY).figures["tags"] == 4
     move.run("all")
+    assert move.services.rules.get("migration-move-all").rule.priority == "bulk"
     assert set(move.holds()) == {
         "mirror/app:v1.1.0-moved",
         "mirror/app:v1.2.0-moved",
@@ -352,6 +354,7 @@ def test_an_execution_that_a_person_stops_fails_its_wave(world: World) -> None:
     assert "ended stopped" in move.wave("all").reason
 
 
+@on_both_databases
 def test_the_proof_names_whatever_is_not_as_it_was_frozen(world: World) -> None:
     """Seen by another name of the destination: moved, missing, a hole, a lost referrer, pushed, removed."""
     world.services.registries.put(RegistryEndpoint("public", world.west.url), document={})
