@@ -16,7 +16,7 @@ from api.cli.options import part
 from service.errors import InvalidConfiguration
 
 if TYPE_CHECKING:
-    from api.cli.migrating import Wanted
+    from api.cli.moves import Wanted
 
 WAVE = "all"
 LOOK_SECONDS = 0.5
@@ -49,7 +49,7 @@ def move_there(
             from api.cli.receipts import fetch
 
             fetch(server, [("migration", name)], wanted.receipt)
-    from api.cli.migrating import exit_with
+    from api.cli.moves import exit_with
 
     sys.exit(exit_with(found, wanted))
 
