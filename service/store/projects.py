@@ -127,7 +127,11 @@ class ProjectStore:
                     raise Conflict(
                         f"project {name} has the rule {row.name}", hint="delete or move it first"
                     )
-            for table, kind in ((tokens, "token"), (webhooks, "webhook"), (migrations, "migration")):
+            for table, kind in (
+                (tokens, "token"),
+                (webhooks, "webhook"),
+                (migrations, "migration"),
+            ):
                 query = select(table.c.name).where(table.c.project == name)
                 if kind == "token":
                     query = query.where(tokens.c.revoked_at.is_(None))
