@@ -74,9 +74,10 @@ class LayoutClient(RegistryClient):
         return OF_LAYOUTS
 
     def ping(self, *, attempts: int = MAX_ATTEMPTS) -> None:
-        """Check that the directory is there, and whether it is one to be read."""
+        """Check that the directory is there, or may be made by the first write, and whether it is one to be read."""
         del attempts
-        self.folder.require()
+        if not self.folder.may_be_made():
+            self.folder.require()
         self.repositories.plain  # noqa: B018 - raises for what may not be read
 
     def check(self) -> None:

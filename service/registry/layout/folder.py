@@ -56,6 +56,10 @@ class Folder:
         """Whether the directory itself is there."""
         return os.path.isdir(self.root)  # noqa: PTH112 - a text that is handed on to openat
 
+    def may_be_made(self) -> bool:
+        """Whether the directory is missing, and the one above it is there."""
+        return not self.is_there() and os.path.isdir(os.path.dirname(self.root))  # noqa: PTH112, PTH120
+
     def require(self) -> None:
         """Raise LayoutFailed where the directory is not on this machine."""
         if not self.is_there():

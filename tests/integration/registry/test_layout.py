@@ -395,6 +395,10 @@ def test_what_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(BlobNotFound) as missed:
         layout(tmp_path / "there").blobs.open("app", blob(10)[1].digest)
 
+    with pytest.raises(LayoutFailed):
+        away.check()
+    layout(tmp_path / "made by the first write").check()
+
     assert "not brought over whole" in missed.value.hint
     assert "mount it" in caught.value.hint
     assert "mount it" in written.value.hint
