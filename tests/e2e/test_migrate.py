@@ -73,6 +73,7 @@ def up(old: SampleRegistry, new: SampleRegistry, tmp_path: Path) -> Iterator[Up]
         yield made
 
 
+@pytest.mark.nightly  # each night: docs/how-to/report.md does the same in every run, and looks less closely
 def test_server_moves_as_a_migration_and_goes_on_where_it_was(
     old: SampleRegistry, new: SampleRegistry, up: Up, tmp_path: Path
 ) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import update
 
+from api.app import create_app
 from service.bootstrap import Services
 from service.model.receipt import Receipt
 from service.model.receipt_signature import verify
@@ -69,6 +72,27 @@ def test_same_executions_give_the_same_bytes(
     assert one.read_bytes() == other.read_bytes()
     assert (tmp_path / "a.sig").read_text() == (tmp_path / "b.sig").read_text()
     assert verify(one, public_key(fleet)).entries == 2
+
+
+def test_key_of_a_file_signs_and_no_other(fleet: Api, services: Services, tmp_path: Path) -> None:
+    derived = public_key(fleet)
+    for name in ("a", "b"):
+        words = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(tmp_path / name)]
+        subprocess.run(words, check=True, capture_output=True)
+    public = subprocess.run(
+        ["openssl", "pkey", "-in", str(tmp_path / "a"), "-pubout"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    identity = an_ended_run(fleet, services, "1")
+    settings = replace(services.settings, receipt_key_file=str(tmp_path / "a"))
+    api = Api(create_app(Services(settings)), fleet.tokens)
+
+    path = fetched(api, f"/api/v1/executions/{identity}/receipt", tmp_path / "r")
+
+    assert public_key(api) == public != derived
+    assert verify(path, public).entries == 1
 
 
 def test_receipts_of_what_cannot_be_told_are_refused(fleet: Api, services: Services) -> None:
