@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from service.registry.origin import Origin
 
 
+_MEND = "`transship verify --repair` with the rule that wrote the layout"
+
+
 class LayoutBlobs(Blobs):
     """The blob reading calls of one layout."""
 
@@ -85,7 +88,7 @@ class LayoutBlobs(Blobs):
         raise BlobNotFound(
             f"{self._http.name}: {self._folder.root} has no blob {digest} for {repository}",
             registry=self._http.name,
-            hint="copy the image into the layout again: it was not brought over whole",
+            hint=f"it was not brought over whole: bring it again, or {_MEND}",
         )
 
     def corrupt(self, repository: str, digest: Digest, what: str) -> Corrupt:
@@ -95,7 +98,7 @@ class LayoutBlobs(Blobs):
         return Corrupt(
             f"{self._http.name}/{repository}@{digest}: {file} holds {what}",
             registry=self._http.name,
-            hint="delete that file, and copy the image into the layout again",
+            hint=f"delete that file, and {_MEND}",
         )
 
 

@@ -120,20 +120,28 @@ class LayoutClient(RegistryClient):
                     raise left_out(self.name, f"{repository}:{reference}")
                 raise self._not_found(repository, reference)
             digest = entry.digest
-        return self._read(repository, digest, entry)
+        return self._read(repository, digest, entry, None if ":" in reference else reference)
 
     def _entry(self, repository: str, tag: str) -> Descriptor | None:
         index = self.repositories.index(repository)
         return None if index is None else index.tags.get(tag)
 
-    def _read(self, repository: str, digest: Digest, entry: Descriptor | None) -> Manifest:
+    def _read(
+        self,
+        repository: str,
+        digest: Digest,
+        entry: Descriptor | None,
+        tag: str | None = None,
+    ) -> Manifest:
         """Read what a digest names; an entry says its media type, and that it is a manifest."""
         found = self.repositories.find_blob(repository, digest)
         if found is None:
             if self.left_out.has_left_out(repository, digest):
                 raise left_out(self.name, f"{repository}@{digest}")
-            if entry is not None:
-                raise self.blobs.corrupt(repository, digest, "nothing, and index.json names it")
+            if tag is not None:  # no tag that went: one that lost what it names
+                raise self.blobs.corrupt(
+                    repository, digest, f"nothing, and index.json has it as {tag}"
+                )
             raise self._not_found(repository, str(digest))
         parts, size = found
         if size > MAX_MANIFEST_BYTES and entry is None:

@@ -258,6 +258,20 @@ def test_a_referrer_that_was_damaged_is_still_listed_so_that_it_is_missed(
         again.get_manifest("app", str(signature.digest))
 
 
+def test_a_tag_that_lost_its_manifest_is_no_tag_that_went(disk: LayoutClient) -> None:
+    manifest = push(disk, "app", "v1", b"layer")
+    Path(disk.folder.root, "blobs/sha256", manifest.digest.encoded).unlink()
+
+    with pytest.raises(Corrupt, match=r"index\.json has it as v1") as caught:
+        disk.get_manifest("app", "v1")
+    with pytest.raises(ManifestNotFound):
+        disk.get_manifest("app", str(manifest.digest))
+
+    assert "verify --repair" in caught.value.hint
+    push(disk, "app", "v1", b"layer")
+    assert incomplete(Path(disk.folder.root)) == []
+
+
 def test_a_manifest_without_its_blobs_is_not_taken(disk: LayoutClient) -> None:
     manifest, _ = image(blob(100)[1])
 
