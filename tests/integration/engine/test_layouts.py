@@ -1,0 +1,84 @@
+"""A directory as one end of a rule, between processes that may use it and one that may not (docs/adr/0025)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.model.digest import Digest
+from service.model.endpoint import RegistryEndpoint
+from service.model.rule import Destination
+from service.model.states import CopyState
+from tests.integration.registry.test_layout import incomplete, layout, tags
+from tests.support.world import World, a_rule, some_bytes
+
+LARGE = 3 << 20
+
+
+@pytest.fixture
+def disk(world: World) -> Path:
+    path = world.folder / "layouts/disk"
+    path.parent.mkdir()
+    world.services.registries.put(RegistryEndpoint("disk", f"oci:{path}"), document={})
+    return path
+
+
+def plan(world: World, *, source: str = "east", destination: str = "disk") -> str:
+    services = world.open(replace(world.settings, layouts_dir=str(world.folder / "layouts")))
+    rule = replace(
+        a_rule("app"),
+        source=source,
+        destinations=(Destination(registry=destination, repository="{repository}"),),
+    )
+    execution = services.executions.create(rule, trigger="test").id
+    assert services.planner.plan(execution, services.boot)
+    return execution
+
+
+def test_two_processes_write_one_directory_and_each_blob_is_read_once(
+    world: World, disk: Path
+) -> None:
+    base = some_bytes("base", LARGE)
+    for number in range(6):
+        world.push("app", f"v{number}", [base, f"own {number}".encode()], mark=str(number))
+    parties = [world.party(layouts_dir=str(disk.parent), tags_per_task=1) for _ in range(2)]
+
+    world.run_to_end(plan(world), *parties)
+
+    assert tags(layout(disk), "app") == [f"v{number}" for number in range(6)]
+    assert incomplete(disk) == []
+    reads = [
+        line.path for line in world.east.log if line.method == "GET" and "/blobs/" in line.path
+    ]
+    assert len(reads) == len(set(reads))
+
+
+def test_what_is_in_the_directory_is_not_sent_for_again_whatever_sql_knows_of_it(
+    world: World, disk: Path
+) -> None:
+    layers = [some_bytes("a", LARGE), b"small"]
+    image = world.push("app", "v1", layers)
+    ready = layout(disk)
+    for data, digest in zip(layers, image.layers, strict=True):
+        ready.put_blob("other", Digest.parse(digest), data)
+
+    world.run_to_end(plan(world), world.party(layouts_dir=str(disk.parent)))
+
+    assert tags(ready, "app") == ["v1"]
+    assert [world.reads(digest) for digest in image.layers] == [0, 0]
+
+
+def test_a_process_that_may_not_use_it_says_so_and_the_others_go_on(
+    world: World, disk: Path
+) -> None:
+    world.push("app", "v1", [b"layer"])
+    execution = plan(world)
+
+    world.run_to_end(execution, world.party())
+
+    (copy,) = world.copies(execution)
+    assert (copy.state, copy.failure_class) == (CopyState.FAILED, "invalid")
+    assert "TRANSSHIP_LAYOUTS_DIR" in f"{copy.reason} {copy.hint}"
+    assert not disk.exists()
