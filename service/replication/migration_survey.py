@@ -91,6 +91,7 @@ class Surveyor:
         turn: Callable[[str], bool] = lambda _name: True,
         resign: Callable[[str], None] = lambda _name: None,
         slice_seconds: float = SLICE_SECONDS,
+        max_attempts: int = MAX_ATTEMPTS,
     ) -> None:
         """`turn` takes the lease of a look by its name, False while another process has it; `resign` lets it go."""
         self._settings = settings
@@ -104,6 +105,7 @@ class Surveyor:
         self._turn = turn
         self._resign = resign
         self._slice = slice_seconds
+        self.max_attempts = max_attempts
         self._proof = DestinationProof(store, clients)
         self._stop = threading.Event()
 
@@ -145,7 +147,7 @@ class Surveyor:
         reason = told(error, migration.source)
         if isinstance(error, RegistryAway) and is_waited_for(error, self._settings):
             self._store.postpone(survey.id, error.pause_seconds, reason, counted=False)
-        elif error.retryable and survey.attempts + 1 < MAX_ATTEMPTS:
+        elif error.retryable and survey.attempts + 1 < self.max_attempts:
             jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
             pause = jitter * self._settings.retry_seconds * 2.0**survey.attempts
             self._store.postpone(survey.id, pause, reason, counted=True)
@@ -253,6 +255,7 @@ class _Walk:
         still_open: StillOpen,
         until: float,
     ) -> None:
+        self._max_attempts = owner.max_attempts
         self._store = owner._store  # noqa: SLF001 - a part of it
         self._plans = owner._plans  # noqa: SLF001
         self._meter = owner._meter  # noqa: SLF001
@@ -310,7 +313,7 @@ class _Walk:
 
     def _may_pass(self, error: RegistryError | InvalidInput) -> bool:
         """Whether to try again later: once nothing has gone on for so often, what still fails is left out."""
-        last = self._survey.attempts + 1 >= MAX_ATTEMPTS
+        last = self._survey.attempts + 1 >= self._max_attempts
         return error.retryable and (not last or isinstance(error, RegistryAway | RegistryPaused))
 
     def _end(self, repository: str, findings: Sequence[Finding]) -> None:

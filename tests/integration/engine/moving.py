@@ -6,9 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from service.bootstrap import Services
 from service.model.migration import Migration, Namespace, SurveyState, WaveState
 from service.replication.migration_keeper import MigrationKeeper
+from service.replication.migration_survey import Surveyor
 from service.store.fleet_migrations import StoredWave
+from service.store.migration_waves import WaveAssignment
 from service.store.survey_values import Survey
 from tests.support.content import push_image
 from tests.support.planning import finish
@@ -36,6 +39,7 @@ class Move:
             self.services.executions,
             now=lambda: self.now,
         )
+        self.surveyor = self.services.surveyor
         self.store.put(self.migration, document={"source": "east"})
 
     def push(self, name: str, mark: str = "", layer: bytes | None = None) -> str:
@@ -44,6 +48,20 @@ class Move:
         storage = self.world.east.storage
         return push_image(storage, repository, tag, mark=mark or name, layer=layer)
 
+    def surveyor_of(self, services: Services, **options: Any) -> Surveyor:
+        """What brings looks forward in a process of these services."""
+        return Surveyor(
+            services.settings,
+            services.migration_surveys,
+            WaveAssignment(services.database, services.migration_surveys),
+            services.plans,
+            services.projects,
+            services.clients,
+            services.meter,
+            services.guard,
+            **options,
+        )
+
     def survey(self, kind: str, state: SurveyState = SurveyState.ENDED) -> Survey:
         """Have a look taken to its end."""
         self.surveys.begin("move", kind)
@@ -51,7 +69,7 @@ class Move:
 
     def look_to_its_end(self, kind: str, state: SurveyState = SurveyState.ENDED) -> Survey:
         def ended() -> bool:
-            self.services.surveyor.step()
+            self.surveyor.step()
             return self.latest(kind).state not in (SurveyState.PENDING, SurveyState.RUNNING)
 
         wait_until(ended, 20, "the survey to end")
