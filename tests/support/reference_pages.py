@@ -249,6 +249,9 @@ def _shown(value: object) -> str:
 
 
 def _help(command: click.Command, context: click.Context) -> str:
+    vars(command)["_help_option"] = (
+        None  # click keeps it with the names that it was first asked with
+    )
     return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
 
 
@@ -260,6 +263,8 @@ def _commands(group: click.Group, words: list[str]) -> list[tuple[list[str], cli
         assert command is not None
         here = [*words, name]
         if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                found.append((here, command))
             found += _commands(command, here)
         else:
             found.append((here, command))
