@@ -29,6 +29,7 @@ from service.model.states import ExecutionState
 from service.store.tables_migrations import migration_blobs, migration_tags
 from tests.integration.engine.databases import on_both_databases
 from tests.integration.engine.moving import Move
+from tests.integration.engine.test_deletion_borders import declare, place
 from tests.support.content import push_artifact, push_image, push_index
 from tests.support.world import World, some_bytes
 
@@ -108,8 +109,8 @@ def test_what_the_inventory_counts_is_what_is_there(world: World) -> None:
         blobs = [document["config"], *document["layers"]] if "layers" in document else []
         return found | {blob["digest"]: blob["size"] for blob in blobs}
 
-    for place in (("a", "v1"), ("a", "v2"), ("b", "v1"), ("b", "same"), ("c", "v1")):
-        here = tree(*place)
+    for image in (("a", "v1"), ("a", "v2"), ("b", "v1"), ("b", "same"), ("c", "v1")):
+        here = tree(*image)
         logical += sum(here.values())
         sizes |= here
     assert (figures["repositories"], figures["tags"]) == (3, 5)
@@ -242,6 +243,27 @@ def test_a_look_goes_on_after_failures_that_pass_and_tells_what_it_may_not_read(
     assert "could not be read" in failed.reason
     with pytest.raises(Conflict, match="no freeze that has ended"):
         move.surveys.begin("move", PROOF)
+
+
+def test_a_process_of_another_jurisdiction_looks_at_nothing_and_says_so(world: World) -> None:
+    """DESIGN section 7: the region of a process is a stop on the way of what it reads."""
+    move = Move(world)
+    move.push("app:v1")
+    place(world, east="eu-1", west="eu-2")
+    declare(world, **{"eu-1": "eu", "eu-2": "eu", "us-1": "us"})
+    move.surveys.begin("move", INVENTORY)
+    before = len(list(world.east.log))
+    foreign = world.open(replace(world.settings, region="us-1"))
+    foreign.surveyor.step()
+
+    waiting = move.latest(INVENTORY)
+    assert waiting.state is SurveyState.PENDING
+    assert "a worker of region us-1 (us) may not touch what is of eu" in waiting.reason
+    assert len(list(world.east.log)) == before
+
+    move.surveyor = world.open(replace(world.settings, region="eu-2")).surveyor
+    ended = move.look_to_its_end(INVENTORY)
+    assert (ended.figures["tags"], ended.reason) == (1, "")
 
 
 def test_a_wave_that_fails_says_why_and_starts_again(world: World) -> None:
