@@ -20,6 +20,7 @@ from api.v1 import (
     images,
     links,
     migrations,
+    overview,
     pauses,
     plans,
     projects,
@@ -69,6 +70,7 @@ def create_app(
     report_problems(app)
     app.after_request(_harden)
     for resource in (
+        overview,
         regions,
         agents,
         links,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -13,7 +14,7 @@ from api.openapi import openapi_document
 from api.operations import operation
 
 blueprint = Blueprint("pages", __name__, template_folder="console/templates")
-_TYPES = {"console.js": "text/javascript", "style.css": "text/css", "icon.svg": "image/svg+xml"}
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _DOCUMENT = "transship-openapi"
 _making = threading.Lock()
 
@@ -37,13 +38,26 @@ def console() -> str:
     return render_template("console.html")
 
 
-@blueprint.get("/console/<name>")
+@blueprint.get("/console/<path:name>")
 def console_file(name: str) -> Response:
-    """Answer one of the console's few files."""
-    if name not in _TYPES:
+    """Answer one of the console's files."""
+    if name not in _static_files():
         raise NotFound
-    content = files("api").joinpath("console", "static", name).read_bytes()
-    return Response(content, mimetype=_TYPES[name])
+    content = files("api").joinpath("console", "static", *name.split("/")).read_bytes()
+    return Response(content, mimetype=_TYPES["." + name.rpartition(".")[2]])
+
+
+@cache
+def _static_files() -> frozenset[str]:
+    """Return the names of all files that there are, by which a request is judged."""
+    top = files("api").joinpath("console", "static")
+    folders = {"": top, **{f"{one.name}/": one for one in top.iterdir() if one.is_dir()}}
+    return frozenset(
+        prefix + one.name
+        for prefix, folder in folders.items()
+        for one in folder.iterdir()
+        if one.is_file() and "." + one.name.rpartition(".")[2] in _TYPES
+    )
 
 
 def _document() -> dict[str, Any]:

@@ -13,6 +13,10 @@ class PlanInputSchema(StrictSchema):
     """What to plan."""
 
     rule = Name(required=True, metadata={"example": "fleet"})
+    document = fields.Dict(
+        keys=fields.String(),
+        metadata={"description": "the rule as it would be saved; absent: as it is saved"},
+    )
 
 
 class PlanBytesSchema(AnswerSchema):

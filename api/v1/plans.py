@@ -14,8 +14,12 @@ from api.pagination import page
 from api.schemas.answers import ExecutionDetailSchema, NoBodySchema
 from api.schemas.common import load
 from api.schemas.plans import PlanInputSchema, PlanPageSchema, PlanSchema
-from api.v1.shared import actor, announce, answer, find_execution, find_rule
-from service.errors import NotFoundInStore
+from api.schemas.rule import load_rule
+from api.v1.rules import check, in_own_project, refuse_fenced
+from api.v1.secret_files import read_key
+from api.v1.shared import actor, announce, answer, find_execution, find_rule, named
+from service.errors import Conflict, NotFoundInStore
+from service.model.rule import SyncRule
 from service.replication.findings import plan_report
 from service.store.executions import ExecutionRecord
 
@@ -57,11 +61,20 @@ def list_plans() -> Response:
     results={202: ("the plan", PlanSchema)},
 )
 def create_plan() -> Response:
-    """Save a plan; its copies are what it names, read as those of any execution."""
+    """Save a plan; its copies are what it names, read as those of any execution.
+
+    With `document` it is of a rule as it would be saved, which is not saved by this.
+    """
     wanted = load(PlanInputSchema(), read_json())
-    stored = find_rule(wanted["rule"])
-    identity = services().saved_plans.create(stored.rule, trigger="api")
-    changes.note(name=identity, action="plan", project=stored.rule.project, after=wanted)
+    document = wanted.get("document")
+    if document is None:
+        rule = find_rule(wanted["rule"]).rule
+    else:
+        rule = load_rule(in_own_project(named(document, wanted["rule"])), read_key=read_key)
+        check(rule)
+        refuse_fenced(rule)
+    identity = services().saved_plans.create(rule, trigger="api")
+    changes.note(name=identity, action="plan", project=rule.project, after=wanted)
     record = services().executions.get(identity)
     announce(record)
     return answer(show(record), 202, Location=f"/api/v1/plans/{identity}")
@@ -85,7 +98,7 @@ def show_plan(identity: str) -> Response:
 def carry_out(identity: str) -> Response:
     """Save an execution of exactly what the plan names."""
     refuse_body()
-    _find(identity)
+    _refuse_unsaved(_find(identity))
     made = services().saved_plans.carry_out(identity, trigger="plan")
     record = services().executions.get(made)
     announce(record)
@@ -94,6 +107,19 @@ def carry_out(identity: str) -> Response:
         202,
         Location=f"/api/v1/executions/{made}",
     )
+
+
+def _refuse_unsaved(plan: ExecutionRecord) -> None:
+    """Refuse a plan of a rule that is not saved like this: it was a preview."""
+    try:
+        saved: SyncRule | None = find_rule(plan.rule).rule
+    except NotFoundInStore:
+        saved = None
+    if saved is None or saved != services().saved_plans.rule_of(plan.id):
+        raise Conflict(
+            f"rule {plan.rule} is not saved as plan {plan.id} has it",
+            hint="save the rule, then plan it again",
+        )
 
 
 def _find(identity: str) -> ExecutionRecord:

@@ -102,7 +102,7 @@ def show_lag(name: str) -> Response:
 def put_rule(name: str) -> Response:
     """Save a rule whose registries are there, and whose project may do what it names."""
     owner = set_parameter()
-    document = _in_own_project(named(read_json(), name))
+    document = in_own_project(named(read_json(), name))
     rule = load_rule(document, read_key=read_key)
     current = _find(name)
     expected = expected_version(current.version if current else None)
@@ -213,7 +213,7 @@ def refuse_fenced(rule: SyncRule) -> None:
         )
 
 
-def _in_own_project(document: Any) -> Any:
+def in_own_project(document: Any) -> Any:
     """Put the rule of a project's token into that project; it can name no other."""
     scope = actor().project
     if scope is None or not isinstance(document, dict):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from sqlalchemy import case, func, select
 
 from service.model.states import ENDED_EXECUTIONS, ExecutionState
+from service.store.clock import now_epoch
 from service.store.database import Database
 from service.store.deletion_values import WAITING
-from service.store.tables import copies, executions, ledgers, registries, rules
+from service.store.tables import copies, executions, ledgers, processes, registries, rules
 from service.store.tables_deletions import deletions
 from service.store.tables_health import registry_health
 from service.store.tables_regions import execution_links
@@ -20,10 +22,16 @@ class RuleRuns:
     """When a rule's kept executions that copy ended last, in seconds since 1970; None: none has."""
 
     rule: str
+    project: str
     enabled: bool
     paused: bool
     succeeded_at: float | None
     ended_at: float | None
+
+    @property
+    def failed_last(self) -> bool:
+        """Whether its last execution ended otherwise than succeeded."""
+        return self.ended_at is not None and self.ended_at > (self.succeeded_at or 0.0)
 
 
 class FigureStore:
@@ -65,6 +73,7 @@ class FigureStore:
         query = (
             select(
                 rules.c.name,
+                rules.c.spec,
                 rules.c.enabled,
                 rules.c.paused_at,
                 runs.c.succeeded_at,
@@ -77,6 +86,7 @@ class FigureStore:
             return [
                 RuleRuns(
                     row.name,
+                    json.loads(row.spec)["project"],
                     bool(row.enabled),
                     row.paused_at is not None,
                     row.succeeded_at,
@@ -103,6 +113,28 @@ class FigureStore:
         query = select(ledgers.c.registry, func.sum(ledgers.c.epoch)).group_by(ledgers.c.registry)
         with self._database.read() as connection:
             return {row[0]: int(row[1]) for row in connection.execute(query)}
+
+    def bytes_lately(self, seconds: float) -> int:
+        """Return the bytes of copies of open executions that ended in the last so many seconds."""
+        query = (
+            select(func.coalesce(func.sum(copies.c.bytes_copied), 0))
+            .join(executions, executions.c.id == copies.c.execution_id)
+            .where(
+                executions.c.state.not_in(ENDED_EXECUTIONS),
+                copies.c.updated_at > now_epoch() - seconds,
+            )
+        )
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def is_driven(self, seconds: float) -> bool:
+        """Whether a scheduler, or a one-shot command in its place, has been heard of in so many seconds."""
+        query = select(processes.c.boot).where(
+            processes.c.kind.in_(("scheduler", "command")),
+            processes.c.seen_at > now_epoch() - seconds,
+        )
+        with self._database.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
 
     def deletions_waiting(self) -> int:
         """Return how many deletions somebody has to approve or to cancel."""

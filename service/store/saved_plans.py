@@ -52,6 +52,12 @@ class SavedPlanStore:
 
         return self._database.write(work)
 
+    def rule_of(self, plan: str) -> SyncRule:
+        """Return the rule that a plan is of, as it was then."""
+        with self._database.read() as connection:
+            query = select(executions.c.spec).where(executions.c.id == plan)
+            return codec.load_rule(connection.execute(query).scalar_one())
+
     def plan_of(self, execution: str) -> str:
         """Return the plan that an execution carries out."""
         with self._database.read() as connection:

@@ -120,6 +120,7 @@ TABLE = {
     ("POST", "/api/v1/migrations/{name}/waves/{wave}/start"): Row("operator", "team-a"),
     ("POST", "/api/v1/migrations/{name}/pause"): Row("operator", "team-a"),
     ("POST", "/api/v1/migrations/{name}/resume"): Row("operator", "team-a"),
+    ("GET", "/api/v1/overview"): Row("viewer"),
     ("GET", "/api/v1/plans"): Row("viewer"),
     ("POST", "/api/v1/plans"): Row("operator", "team-a", {"rule": "fleet"}),
     ("GET", "/api/v1/plans/{identity}"): Row("viewer", "team-a"),

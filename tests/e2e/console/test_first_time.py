@@ -1,0 +1,65 @@
+"""A first-time user goes from `transship up` to a running rule, and finds out why an image failed, without documentation."""
+
+from __future__ import annotations
+
+import pytest
+
+from api.samples.registry import SampleRegistry
+from tests.support.browser import Console
+from tests.support.content import push_image
+from tests.support.up import Up
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+
+def test_from_nothing_to_a_rule_that_runs_and_to_why_an_image_failed(
+    console: Console, up: Up, east: SampleRegistry, west: SampleRegistry
+) -> None:
+    for number in range(3):
+        push_image(east.storage, "team/app", f"v{number}")
+    push_image(east.storage, "team/refused", "v1")
+    page = console.page
+    console.title("There is no rule yet")
+
+    for name, url in (("east", east.url), ("west", west.url)):
+        console.go("Registries", "Add a registry")
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Address").fill(url)
+        page.get_by_role("button", name="Save").click()
+        console.title(name)
+        page.get_by_role("button", name="Test connection").click()
+        console.sees("it speaks the distribution API")
+
+    console.go("Rules", "New rule")
+    page.get_by_label("Name").fill("fleet")
+    page.get_by_label("From").select_option("east")
+    page.get_by_label("To", exact=True).select_option("west")
+    page.get_by_role("button", name="Preview").click()
+    console.sees("It would copy")
+    assert page.locator("dt:text-is('tags') + dd").inner_text() == "4"
+    page.get_by_role("button", name="Save").click()
+    console.title("fleet")
+
+    refused = west.fault("team/refused/manifests/", method="PUT", status=403, times=1 << 20)
+    page.get_by_role("button", name="Run").click()
+    console.sees("partial")
+    assert refused.fired
+    console.sees("Failures by class")
+    row = page.get_by_role("row").filter(has_text="denied").first
+    row.wait_for()
+    assert "team/refused" in page.get_by_role("table", name="Copies").inner_text()
+
+    console.go("Overview")
+    console.title("needs attention")
+    console.sees("its last execution did not succeed")
+    page.get_by_role("link", name="rule fleet").click()
+    console.title("fleet")
+    page.get_by_role("table", name="Executions of fleet").get_by_role(
+        "link", name="Open"
+    ).first.click()
+    west.faults.clear()
+    page.get_by_role("button", name="Retry what failed").click()
+    console.sees("succeeded")
+    assert (west.storage.tags("team/refused") or {}).keys() == {"v1"}
+    console.go("Overview")
+    console.title("Everything is where it should be")

@@ -1,0 +1,149 @@
+"""Every page: nothing that axe finds serious, no text of a registry that does anything, nothing beyond a phone's edge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
+
+from api.samples.registry import SampleRegistry
+from tests.support.browser import Console, console_of
+from tests.support.content import push_image
+from tests.support.up import Up
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+HOSTILE = '<img src=x onerror="document.title=1">"><script>document.title=1</script>'
+GRAVE = ("serious", "critical")
+WIDTHS = {
+    "laptop": (1280, 800, "light"),
+    "tablet": (820, 1100, "dark"),
+    "phone": (390, 844, "light"),
+}
+
+
+@pytest.fixture(scope="module")
+def addresses(up: Up, east: SampleRegistry, west: SampleRegistry) -> Iterator[dict[str, str]]:
+    """What there is to be looked at, by name of its page: one of everything, and a failure that says something hostile."""
+    for name, url in (("from", east.url), ("there", west.url)):
+        up.registry(name, url)
+    for number in range(25):
+        push_image(east.storage, "many/app", f"v{number}", mark="same")
+    push_image(east.storage, "many/bad", "v1")
+    told = {"errors": [{"code": "DENIED", "message": HOSTILE}]}
+    west.fault(
+        "many/bad/manifests/", method="PUT", status=403, times=1 << 20, body=json.dumps(told).encode(),
+        headers={"Content-Type": "application/json"},
+    )  # fmt: skip
+    up.rule(
+        "looked-at",
+        "from",
+        "there",
+        select=[{"repositories": ["many/**"]}],
+        freshness="1h",
+        delete={"enabled": True, "cap": "1%", "grace": "0s"},
+    )
+    execution = up.ask("POST", "/rules/looked-at/executions")["id"]
+    up.ask("POST", "/verifications", {"rule": "looked-at"})
+    up.ask("PUT", "/regions/eu", {"jurisdiction": "eu"})
+    up.ask("PUT", "/regions/us", {"jurisdiction": "us"})
+    up.ask("PUT", "/links/eu:us", {"bandwidth": "200Mbit/s", "cost_per_gib": 0.02})
+    up.ask("PUT", "/migrations/move", {"source": "from", "destination": "there"})
+    up.idle(60)
+    yield {
+        "overview": "",
+        "rules": "rules",
+        "rule": "rules/looked-at",
+        "new rule": "rules/+new",
+        "edit rule": "rules/looked-at/edit",
+        "executions": "executions",
+        "execution": f"executions/{execution}",
+        "image": "images/many%2Fapp%3Av1",
+        "registries": "registries",
+        "registry": "registries/there",
+        "new registry": "registries/+new",
+        "regions": "regions",
+        "migrations": "migrations",
+        "migration": "migrations/move",
+        "verifications": "verifications",
+        "deletions": "deletions",
+        "audit": "audit",
+        "tokens": "tokens",
+    }
+    west.faults.clear()
+    up.ask("DELETE", "/rules/looked-at")
+
+
+@pytest.fixture(params=WIDTHS)
+def tab(request: pytest.FixtureRequest, browser: Browser, up: Up) -> Iterator[Console]:
+    """A tab of each width that is looked at, light or dark."""
+    width, height, scheme = WIDTHS[request.param]
+    size = {"width": width, "height": height}
+    with console_of(browser, up.url, viewport=size, color_scheme=scheme) as made:
+        made.sign_in(up.token)
+        yield made
+
+
+def test_every_page_can_be_read_by_everybody(tab: Console, addresses: dict[str, str]) -> None:
+    found = []
+    for name, address in addresses.items():
+        tab.page.goto(f"{tab.url}#/{address}")
+        tab.page.locator("#view h1").wait_for()
+        found += [
+            (name, one["id"], one["nodes"][0]["html"][:200])
+            for one in Axe().run(tab.page).response["violations"]
+            if one["impact"] in GRAVE
+        ]
+        wide = tab.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        if wide > 0:
+            found.append((name, "wider than the window", str(wide)))
+        assert tab.page.title() != "1", f"{name}: a registry's text was run"
+    assert found == []
+
+
+def test_what_a_registry_says_is_text(console: Console, addresses: dict[str, str]) -> None:
+    console.page.goto(f"{console.url}#/{addresses['execution']}")
+    console.sees("document.title=1")
+
+    assert console.page.locator("#view img, #view script").count() == 0
+    assert console.page.title() != "1"
+
+
+def test_keyboard_alone_gets_from_sign_in_to_a_run(
+    browser: Browser, up: Up, addresses: dict[str, str]
+) -> None:
+    assert addresses
+    with console_of(browser, up.url) as made:
+        page = made.page
+        page.goto(made.url)
+        page.keyboard.type(up.token)  # the field has the focus
+        page.keyboard.press("Enter")
+        page.get_by_role("navigation").wait_for()
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.textContent") == "Rules":
+                break
+        page.keyboard.press("Enter")
+        made.title("Rules")
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if (
+                page.evaluate("document.activeElement.getAttribute('aria-label')")
+                == "Run looked-at"
+            ):
+                break
+        page.keyboard.press("Enter")
+        made.title("looked-at")
+        made.sees("partial")
+
+
+def test_token_that_is_not_valid_is_told(browser: Browser, up: Up) -> None:
+    with console_of(browser, up.url) as made:
+        made.page.goto(made.url)
+        made.page.get_by_label("Token").fill("tsp_nobody")
+        made.page.get_by_role("button", name="Sign in").click()
+        made.page.get_by_role("alert").filter(has_text="not valid").wait_for()
+        assert made.page.evaluate("sessionStorage.length") == 0
