@@ -111,8 +111,8 @@ def tell(found: dict[str, Any]) -> None:
         click.echo(
             f"{one['label']}: {one['state']} in {duration(one['seconds'])}: "
             f"{one['copies']['copied']} copied, {one['copies']['unchanged']} unchanged, "
-            f"{one['copies']['failed']} failed; {size(one['bytes']['copied'])} of "
-            f"{size(one['bytes']['logical'])} moved"
+            f"{one['copies']['failed']} failed; {size(one['bytes']['copied'])} moved, "
+            f"{size(one['bytes']['saved'])} saved by sharing"
         )
     for one in found["failure_classes"]:
         click.echo(f"failed: {one['copies']} {one['class']}: {one['meaning']}", err=True)

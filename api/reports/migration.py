@@ -25,7 +25,8 @@ def waves(services: Services, shown: Mapping[str, Any]) -> tuple[list[Section], 
                 f"wave {wave['name']}: {gone} of its older executions are not kept any more; what they did is not in "
                 "this report"
             )
-        found.append(Section(wave["name"], tuple(kept), _BARE.get(wave["state"], "pending")))
+        bare = _BARE.get(wave["state"], "pending")
+        found.append(Section(wave["name"], tuple(kept), bare, wave["fleet"] or None))
     return found, lost
 
 

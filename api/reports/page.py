@@ -31,12 +31,22 @@ def page(report: Mapping[str, Any]) -> str:
     ids = [one["execution"] for one in shown["runs"]]
     moved = shown["migration"]
     shown["looks"] = [(kind, moved[kind]) for kind in LOOKS if moved[kind]] if moved else []
+    shown["fleet"] = _fleet(moved) if moved else None
     by_name = ["--migration", str(moved["name"])] if moved else ids
     shown["named"] = by_name if len(by_name) <= MOST_NAMED else [*ids[:3], "..."]
     text = "" if rule_file is None else dump(rule_file)
     shown["rule_lines"] = text.count("\n")
     shown["rule_text"] = _plain(text) if shown["rule_lines"] <= MOST_LINES else ""
     return _template().render(shown)
+
+
+def _fleet(migration: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the bytes of the newest look that counted them all, logical and unique."""
+    for kind in ("freeze", "inventory"):
+        found: dict[str, Any] = (migration[kind] or {}).get("fleet") or {}
+        if found.get("bytes") and found.get("unique_bytes"):
+            return found
+    return None
 
 
 def _reasons(report: Mapping[str, Any]) -> tuple[dict[str, list[dict[str, str]]], dict[str, int]]:

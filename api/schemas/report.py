@@ -11,7 +11,7 @@ from api.schemas.answers import (
     CrossedSchema,
     FailureSchema,
 )
-from api.schemas.migration import MigrationFindingSchema, SurveySchema
+from api.schemas.migration import FleetSchema, MigrationFindingSchema, SurveySchema
 
 
 class LogicalBytesSchema(AnswerSchema):
@@ -22,10 +22,14 @@ class LogicalBytesSchema(AnswerSchema):
     )
     saved = fields.Integer(
         required=True,
-        metadata={"description": "not read: they were there, or came once for several images"},
+        metadata={"description": "not read, but mounted or found there"},
     )
     logical = fields.Integer(
-        required=True, metadata={"description": "what the copied images hold: the sum of both"}
+        required=True,
+        metadata={
+            "description": "the sum of both: the least that the copied images hold, since a blob that an execution "
+            "has put into a repository for one image is not counted for the next one"
+        },
     )
 
 
@@ -56,6 +60,12 @@ class SectionSchema(SpanSchema):
     state = fields.String(required=True)
     copies = fields.Nested(CopyCountsSchema, required=True)
     bytes = fields.Nested(LogicalBytesSchema, required=True)
+    fleet = fields.Nested(
+        FleetSchema,
+        required=True,
+        allow_none=True,
+        metadata={"description": "of a wave: what the inventory has counted of it"},
+    )
     executions = fields.List(fields.Nested(SectionRunSchema), required=True)
 
 

@@ -32,12 +32,14 @@ Records = Mapping[str, ExecutionRecord]
 class Section:
     """A part of a report: its label and the executions that belong to it, the oldest first.
 
-    `bare`: its state where it has no executions, since none has begun or none is kept.
+    `bare`: its state where it has no executions, since none has begun or none is kept. `fleet`: what an inventory
+    has counted of it, repositories, tags, bytes and unique_bytes.
     """
 
     label: str
     executions: tuple[str, ...]
     bare: str = ExecutionState.PENDING.value
+    fleet: Mapping[str, int] | None = None
 
 
 def sections_by_rule(records: Sequence[ExecutionRecord]) -> list[Section]:
@@ -53,8 +55,9 @@ def full_report(
 ) -> dict[str, Any]:
     """Return the report. Raises NotFoundInStore for an execution that is not there any more.
 
-    Times are RFC 3339. `bytes`: `copied` were read from registries, `saved` had not to be since they were there or
-    came once for several images, `logical` is what the copied images hold: their sum.
+    Times are RFC 3339. `bytes`: `copied` were read from registries, `saved` were mounted or found there instead;
+    `logical`, their sum, is the least that the copied images hold: a blob that an execution has put into a repository
+    for one image is not counted for the next one. Of a migration the fleet's bytes are known: `Section.fleet`.
     """
     names = sorted({one for section in sections for one in section.executions})
     records = {one: store.get(one) for one in names}
@@ -166,6 +169,7 @@ def _section(
             "failed": sum(failed.get(name, 0) for name in names),
         },
         "bytes": _bytes(totals),
+        "fleet": dict(section.fleet) if section.fleet else None,
         "executions": [
             {"execution": one.id, "rule": one.rule, "state": one.state.value, **_span([one])}
             for one in mine

@@ -30,6 +30,12 @@ def section(label: str, state: str, copied: int, failed: int, gib: int) -> dict[
         "seconds": 4000.25,
         "copies": counts(copied, 12, failed),
         "bytes": moved(gib << 30, (gib * 3) << 30),
+        "fleet": {
+            "repositories": 3,
+            "tags": copied,
+            "bytes": (4 * gib) << 30,
+            "unique_bytes": gib << 30,
+        },
         "executions": [{**run, **WHEN, "seconds": 4000.25}],
     }
 

@@ -49,8 +49,9 @@ def test_page_says_what_the_report_says() -> None:
         "partial",
         "3 h 20 min of work",
         "copied98 412",
-        "871.9 GB unique",
-        "80 % of what the images hold",
+        "871.9 GB",
+        "1.1 TB unique of the 4.4 TB that the images count",
+        "75 % need not move",
         "wave-2",
         "gone: 380 copies",
         "To do: mend it, then run it again.",
@@ -65,6 +66,12 @@ def test_page_says_what_the_report_says() -> None:
         "pushed team/app:1.2 → team/app:1.2: it was pushed after the freeze",
     ):
         assert said in text, said
+
+
+def test_page_of_runs_says_what_was_found_instead_of_read() -> None:
+    text = " ".join(read(migration=None).text.split())
+
+    assert "871.9 GB unique, read once each 3.4 TB mounted or found there (80 %" in text
 
 
 def test_page_loads_and_runs_nothing() -> None:
