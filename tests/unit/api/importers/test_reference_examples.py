@@ -270,8 +270,7 @@ def test_harbor(tmp_path: Path) -> None:
     assert rule["destinations"] == [
         {"registry": "x.tencentcloudcr.com", "repository": "mirror/a/{name}"}
     ]
-    assert (rule["select"][0]["repositories"], rule["select"][0]["tags"]) == (
-        ["library/**"],
-        ["v*"],
-    )
+    assert lines(found) == [
+        "harbor.example/include=library/**[include=v*] -> x.tencentcloudcr.com/mirror/a/{name} {'types': ['image']}"
+    ]
     assert [note.rpartition(".")[2] for note in told(found, "lost")] == ["ca_certificate"]
