@@ -12,8 +12,8 @@ import yaml
 
 from api.cli import exits, tables
 from api.cli.connection import Connection, connect
+from api.cli.migration_words import size_of, tell, tell_findings, wave_words
 from api.cli.options import DATA, JSON, part
-from api.cli.progress import size
 from service.errors import InvalidConfiguration
 
 LOOK_SECONDS = 0.5
@@ -71,7 +71,7 @@ def put_migration(name: str, path: Path, data: Path | None, as_json: bool) -> No
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidConfiguration(f"{path} is no YAML: {error}", field=str(path)) from error
     with connect(data) as server:
-        _tell(server.ask("PUT", f"/migrations/{part(name)}", document), as_json=as_json)
+        tell(server.ask("PUT", f"/migrations/{part(name)}", document), as_json=as_json)
 
 
 @migrations.command("show")
@@ -81,7 +81,7 @@ def put_migration(name: str, path: Path, data: Path | None, as_json: bool) -> No
 def show_migration(name: str, data: Path | None, as_json: bool) -> None:
     """Show where a migration and each of its waves stand, with the time that is left."""
     with connect(data) as server:
-        _tell(server.ask("GET", _path(name)), as_json=as_json)
+        tell(server.ask("GET", _path(name)), as_json=as_json)
 
 
 @migrations.command("plan")
@@ -100,7 +100,7 @@ def plan_migration(name: str, data: Path | None, as_json: bool) -> None:
     if as_json:
         exits.print_json({**found, "repositories": repositories, "problems": wrong})
     else:
-        _tell(found, as_json=False)
+        tell(found, as_json=False)
         tables.show(
             repositories,
             as_json=False,
@@ -108,11 +108,11 @@ def plan_migration(name: str, data: Path | None, as_json: bool) -> None:
                 ("REPOSITORY", lambda r: r["repository"]),
                 ("WAVE", lambda r: r["wave"] or ""),
                 ("TAGS", lambda r: r["tags"]),
-                ("BYTES", lambda r: _size(r["bytes"])),
-                ("UNIQUE", lambda r: _size(r["unique_bytes"])),
+                ("BYTES", lambda r: size_of(r["bytes"])),
+                ("UNIQUE", lambda r: size_of(r["unique_bytes"])),
             ),
         )
-        _tell_findings(wrong, as_json=False)
+        tell_findings(wrong, as_json=False)
     if wrong or not found["inventory"] or found["inventory"]["state"] != "ended":
         sys.exit(exits.NOT_AS_THE_RULE_SAYS)
 
@@ -198,7 +198,7 @@ def run_delta(
 def pause_migration(name: str, data: Path | None, as_json: bool) -> None:
     """Pause a migration: within five seconds it sends no request to either registry."""
     with connect(data) as server:
-        _tell(server.ask("POST", f"{_path(name)}/pause"), as_json=as_json)
+        tell(server.ask("POST", f"{_path(name)}/pause"), as_json=as_json)
 
 
 @migrations.command("resume")
@@ -208,7 +208,7 @@ def pause_migration(name: str, data: Path | None, as_json: bool) -> None:
 def resume_migration(name: str, data: Path | None, as_json: bool) -> None:
     """Go on with a migration where it stood."""
     with connect(data) as server:
-        _tell(server.ask("POST", f"{_path(name)}/resume"), as_json=as_json)
+        tell(server.ask("POST", f"{_path(name)}/resume"), as_json=as_json)
 
 
 @migrations.command("findings")
@@ -225,7 +225,7 @@ def list_findings(name: str, kind: str | None, data: Path | None, as_json: bool)
     """List what a look has found wrong; exit code 1 where there is something."""
     with connect(data) as server:
         found = list(server.items(f"{_path(name)}/findings", **({"of": kind} if kind else {})))
-    _tell_findings(found, as_json=as_json)
+    tell_findings(found, as_json=as_json)
     if found:
         sys.exit(exits.NOT_AS_THE_RULE_SAYS)
 
@@ -289,8 +289,8 @@ def _survey(
     if as_json:
         exits.print_json({**found, "findings": wrong})
     else:
-        _tell(found, as_json=False)
-        _tell_findings(wrong, as_json=False)
+        tell(found, as_json=False)
+        tell_findings(wrong, as_json=False)
     if late or no_wait:
         sys.exit(exits.UNKNOWN if late else exits.AS_THE_RULE_SAYS)
     good = found["proved"] if kind == "proof" else ended and not wrong
@@ -314,11 +314,11 @@ def _follow_waves(
         server,
         found,
         lambda m: all(wave["state"] in ("done", "failed") for wave in mine(m)),
-        lambda m: "; ".join(_words(wave) for wave in mine(m)),
+        lambda m: "; ".join(wave_words(wave) for wave in mine(m)),
         no_wait,
         timeout,
     )
-    _tell(found, as_json=as_json)
+    tell(found, as_json=as_json)
     if late or no_wait:
         sys.exit(exits.UNKNOWN if late else exits.AS_THE_RULE_SAYS)
     good = all(wave["state"] == "done" for wave in mine(found))
@@ -345,88 +345,6 @@ def _wait(
         time.sleep(LOOK_SECONDS)
         found = server.ask("GET", _path(found["name"]))
     return found, False
-
-
-# ---- telling -------------------------------------------------------------------------------------
-
-
-def _tell(found: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        exits.print_json(found)
-        return
-    way = f"{found['source']} to {found['destination']}"
-    click.echo(f"migration {found['name']}, {way}: {found['state']}", err=True)
-    for kind in ("inventory", "freeze", "proof"):
-        if found[kind]:
-            click.echo(_look_words(kind, found[kind]), err=True)
-    tables.show(
-        found["waves"],
-        as_json=False,
-        columns=(
-            ("WAVE", lambda w: w["name"]),
-            ("STATE", lambda w: w["state"]),
-            ("REPOSITORIES", lambda w: w["fleet"].get("repositories", "")),
-            ("TAGS", lambda w: w["fleet"].get("tags", "")),
-            ("UNIQUE", lambda w: _size(w["fleet"].get("unique_bytes"))),
-            ("COPIED", lambda w: _size((w["progress"] or {}).get("bytes_copied"))),
-            ("LEFT", lambda w: _left(w["progress"])),
-            ("EXECUTION", lambda w: w["execution"] or ""),
-            ("REASON", lambda w: w["reason"]),
-        ),
-    )
-
-
-def _look_words(kind: str, look: dict[str, Any]) -> str:
-    fleet = look["fleet"]
-    wrong = ", ".join(f"{count} {name}" for name, count in sorted(look["findings"].items()))
-    words = [f"{kind}: {look['state']}"]
-    words += [f"{fleet['repositories']} repositories"] if fleet.get("repositories") else []
-    words += [f"{fleet['tags']} tags"] if "tags" in fleet else []
-    if fleet.get("unique_bytes"):
-        words += [f"{_size(fleet['bytes'])}, {_size(fleet['unique_bytes'])} of it unique"]
-    words += [f"found: {wrong}"] if wrong else []
-    words += [look["reason"]] if look["reason"] else []
-    return ", ".join(words)
-
-
-def _words(wave: dict[str, Any]) -> str:
-    progress = wave["progress"]
-    if progress is None:
-        return f"wave {wave['name']} {wave['state']}"
-    through = sum(progress[key] for key in ("copied", "unchanged", "skipped", "failed"))
-    left = _left(progress)
-    return (
-        f"wave {wave['name']} {wave['state']}: {through} of {through + progress['pending']} tags, "
-        f"{_size(progress['bytes_copied'])}{f', {left} left' if left else ''}"
-    )
-
-
-def _left(progress: dict[str, Any] | None) -> str:
-    if progress is None or progress["seconds_left"] is None:
-        return ""
-    seconds: float = progress["seconds_left"]
-    if seconds < 120:
-        return f"{seconds:.0f}s"
-    return f"{seconds / 60:.0f}m" if seconds < 7200 else f"{seconds / 3600:.1f}h"
-
-
-def _size(count: int | None) -> str:
-    return "" if count is None else size(count)
-
-
-def _tell_findings(found: list[dict[str, Any]], *, as_json: bool) -> None:
-    if not found and not as_json:
-        return
-    tables.show(
-        found,
-        as_json,
-        (
-            ("KIND", lambda f: f["kind"]),
-            ("NAME", lambda f: f["repository"] + (f":{f['tag']}" if f["tag"] else "")),
-            ("NAME THERE", lambda f: f["destination"] or ""),
-            ("REASON", lambda f: f["reason"]),
-        ),
-    )
 
 
 def _path(name: str) -> str:

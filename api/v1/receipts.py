@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from flask import Blueprint, Response
 
+from api import migrations_shown
 from api.bodies import query, single
 from api.context import context, services
 from api.operations import operation
@@ -57,7 +58,7 @@ def make_receipt() -> Response:
         records = [services().executions.get(one) for one in found]
         return _receipt([one.id for one in records if one.project == project])
     if migration is not None:
-        shown = migrations.show(migrations.find(migration))
+        shown = migrations_shown.show(migrations.find(migration))
         return _receipt([one for wave in waves(services(), shown)[0] for one in wave.executions])
     return _receipt([find_execution(one).id for one in identities])
 

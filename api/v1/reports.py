@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
+from api import migrations_shown
 from api.bodies import query, single
 from api.context import context, services
 from api.operations import operation
@@ -81,7 +82,7 @@ def _asked(identities: list[str], migration: str | None) -> _Asked:
         problem = FieldProblem("execution", "name executions, or a migration, and not both")
         raise InvalidFields((problem,))
     if migration is not None:
-        shown = migrations.show(migrations.find(migration))
+        shown = migrations_shown.show(migrations.find(migration))
         sections, lost = waves(services(), shown)
         title = f"{migration}: {shown['source']} to {shown['destination']}"
         return _Asked(title, sections, told(services(), shown), lost)

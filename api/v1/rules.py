@@ -43,7 +43,7 @@ from service.model.project import check_access
 from service.model.rule import SyncRule
 from service.model.rule_check import check_rule, suggest
 from service.model.selection import followers, members_of_groups
-from service.store.fleet_migrations import owner_of
+from service.store.migration_values import owner_of
 from service.store.rules import StoredRule
 
 blueprint = Blueprint("rules", __name__, url_prefix="/api/v1/rules")

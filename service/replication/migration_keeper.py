@@ -10,8 +10,9 @@ from service.errors import StoreUnavailable, TransshipError
 from service.model.migration import FREEZE, INVENTORY, Migration, SurveyState, WaveState
 from service.model.states import ExecutionState
 from service.store.executions import ExecutionRecord, ExecutionStore
-from service.store.fleet_migrations import HELD, MigrationStore, StoredMigration, StoredWave
+from service.store.fleet_migrations import HELD, MigrationStore
 from service.store.migration_surveys import SurveyStore
+from service.store.migration_values import StoredMigration, StoredWave
 from service.store.rules import RuleStore
 from service.telemetry import get_logger
 

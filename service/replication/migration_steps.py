@@ -17,8 +17,9 @@ from service.model.migration import (
     seconds_left,
 )
 from service.store.executions import ExecutionStore, Totals
-from service.store.fleet_migrations import MigrationStore, StoredMigration, StoredWave
+from service.store.fleet_migrations import MigrationStore
 from service.store.migration_surveys import SurveyStore
+from service.store.migration_values import StoredMigration, StoredWave
 from service.store.survey_values import OPEN, Survey
 
 BLOCKING = ("collision", "unnamed", "denied", "too_large")

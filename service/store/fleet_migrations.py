@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, delete, func, insert, literal, select, update
 
 from service.errors import Conflict, NotFoundInStore
 from service.model.migration import OWNER, Migration, SurveyState, WaveState
@@ -17,6 +16,15 @@ from service.store import codec
 from service.store.clock import now_epoch
 from service.store.creation import insert_full
 from service.store.database import Database, insert_of
+from service.store.migration_values import (
+    Before,
+    StoredMigration,
+    StoredWave,
+    Waves,
+    as_migration,
+    as_wave,
+    dump,
+)
 from service.store.stopping import begin_stop
 from service.store.tables import copies, rules, written_tags
 from service.store.tables_migrations import (
@@ -34,49 +42,6 @@ HELD = "the migration is held: "
 """Begins the reason of an execution that was stopped to go on later."""
 
 PAUSED = f"{HELD}somebody has paused it"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMigration:
-    """One migration with its document and version."""
-
-    migration: Migration
-    document: dict[str, Any]
-    paused_at: float | None
-    version: int
-    created_at: float
-    updated_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class StoredWave:
-    """One wave. `executions`: of this run, the newest last; `history`: of the runs before it."""
-
-    migration: str
-    position: int
-    name: str
-    state: WaveState
-    delta: bool
-    execution: str
-    executions: tuple[str, ...]
-    history: tuple[str, ...]
-    figures: dict[str, Any]
-    reason: str
-    started_at: float | None
-    ended_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Before:
-    """What stood under one name at the destination: its digest, "" for nothing; and what we wrote there."""
-
-    repository: str
-    tag: str
-    digest: str
-    written: str | None
-
-
-Waves = list[StoredWave]
 
 
 class MigrationStore:
@@ -146,7 +111,7 @@ class MigrationStore:
             row = connection.execute(select(migrations).where(migrations.c.name == name)).first()
         if row is None:
             raise NotFoundInStore(f"there is no migration named {name}")
-        return _stored(row)
+        return as_migration(row)
 
     def list(
         self, *, project: str | None = None, after: str | None = None, limit: int = 1000
@@ -158,7 +123,7 @@ class MigrationStore:
         if after is not None:
             query = query.where(migrations.c.name > after)
         with self._database.read() as connection:
-            return [_stored(row) for row in connection.execute(query)]
+            return [as_migration(row) for row in connection.execute(query)]
 
     def delete(self, name: str) -> None:
         """Forget a migration and its rules; what they wrote stays, and its executions. Raises NotFoundInStore, Conflict."""
@@ -264,10 +229,10 @@ class MigrationStore:
         query = select(migration_waves).where(migration_waves.c.state == WaveState.RUNNING)
         query = query.order_by(migration_waves.c.migration, migration_waves.c.position)
         with self._database.read() as connection:
-            found = [_wave(row) for row in connection.execute(query)]
+            found = [as_wave(row) for row in connection.execute(query)]
             names = {wave.migration for wave in found}
             rows = connection.execute(select(migrations).where(migrations.c.name.in_(names)))
-            by_name = {row.name: _stored(row) for row in rows}
+            by_name = {row.name: as_migration(row) for row in rows}
         return [(by_name[wave.migration], wave) for wave in found if wave.migration in by_name]
 
     def run(self, wave: StoredWave, rule: SyncRule) -> str:
@@ -360,24 +325,6 @@ class MigrationStore:
             return [Before(*row) for row in connection.execute(query)]
 
 
-# ---- what others need, too -----------------------------------------------------------------------
-
-
-def dump(migration: Migration) -> str:
-    """Return the JSON text of a migration."""
-    return codec.dump(migration)
-
-
-def load_migration(text: str) -> Migration:
-    """Return the migration that `dump` wrote."""
-    return codec.load(Migration, json.loads(text))
-
-
-def owner_of(set_name: str | None) -> str | None:
-    """Return the migration that a rule of a set belongs to; None for any other rule."""
-    return set_name.removeprefix(OWNER) if set_name and set_name.startswith(OWNER) else None
-
-
 def _lock(connection: Connection, name: str) -> None:
     """Wait for whoever changes the migration. Raises NotFoundInStore."""
     row = connection.execute(
@@ -445,7 +392,7 @@ def _write_waves(connection: Connection, migration: Migration) -> None:
 def _waves(connection: Connection, name: str) -> list[StoredWave]:
     query = select(migration_waves).where(migration_waves.c.migration == name)
     rows = connection.execute(query.order_by(migration_waves.c.position))
-    return [_wave(row) for row in rows]
+    return [as_wave(row) for row in rows]
 
 
 def _find(connection: Connection, wave: StoredWave) -> StoredWave:
@@ -455,32 +402,4 @@ def _find(connection: Connection, wave: StoredWave) -> StoredWave:
 def _this(wave: StoredWave) -> Any:
     return update(migration_waves).where(
         migration_waves.c.migration == wave.migration, migration_waves.c.position == wave.position
-    )
-
-
-def _wave(row: Row[Any]) -> StoredWave:
-    return StoredWave(
-        row.migration,
-        row.position,
-        row.name,
-        WaveState(row.state),
-        bool(row.delta),
-        row.execution_id,
-        tuple(json.loads(row.executions)),
-        tuple(json.loads(row.history)),
-        json.loads(row.figures),
-        row.reason,
-        row.started_at,
-        row.ended_at,
-    )
-
-
-def _stored(row: Row[Any]) -> StoredMigration:
-    return StoredMigration(
-        load_migration(row.spec),
-        json.loads(row.document),
-        row.paused_at,
-        row.version,
-        row.created_at,
-        row.updated_at,
     )

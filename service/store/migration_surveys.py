@@ -16,7 +16,7 @@ from service.errors import Cancelled, Conflict
 from service.model.migration import FREEZE, INVENTORY, PROOF, Migration, SurveyState
 from service.store.clock import now_epoch
 from service.store.database import upsert
-from service.store.fleet_migrations import load_migration
+from service.store.migration_values import load_migration
 from service.store.survey_reads import SurveyReads
 from service.store.survey_values import (
     DESTINATION,

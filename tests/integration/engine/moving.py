@@ -10,7 +10,7 @@ from service.bootstrap import Services
 from service.model.migration import Migration, Namespace, SurveyState, WaveState
 from service.replication.migration_keeper import MigrationKeeper
 from service.replication.migration_survey import Surveyor
-from service.store.fleet_migrations import StoredWave
+from service.store.migration_values import StoredWave
 from service.store.migration_waves import WaveAssignment
 from service.store.survey_values import Survey
 from tests.support.content import push_image
