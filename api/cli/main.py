@@ -56,6 +56,7 @@ COMMANDS = {
     "where": "api.cli.locating",
     "wait": "api.cli.locating",
     "doctor": "api.cli.doctor",
+    "check-config": "api.cli.check_config",
     "completion": "api.cli.completion",
 }
 
@@ -78,7 +79,7 @@ class Lazy(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        attribute = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        attribute = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name.replace("-", "_")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 

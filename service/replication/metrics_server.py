@@ -57,7 +57,7 @@ def serve(registry: CollectorRegistry, listen: str, token: str) -> Callable[[], 
     there is no token.
     """
     host, _, port = listen.rpartition(":")
-    if not token and not _is_loopback(host):
+    if not token and not is_loopback(host):
         raise InvalidConfiguration(
             f"{LISTEN}={listen!r} can be reached from elsewhere, and metrics name rules and registries",
             field=LISTEN,
@@ -102,7 +102,8 @@ class _Answering:
         return [generate_latest(self._registry)]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on a host; an empty one is all of them."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
