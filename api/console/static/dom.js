@@ -33,7 +33,13 @@ export function table(caption, columns, items, empty = "Nothing.") {
     h("caption", { class: "unseen" }, caption),
     h("thead", null, h("tr", null, columns.map(([title]) => h("th", { scope: "col" }, title)))),
     h("tbody", null, items.map((item) => h("tr", null,
-      columns.map(([title, cell, kind]) => h("td", { "data-title": title, class: kind }, cell(item))))))));
+      columns.map(([title, cell, kind]) => h("td", { "data-title": title, class: kind }, whole(cell(item)))))))));
+}
+
+// Several things in a cell are one beside its title on a phone.
+function whole(made) {
+  if (!Array.isArray(made)) return made;
+  return made.flat(Infinity).some((one) => one && one !== " ") ? h("div", null, made) : null;
 }
 
 export const pill = (text, kind) => h("span", { class: "pill " + (kind || KINDS[text] || "") }, text);

@@ -2,7 +2,8 @@
 
 import { at, follow, read, send } from "../api.js";
 import { button, facts, h, number, pill, size, span, table, to, when } from "../dom.js";
-import { kindOf, notes, progress, stateOf } from "./parts.js";
+import { kindOf, notesOf, progress, stateOf } from "./parts.js";
+import { failures, failuresOf, mayRetry, opens, pressesOf } from "./presses.js";
 
 const OPEN = ["pending", "running", "stopping"];
 const COPY_STATES = ["", "pending", "running", "copying", "waiting", "copied", "skipped", "failed", "superseded"];
@@ -16,20 +17,20 @@ export async function execution([id], page) {
   const query = (wanted ? "&state=" + wanted : "") + (state.cursor ? "&cursor=" + encodeURIComponent(state.cursor) : "");
   const [copies, report] = await Promise.all([
     read(path + "/copies?limit=50" + query, { signal: page.signal }),
-    found.copies.failed && !OPEN.includes(found.state) ? read("reports?execution=" + at(id), { signal: page.signal }) : null,
+    failuresOf(found, page),
   ]);
   return [
     h("h1", null, to(found.rule, "rules", found.rule), " ", stateOf(found)),
     h("p", null, kindOf(found).name, " ", h("code", null, found.id), ", begun ", when(found.started_at || found.created_at),
       " by " + found.trigger, found.reason ? [": ", found.class ? pill(found.class, "bad") : null, " ", found.reason] : null),
-    h("div", { class: "live" }, figures(found)),
+    h("div", { class: "live" }, figures(found, page)),
     actions(found, path, page),
-    report ? failures(report, page) : null,
+    report ? failures(report, found, page) : null,
     copyTable(copies, wanted, page),
   ];
 }
 
-function figures(found) {
+function figures(found, page) {
   const kind = kindOf(found);
   const { copies } = found;
   const done = copies.copied + copies.unchanged + copies.skipped + copies.failed;
@@ -46,7 +47,7 @@ function figures(found) {
       kind.copied !== null && ["not read again", size(found.bytes.saved)],
       rate && kind.copied !== null && ["a second", size(rate)],
     ]),
-    notes(found),
+    notes(found, page),
     found.links?.length ? table("Bytes by way", [
       ["From", (one) => one.from], ["To", (one) => one.to],
       ["Bytes", (one) => size(one.bytes), "figure"], ["Copies", (one) => number(one.copies), "figure"],
@@ -60,7 +61,7 @@ async function followIt(path, page) {
   try {
     await follow(path + "/events", (name, data) => {
       const place = document.querySelector("#view .live");
-      if (place) place.replaceChildren(...figures(data).flat(Infinity).filter(Boolean));
+      if (place) place.replaceChildren(...figures(data, page).flat(Infinity).filter(Boolean));
       if (name === "end") page.say("The execution has ended: " + data.state);
       return name === "end" || name === "problem";
     }, page.signal);
@@ -73,33 +74,23 @@ async function followIt(path, page) {
 }
 
 function actions(found, path, page) {
-  const open = OPEN.includes(found.state);
   return h("p", { class: "actions" },
     found.kind === "plan" && ["succeeded", "partial"].includes(found.state) &&
-      button("Carry it out", page.does(async () => {
-        const made = await send("POST", "plans/" + at(found.id) + "/executions");
-        location.hash = "#/executions/" + encodeURIComponent(made.id);
-      }), { "data-key": "carry", class: "primary" }),
+      button("Carry it out", opens(page, "plans/" + at(found.id) + "/executions"), { "data-key": "carry", class: "primary" }),
     ["pending", "running"].includes(found.state) &&
       button("Stop", page.does(() => send("POST", path + "/stop")), { "data-key": "stop" }),
-    !open && found.copies.failed + found.copies.pending > 0 && ["full", "tags"].includes(found.kind) &&
-      button("Retry what failed", page.does(async () => {
-        const made = await send("POST", path + "/retry");
-        location.hash = "#/executions/" + encodeURIComponent(made.id);
-      }), { "data-key": "retry", class: "primary" }));
+    mayRetry(found) &&
+      button("Retry what failed", opens(page, path + "/retry"), { "data-key": "retry", class: "primary" }));
 }
 
-function failures(report, page) {
-  return h("section", { "aria-labelledby": "failures" },
-    h("h2", { id: "failures" }, "Failures by class"),
-    table("Failures by class", [
-      ["Class", (one) => pill(one.class, "bad")],
-      ["Copies", (one) => number(one.count ?? one.copies), "figure"],
-      ["What it means", (one) => one.meaning || one.what || ""],
-      ["What to do", (one) => one.fix || one.hint || ""],
-      ["", (one) => button("Show them", page.does(() => { page.state.copies = "failed"; }))],
-    ], report.failure_classes),
-    report.rule_file ? h("details", null, h("summary", null, "A rule file of what failed"), h("pre", null, report.rule_file)) : null);
+// What it waits for, each with what to press meanwhile.
+function notes(found, page) {
+  const told = notesOf(found);
+  const presses = [
+    ...(found.held_by || []).map((one) => to("See " + one.name, one.kind === "rule" ? "rules" : "registries", one.name)),
+    ...(found.retrying || []).map((one) => pressesOf(one.class, [{ destination: one.destination }], found, page, one.destination)),
+  ];
+  return told.length ? h("ul", { class: "notes" }, told.map((one, index) => h("li", null, one, presses[index] ? [" ", presses[index]] : null))) : null;
 }
 
 function copyTable(copies, wanted, page) {
@@ -115,8 +106,7 @@ function copyTable(copies, wanted, page) {
       ["State", (one) => pill(one.state)],
       ["Bytes", (one) => size(one.bytes), "figure"],
       ["Attempts", (one) => number(one.attempts), "figure"],
-      ["Why", (one) => one.class ? [pill(one.class, "bad"), " ", one.reason] : one.reason],
-      ["What to do", (one) => one.hint],
+      ["Why, and what to do", (one) => [one.class ? pill(one.class, "bad") : null, " ", one.reason, one.hint ? h("span", { class: "hint" }, one.hint) : null], "why"],
     ], copies.items, "No copy is like that; unchanged tags make none."),
     h("p", { class: "actions" },
       state.cursor ? button("First page", page.does(() => { state.cursor = null; }), { "data-key": "first" }) : null,

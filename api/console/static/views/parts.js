@@ -32,11 +32,6 @@ export function notesOf(execution) {
   return [...held, ...retried, ...(execution.warnings || [])];
 }
 
-export function notes(execution) {
-  const found = notesOf(execution);
-  return found.length ? h("ul", { class: "notes" }, found.map((one) => h("li", null, one))) : null;
-}
-
 export function triggerOf(rule) {
   const { every, schedule, timezone, event } = rule.effective.trigger;
   const written = (rule.trigger || {}).every; // effective is in seconds
