@@ -11,8 +11,9 @@ import ipaddress
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -22,6 +23,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LISTEN = "TRANSSHIP_METRICS_LISTEN"
 TOKEN_FILE = "TRANSSHIP_METRICS_TOKEN_FILE"  # noqa: S105 - the name of a variable
 SHORTEST = 16
+SILENT_SECONDS = 10.0
+"""So long who has connected may send or take nothing."""
 
 
 def read_token(path: str) -> str:
@@ -65,7 +68,7 @@ def serve(registry: CollectorRegistry, listen: str, token: str) -> Callable[[], 
         )
     answering = _Answering(registry, token)
     try:
-        server = make_server(host, int(port), answering, handler_class=_Quiet)
+        server = make_server(host, int(port), answering, _Server, _Quiet)
     except (OSError, ValueError) as error:
         raise InvalidConfiguration(
             f"{LISTEN}={listen!r} cannot be listened on: {error}", field=LISTEN
@@ -110,6 +113,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers each in a thread: who connects and says nothing must not keep a check of health from its answer."""
+
+    daemon_threads = True
+    block_on_close = False
+
+
 class _Quiet(WSGIRequestHandler):
+    timeout = SILENT_SECONDS
+
     def log_message(self, *_arguments: object) -> None:
         """Say nothing: a scrape every few seconds is no event."""

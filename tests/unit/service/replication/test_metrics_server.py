@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,22 @@ def test_with_a_token_it_has_to_be_shown(guarded: str, shown: str | None, status
 
 def test_health_asks_for_no_token(guarded: str) -> None:
     assert httpx.get(f"{guarded}/healthz", trust_env=False).json() == {"status": "alive"}
+
+
+def test_who_connects_and_says_nothing_keeps_nobody_waiting(registry: CollectorRegistry) -> None:
+    """A check of health that is not answered has an orchestrator kill a process that is well."""
+    port = free_port()
+    end = serve(registry, f"127.0.0.1:{port}", "")
+    with (
+        socket.create_connection(("127.0.0.1", port)),
+        socket.create_connection(("127.0.0.1", port)) as half,
+    ):
+        half.sendall(b"GET /metrics HTTP/1.1\r\n")
+
+        answer = httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5, trust_env=False)
+
+        assert answer.status_code == 200
+    end()
 
 
 def test_no_token_is_borne_by_nobody() -> None:
