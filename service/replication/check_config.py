@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from redis import Redis
+from redis import ConnectionPool, Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from service.errors import InvalidConfiguration, TransshipError
 from service.replication.metrics_server import is_loopback, read_token
@@ -47,7 +48,16 @@ def check_config(settings: Settings) -> list[Check]:
         _database,
         _account,
     )
-    return [one for group in groups for one in group(settings)]
+    return [one for group in groups for one in _whole(group, settings)]
+
+
+def _whole(group: Callable[[Settings], Iterator[Check]], settings: Settings) -> Iterator[Check]:
+    """Yield a group's checks; what it breaks at, such as an address that is none, is refused like the rest."""
+    try:
+        yield from group(settings)
+    except Exception as error:  # noqa: BLE001 - the other groups are looked at whatever it is
+        what = f"cannot be looked at: {type(error).__name__}: {error}"
+        yield Check(group.__name__.strip("_"), REFUSED, what, "check how it is written")
 
 
 def _tests(settings: Settings) -> Iterator[Check]:
@@ -114,7 +124,7 @@ def _redis(settings: Settings) -> Iterator[Check]:
     client = _client(settings.redis_url)
     try:
         info: dict[str, Any] = client.info()
-        asks = _asks_for_a_password(settings.redis_url, url.password)
+        asks = _asks_for_a_password(client)
         policy = _config_of(client, "maxmemory-policy")
         appends = _config_of(client, "appendonly")
     except Exception as error:  # noqa: BLE001 - whatever it is, Redis cannot be worked with
@@ -161,17 +171,23 @@ def _client(address: str) -> Any:
     )
 
 
-def _asks_for_a_password(address: str, password: str | None) -> bool:
-    """Whether somebody without a password is turned away."""
-    bare = _client(address.replace(f":{password}@", "@", 1)) if password else None
-    if bare is None:
-        return False
+def _asks_for_a_password(client: Any) -> bool:
+    """Whether somebody who shows neither name nor password is turned away."""
+    pool = client.connection_pool
+    options = {
+        name: value
+        for name, value in pool.connection_kwargs.items()
+        if name not in ("username", "password")
+    }
+    bare: Any = Redis(
+        connection_pool=ConnectionPool(connection_class=pool.connection_class, **options)
+    )
     try:
         bare.ping()
-    except Exception:  # noqa: BLE001 - it is what a stranger would meet
+    except (AuthenticationError, NoPermissionError):
         return True
     finally:
-        bare.close()
+        bare.connection_pool.disconnect()
     return False
 
 

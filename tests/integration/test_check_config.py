@@ -86,6 +86,44 @@ def test_open_redis_that_evicts(keys: str, tmp_path: Path) -> None:
     assert found["database"] == "warning", "SQLite is for one machine"
 
 
+def test_redis_whose_nameless_user_may_do_everything(keys: str) -> None:
+    """A name and a password in the address say nothing of who else is let in."""
+    with RedisServer(tcp=True) as redis:
+        with redis.client() as client:
+            client.acl_setuser(
+                "app", enabled=True, passwords=[f"+{PASSWORD}"], keys="*", commands=["+@all"]
+            )
+        url = f"redis://app:{PASSWORD}@127.0.0.1:{redis.port}/0"
+
+        assert told(Settings(redis_url=url, secret_key_file=keys))["Redis password"] == "warning"
+
+        with redis.client() as client:
+            client.acl_setuser("default", enabled=False)
+        assert told(Settings(redis_url=url, secret_key_file=keys))["Redis password"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ({"redis_url": f"http://:{PASSWORD}@redis.example/0"}, "redis"),
+        ({"redis_url": f"redis://:{PASSWORD}@redis.example:port/0"}, "redis"),
+        ({"database_url": f"nonsense:{PASSWORD}@"}, "database"),
+        ({"database_url": f"postgresql+psycopg://u:{PASSWORD}@db.example:port/x"}, "database"),
+        ({"database_url": f"postgres://u:{PASSWORD}@db.example/x"}, "database"),
+    ],
+)
+def test_address_that_is_none_is_refused_with_the_rest_looked_at(
+    more: dict[str, str], name: str, keys: str
+) -> None:
+    found = check_config(Settings(**{"secret_key_file": keys, **more}))  # type: ignore[arg-type]
+
+    assert {"account", "secret key"} <= {one.name for one in found}
+    (refused,) = [one for one in found if one.name == name]
+    assert refused.result == "refused"
+    assert refused.hint
+    assert PASSWORD not in str(found)
+
+
 def test_nothing_is_there(keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(
         database_url="postgresql+psycopg://nobody@127.0.0.1:1/none",
