@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
@@ -19,6 +20,7 @@ from api.context import KEY
 from api.engine.children import die_with_parent
 from api.serve_share import Shares
 from api.serve_worker import PatientWorker
+from service import tracing
 from service.bootstrap import open_services
 from service.errors import TransshipError
 from service.replication.heartbeat import Heartbeat
@@ -50,6 +52,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.heartbeat: Heartbeat | None = None
+        self.end_traces: Callable[[], None] | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -89,6 +92,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             self._settings, services.state, services.boot, kind="api", region=self._settings.region
         )
         self.heartbeat.start()
+        self.end_traces = tracing.start(self._settings, "api")
         publisher = QueuePublisher(services.redis) if self._settings.redis_url else None
         return create_app(services, publisher)
 
@@ -138,6 +142,8 @@ def _close(_server: Any, worker: Any) -> None:
     if app is not None:
         app.extensions[KEY].closing.set()
         app.extensions[KEY].services.close()
+    if worker.app.end_traces is not None:
+        worker.app.end_traces()
 
 
 def main() -> int:

@@ -87,6 +87,12 @@ class Settings:
         "file with the token that a scrape of metrics shows as Authorization: Bearer; without one the API's are "
         "for its own tokens, and TRANSSHIP_METRICS_LISTEN has to be on loopback",
     )
+    traces_endpoint: str = _setting(
+        "",
+        "address that takes traces of OpenTelemetry by HTTP (http://collector:4318/v1/traces); empty: none; needs "
+        "the extra `traces`",
+    )
+    traces_ratio: float = _setting(1.0, "the part of executions that have a trace, 0 to 1")
     worker_slots: int = _setting(16, "tasks that one worker process runs at once (threads)")
     far_slots: int = _setting(
         64, "tasks that it runs at once while registries let it wait long for their answers"
@@ -254,7 +260,7 @@ class Settings:
         return result
 
 
-MAY_BE_ZERO = ("drain_seconds", "health_check_seconds", "rotation_patience_seconds")
+MAY_BE_ZERO = ("drain_seconds", "health_check_seconds", "rotation_patience_seconds", "traces_ratio")
 PUBLISH_RETRY_BUDGET_SECONDS = 37.0
 """What Celery extends a chord's claim by at least before it publishes the body (measured, 5.7)."""
 

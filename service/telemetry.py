@@ -8,11 +8,46 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from functools import cache
-from typing import TYPE_CHECKING, Any, TextIO
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 if TYPE_CHECKING:
     import structlog
+
+
+T = TypeVar("T")
+
+_about: ContextVar[Mapping[str, Any]] = ContextVar("about", default=MappingProxyType({}))
+
+
+@contextmanager
+def about(**fields: Any) -> Iterator[None]:
+    """Have every line that is written meanwhile, also by threads that help, bear these fields."""
+    token = _about.set({**_about.get(), **fields})
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+class Threads(ThreadPoolExecutor):
+    """Threads that are about what whoever hands them their work is about: in log lines, and in traces."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run it in a copy of the caller's context."""
+        return super().submit(copy_context().run, fn, *args, **kwargs)
+
+
+def _bear(_logger: Any, _name: str, event: Any) -> Any:
+    """Put what the line is about into it; what it says itself goes before."""
+    for key, value in _about.get().items():
+        event.setdefault(key, value)
+    return event
 
 
 class Logger:
@@ -86,7 +121,7 @@ def _formatter() -> logging.Formatter:
     import structlog  # with the first line, see above
 
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _bear,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -76,6 +76,7 @@ def run_worker(settings: Settings, region: str, *, urgent_only: bool = False) ->
 
 def run_scheduler(settings: Settings) -> int:
     """Drive due rules, windows and reconciliation until SIGTERM; returns the exit code."""
+    from service import tracing
     from service.bootstrap import open_services
     from service.replication.heartbeat import Heartbeat
     from workers.signatures import QueuePublisher
@@ -93,6 +94,7 @@ def run_scheduler(settings: Settings) -> int:
     )
     heartbeat.start()
     publisher = QueuePublisher(services.redis)
+    end_traces = tracing.start(settings, "scheduler")
     watched = None
     if settings.metrics_listen:
         from workers.scheduler_metrics import SchedulerMetrics
@@ -113,6 +115,7 @@ def run_scheduler(settings: Settings) -> int:
     for keeper in keepers:
         keeper.stop()
     heartbeat.stop()
+    end_traces()
     services.close()
     return 0
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from redis.exceptions import RedisError
 
+from service import tracing
 from service.bootstrap import Services, open_services
 from service.errors import StoreUnavailable
 from service.replication.engine import Engine
@@ -44,6 +45,7 @@ class WorkerProcess:
         self.plannings = threading.BoundedSemaphore(max(1, slots // 2))
         self._ended = threading.Event()
         self._end_metrics: Callable[[], None] | None = None
+        self._end_traces: Callable[[], None] | None = None
 
     def start(self) -> None:
         """Begin to report."""
@@ -57,6 +59,7 @@ class WorkerProcess:
             )
             token = read_token(settings.metrics_token_file)
             self._end_metrics = serve(registry, settings.metrics_listen, token)
+        self._end_traces = tracing.start(self.settings, "worker")
         self._heartbeat.start()
 
     def is_blind(self) -> bool:
@@ -99,6 +102,8 @@ class WorkerProcess:
         self._heartbeat.stop()
         if self._end_metrics is not None:
             self._end_metrics()
+        if self._end_traces is not None:
+            self._end_traces()
         try:
             self.services.claims.bury(self.services.boot)
         except RedisError:

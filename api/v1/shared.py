@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from flask import Response, g, json
+from flask import Response, g, json, request
 
 from api import changes
 from api.bodies import query, single
 from api.context import context, services
 from api.schemas.common import READ_ONLY
 from api.versions import etag
+from service import tracing
 from service.errors import FieldProblem, InvalidFields, NotFoundInStore
 from service.model.borders import Borders
 from service.model.endpoint import RegistryEndpoint
@@ -184,6 +186,13 @@ def answer(
 
 def announce(record: ExecutionRecord) -> None:
     """Tell the queue of a new execution; losing this costs only the scheduler's next look."""
+    tracing.told(
+        f"{request.method} {request.url_rule}",
+        record.id,
+        record.created_at,
+        time.time(),
+        **{"transship.rule": record.rule, "transship.token": actor().name},
+    )
     publisher = context().publisher
     if publisher is None or record.state is not ExecutionState.PENDING:
         return

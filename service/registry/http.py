@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from service import tracing
 from service.errors import (
     AuthenticationFailed,
     NetworkError,
@@ -127,12 +128,17 @@ class Http:
         """How many requests were sent, those to token services and redirect targets included."""
         return self._requests
 
-    def count(self, method: str, kind: str, status: int) -> None:
-        """Account for one request; status 0 stands for no answer."""
+    def count(self, method: str, kind: str, status: int, seconds: float = 0.0) -> None:
+        """Account for one request; status 0 stands for no answer, `seconds` are those that it was waited for."""
         with self._lock:
             self._requests += 1
         if self._on_request is not None:
             self._on_request(method, kind, status)
+        if tracing.is_on():
+            told = {"transship.registry": self.name, "http.request.method": method}
+            tracing.noted(
+                f"{method} {kind}", seconds, **told, **{"http.response.status_code": status}
+            )
 
     def request(
         self,
@@ -301,7 +307,7 @@ class Http:
             self._raise_for(error, connection.origin)
             self.breaker.gave_up()
             raise
-        self.count(method, kind, response.status)
+        self.count(method, kind, response.status, response.waited_seconds)
         self._learn(connection.origin, response)
         return response
 
@@ -482,7 +488,7 @@ class Http:
             self._raise_for(error, origin)
             raise
         self.times.note(kind, response.waited_seconds)
-        self.count(method, kind, response.status)
+        self.count(method, kind, response.status, response.waited_seconds)
         if self.sign is not None and (response.status == 401 or self._requests == 1):
             self._show(origin, response)
         self._learn(origin, response, account)

@@ -16,6 +16,7 @@ from service.registry.feed import Feed
 from service.replication import errands
 from service.replication.copy_blob import BlobPlacer
 from service.replication.engine import Engine
+from service.replication.working import at_work
 from service.telemetry import get_logger
 
 log = get_logger("ahead")
@@ -76,6 +77,11 @@ def _answers_within(engine: Engine, work: CopyWork) -> float:
 
 def _place(engine: Engine, work: CopyWork, part: PartBlob, feed: Feed | None = None) -> bool:
     """Whether a blob is at the copy's destination now."""
+    with at_work(work, "place_ahead", blob=part.digest):
+        return _place_it(engine, work, part, feed)
+
+
+def _place_it(engine: Engine, work: CopyWork, part: PartBlob, feed: Feed | None) -> bool:
     counters = Counters()
     blob = Descriptor(media_type=part.media_type, digest=Digest.parse(part.digest), size=part.size)
     missing = [blob]

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
+from service import tracing
 from service.crashpoints import crashpoint
 from service.errors import NotFoundInStore, StoreUnavailable
 from service.model.rule import SyncRule
@@ -228,6 +229,12 @@ class Drive:
         self._verifications.start_repairs()
         for ended in self._store.end_executions() if self._ends else ():
             log.info("execution_ended", execution=ended.execution, state=ended.state.value)
+            tracing.execution_told(
+                ended.execution,
+                ended.created_at,
+                time.time(),
+                **{"transship.rule": ended.rule, "transship.state": ended.state.value},
+            )
             if self._on_end is not None:
                 self._on_end(ended)
         return sent > 0 or self._store.busy()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from service import tracing
 from service.crashpoints import crashpoint
 from service.errors import (
     BorderClosed,
@@ -52,7 +53,7 @@ from service.store.planning import PlanStore
 from service.store.regions import LinkStore
 from service.store.registries import RegistryStore
 from service.store.work import SqlState
-from service.telemetry import get_logger
+from service.telemetry import Threads, about, get_logger
 
 MAX_PLAN_ATTEMPTS = 4
 CLOSING_TRIES = 1000
@@ -116,8 +117,9 @@ class Planner:
         try:
             if not self._begin(execution, boot, stop):
                 return False
-            closing = self._carry_out(execution, boot, stop)
-            self._write(execution, closing, stop)
+            with about(execution=execution), tracing.span("plan", execution):
+                closing = self._carry_out(execution, boot, stop)
+                self._write(execution, closing, stop)
         finally:
             with self._lock:
                 self._under_way.remove(execution)
@@ -223,7 +225,7 @@ class Planner:
         parents = {} if looks else self._parents(execution, rule, destinations)
         if only is None:
             destinations = self._welcome(execution, rule, destinations)
-        with ThreadPoolExecutor(self._at_once(), "compare") as pool:
+        with Threads(self._at_once(), "compare") as pool:
             selector = Selector(
                 rule,
                 source,
@@ -301,7 +303,7 @@ class Planner:
             with self._meter.collect(requests):
                 self._clients.get(rule.source).ping()
 
-        with ThreadPoolExecutor(self._settings.compare_threads, "welcome") as pool:
+        with Threads(self._settings.compare_threads, "welcome") as pool:
             answer = pool.submit(ping_source)
             refused = refusals(names, self._clients, self._meter, pool, requests)
         if not refused:
@@ -399,7 +401,7 @@ class Planner:
         self._executions.get(plan)  # retention may have taken it
         if saved.is_adopted(execution):
             return
-        with ThreadPoolExecutor(self._settings.compare_threads, "compare") as pool:
+        with Threads(self._settings.compare_threads, "compare") as pool:
             for rows in saved.rows(plan, saved.looked_at(execution)):
                 requests: dict[str, int] = {}
                 try:

@@ -46,6 +46,7 @@ from service.replication.holders import from_nearest, nearest
 from service.replication.onward import Onward
 from service.replication.signatures import require_signature
 from service.replication.tree import Tree, TreeReader
+from service.replication.working import at_work
 from service.telemetry import get_logger
 
 PATIENCE_STEP_SECONDS = 0.01
@@ -104,7 +105,10 @@ def copy_part(engine: Engine, ref: CopyRef, part: int, *, last: bool) -> str:
         if work is None:
             return "fenced"
         counters = Counters()
-        with engine.meter.collect(counters.requests):
+        with (
+            at_work(work.copy, "copy_blob", part=part),
+            engine.meter.collect(counters.requests),
+        ):
             placed = _place_part(engine, work, counters)
         crashpoint("part.placed")
         engine.post([PartEnded(work, counters, tuple(placed))])
@@ -124,6 +128,13 @@ def _settle(
     over: Callable[[], bool] = lambda: False,
 ) -> str:
     """Work on an owned copy until it has an outcome, and post that; `over`: it is not wanted any more."""
+    with at_work(work, "replicate" if fan_out else "commit") as tell:
+        came_to = _come_to(engine, work, fan_out, over)
+        tell(**{"transship.outcome": came_to})
+        return came_to
+
+
+def _come_to(engine: Engine, work: CopyWork, fan_out: bool, over: Callable[[], bool]) -> str:
     counters = Counters()
     with engine.meter.collect(counters.requests):
         try:

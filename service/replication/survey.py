@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -20,7 +20,7 @@ from service.replication.select import ALL_TAGS, Page, Selector, apart
 from service.replication.side_by_side import FAR_SECONDS
 from service.store.planning import Cursor, PlanStore
 from service.store.work import SqlState
-from service.telemetry import get_logger
+from service.telemetry import Threads, get_logger
 
 REPOSITORIES_AT_ONCE = 8
 FAR_REPOSITORIES_AT_ONCE = 32
@@ -116,7 +116,7 @@ class Survey:
         """
         far = self._clients.answers_within() >= FAR_SECONDS
         at_once = FAR_REPOSITORIES_AT_ONCE if far else REPOSITORIES_AT_ONCE
-        with ThreadPoolExecutor(at_once, "select") as pool:
+        with Threads(at_once, "select") as pool:
             running: set[Future[None]] = set()
             try:
                 for cursor in self._cursors():

@@ -33,6 +33,7 @@ class Ended:
     execution: str
     rule: str
     state: ExecutionState
+    created_at: float = 0.0  # seconds since 1970, by the database's clock
 
 
 class EndingStore:
@@ -83,7 +84,7 @@ class EndingStore:
             if changed.rowcount != 1:
                 return None
             outbox.execution_ended(connection, row, state, reason)
-            return Ended(row.id, row.rule, state)
+            return Ended(row.id, row.rule, state, row.created_at)
 
         return self._database.write(work)
 
