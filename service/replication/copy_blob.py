@@ -21,6 +21,7 @@ from service.errors import (
     Cancelled,
     Corrupt,
     Denied,
+    LeftOut,
     RegistryAway,
     RepositoryNotFound,
 )
@@ -296,6 +297,8 @@ class BlobPlacer:
             if self._destination.http.breaker.is_open:
                 raise
             return False  # this repository is refused, not the credentials
+        except LeftOut:
+            return False  # a layout answers for its repository what only the other side has
         except (AuthenticationFailed, BlobNotFound, Corrupt, Denied, RepositoryNotFound) as error:
             log.info("not_near", digest=str(blob.digest), repository=repository, error=str(error))
             if proved_at is not None and isinstance(error, BlobNotFound | Corrupt):

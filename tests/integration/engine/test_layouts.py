@@ -11,6 +11,7 @@ from service.model.digest import Digest
 from service.model.endpoint import RegistryEndpoint
 from service.model.rule import Destination
 from service.model.states import CopyState
+from service.registry.layout import left_out
 from tests.integration.registry.test_layout import incomplete, layout, tags
 from tests.support.world import World, a_rule, some_bytes
 
@@ -25,10 +26,12 @@ def disk(world: World) -> Path:
     return path
 
 
-def plan(world: World, *, source: str = "east", destination: str = "disk") -> str:
+def plan(
+    world: World, *, repository: str = "app", source: str = "east", destination: str = "disk"
+) -> str:
     services = world.open(replace(world.settings, layouts_dir=str(world.folder / "layouts")))
     rule = replace(
-        a_rule("app"),
+        a_rule(repository, name=repository),
         source=source,
         destinations=(Destination(registry=destination, repository="{repository}"),),
     )
@@ -68,6 +71,30 @@ def test_what_is_in_the_directory_is_not_sent_for_again_whatever_sql_knows_of_it
 
     assert tags(ready, "app") == ["v1"]
     assert [world.reads(digest) for digest in image.layers] == [0, 0]
+
+
+def test_a_layer_that_is_left_out_of_one_repository_is_carried_for_another_one(
+    world: World, disk: Path
+) -> None:
+    """What the ledger has of the first one are no bytes: they come from the source then."""
+    base = some_bytes("base", LARGE)
+    first = world.push("app", "v1", [base, b"first"])
+    client = layout(disk)
+    left_out.begin(client.folder, {"app": {"v1": first.digest}}, [])
+    party = world.party(layouts_dir=str(disk.parent))
+    second = world.push("app", "v2", [base, b"second"], mark="2")
+    world.run_to_end(plan(world), party)
+    assert client.blobs.head("app", Digest.parse(second.layers[1])) is not None
+    assert world.reads(second.layers[0]) == 0, "it was not left out"
+
+    world.push("web", "v1", [base, b"web"], mark="3")
+    execution = plan(world, repository="web")
+    world.run_to_end(execution, party)
+
+    assert [copy.state for copy in world.copies(execution)] == [CopyState.COPIED]
+    assert world.reads(second.layers[0]) == 1
+    left_out.end(client.folder)
+    assert tags(layout(disk), "web") == ["v1"]
 
 
 def test_a_process_that_may_not_use_it_says_so_and_the_others_go_on(
