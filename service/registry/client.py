@@ -340,6 +340,11 @@ class RegistryClient:
         del repository, digest
         return False
 
+    def only_names(self, repository: str, tag: str) -> bool:
+        """Whether a tag is told of here that it could not be read by: only a layout has such (docs/adr/0025)."""
+        del repository, tag
+        return False
+
     def learn_left_out(
         self,
         repository: str,

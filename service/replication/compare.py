@@ -343,6 +343,8 @@ class Comparer:
             return NOTHING
         try:
             destination = self._clients.get(registry)
+            if destination.only_names(repository, reference):
+                return NOTHING
             if told := self._listed.of(registry, repository, reference):
                 return There(present=True, digest=told)
             head = destination.head_manifest(repository, reference)

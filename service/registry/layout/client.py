@@ -283,6 +283,17 @@ class LayoutClient(RegistryClient):
             self.repositories.find_blob(repository, digest) is None
         )
 
+    def only_names(self, repository: str, tag: str) -> bool:
+        """Whether a tag is left out, and no command with --since is at work that wants it to be.
+
+        Who copies into the layout without one wants what is not there, whatever another side has.
+        """
+        return (
+            tag in self.left_out.tags.get(repository, {})
+            and not self.left_out.running
+            and self._entry(repository, tag) is None
+        )
+
     def learn_left_out(
         self,
         repository: str,

@@ -27,11 +27,16 @@ def disk(world: World) -> Path:
 
 
 def plan(
-    world: World, *, repository: str = "app", source: str = "east", destination: str = "disk"
+    world: World,
+    *,
+    repository: str = "app",
+    name: str = "",
+    source: str = "east",
+    destination: str = "disk",
 ) -> str:
     services = world.open(replace(world.settings, layouts_dir=str(world.folder / "layouts")))
     rule = replace(
-        a_rule(repository, name=repository),
+        a_rule(repository, name=name or repository),
         source=source,
         destinations=(Destination(registry=destination, repository="{repository}"),),
     )
@@ -95,6 +100,27 @@ def test_a_layer_that_is_left_out_of_one_repository_is_carried_for_another_one(
     assert world.reads(second.layers[0]) == 1
     left_out.end(client.folder)
     assert tags(layout(disk), "web") == ["v1"]
+
+
+def test_what_was_left_out_is_no_tag_that_is_in_place_once_nobody_gives_the_receipt(
+    world: World, disk: Path
+) -> None:
+    """A rule of a server, or `transship migrate`, said `unchanged` of a directory that had nothing."""
+    image = world.push("app", "v1", [b"layer"])
+    client = layout(disk)
+    left_out.begin(client.folder, {"app": {"v1": image.digest}}, [])
+    party = world.party(layouts_dir=str(disk.parent))
+    since = plan(world)
+    assert world.copies(since) == [], "it was confirmed"
+    left_out.end(client.folder)
+    assert client.left_out.tags == {"app": {"v1": image.digest}}
+
+    execution = plan(world, name="again")
+    world.run_to_end(execution, party)
+
+    assert [copy.state for copy in world.copies(execution)] == [CopyState.COPIED]
+    assert incomplete(disk) == []
+    assert client.get_manifest("app", "v1").digest == Digest.parse(image.digest)
 
 
 def test_a_process_that_may_not_use_it_says_so_and_the_others_go_on(
