@@ -12,6 +12,7 @@ from api.problems import report_problems
 from api.v1 import (
     agents,
     audit,
+    copies,
     deletions,
     examinations,
     executions,
@@ -79,6 +80,7 @@ def create_app(
         examinations,
         rules,
         executions,
+        copies,
         receipts,
         reports,
         flows,

@@ -53,8 +53,8 @@ const KINDS = {
 
 export const button = (text, onclick, attributes) => h("button", { type: "button", onclick, ...attributes }, text);
 
-export function facts(pairs) {
-  return h("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, value]) =>
+export function facts(pairs, kind = "") {
+  return h("dl", { class: "facts " + kind }, pairs.filter(Boolean).map(([name, value]) =>
     h("div", null, h("dt", null, name), h("dd", null, value))));
 }
 

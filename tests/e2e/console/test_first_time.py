@@ -49,6 +49,13 @@ def test_from_nothing_to_a_rule_that_runs_and_to_why_an_image_failed(
     row.wait_for()
     assert "team/refused" in page.get_by_role("table", name="Copies").inner_text()
 
+    console.go("east/team/refused:v1")
+    console.title("west/team/refused:v1")
+    console.sees("the credentials are known, but may not do this")
+    assert "manifests/v1: 403" in page.get_by_role("region", name="Why").inner_text()
+    assert page.get_by_role("listitem").all_inner_texts()[-2:] == ["east", "west"]
+    assert page.get_by_role("button", name="Retry").is_visible()
+
     console.go("Overview")
     console.title("needs attention")
     console.sees("its last execution did not succeed")

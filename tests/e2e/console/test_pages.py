@@ -33,7 +33,7 @@ def addresses(up: Up, east: SampleRegistry, west: SampleRegistry) -> Iterator[di
     for number in range(25):
         push_image(east.storage, "many/app", f"v{number}", mark="same")
     push_image(east.storage, "many/bad", "v1")
-    told = {"errors": [{"code": "DENIED", "message": HOSTILE}]}
+    told = {"errors": [{"code": "DENIED", "message": f"{HOSTILE} sha256:{'a' * 64}"}]}
     west.fault(
         "many/bad/manifests/", method="PUT", status=403, times=1 << 20, body=json.dumps(told).encode(),
         headers={"Content-Type": "application/json"},
@@ -53,6 +53,7 @@ def addresses(up: Up, east: SampleRegistry, west: SampleRegistry) -> Iterator[di
     up.ask("PUT", "/links/eu:us", {"bandwidth": "200Mbit/s", "cost_per_gib": 0.02})
     up.ask("PUT", "/migrations/move", {"source": "from", "destination": "there"})
     up.idle(60)
+    failed = up.ask("GET", f"/executions/{execution}/copies?state=failed")["items"][0]["id"]
     yield {
         "overview": "",
         "rules": "rules",
@@ -61,6 +62,7 @@ def addresses(up: Up, east: SampleRegistry, west: SampleRegistry) -> Iterator[di
         "edit rule": "rules/looked-at/edit",
         "executions": "executions",
         "execution": f"executions/{execution}",
+        "copy": f"executions/{execution}/copies/{failed}",
         "image": "images/many%2Fapp%3Av1",
         "registries": "registries",
         "registry": "registries/there",
@@ -104,8 +106,11 @@ def test_every_page_can_be_read_by_everybody(tab: Console, addresses: dict[str, 
     assert found == []
 
 
-def test_what_a_registry_says_is_text(console: Console, addresses: dict[str, str]) -> None:
-    console.page.goto(f"{console.url}#/{addresses['execution']}")
+@pytest.mark.parametrize("where", ["execution", "copy"])
+def test_what_a_registry_says_is_text(
+    console: Console, addresses: dict[str, str], where: str
+) -> None:
+    console.page.goto(f"{console.url}#/{addresses[where]}")
     console.sees("document.title=1")
 
     assert console.page.locator("#view img, #view script").count() == 0

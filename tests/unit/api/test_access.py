@@ -12,6 +12,7 @@ from api.openapi import routes
 from service.bootstrap import Services
 from service.model.migration import WaveState
 from service.model.release import ACTIONS, ReleaseState
+from service.model.states import CopyState
 from service.store.examinations import Question
 from service.store.tables import executions
 from service.store.tables_releases import releases
@@ -20,6 +21,7 @@ from tests.support.deletions import waiting_deletion
 from tests.support.migrations import standing_migration
 from tests.support.replicas import standing_replica
 from tests.unit.api.conftest import EAST, FLEET, WEST, Api
+from tests.unit.api.test_executions_api import add_copy
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ TABLE = {
     ("GET", "/api/v1/executions"): Row("viewer"),
     ("GET", "/api/v1/executions/{identity}"): Row("viewer", "team-a"),
     ("GET", "/api/v1/executions/{identity}/copies"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/executions/{identity}/copies/{copy}"): Row("viewer", "team-a"),
     ("GET", "/api/v1/executions/{identity}/events"): Row("viewer", "team-a"),
     ("GET", "/api/v1/flows/{identity}"): Row("viewer", "team-a"),
     ("POST", "/api/v1/executions/{identity}/stop"): Row("operator", "team-a"),
@@ -231,7 +234,17 @@ def concrete(api: Api, method: str, path: str, row: Row) -> str:
         if path.endswith(("/retry", "/receipt")):  # of an ended one, of which something is left
             end(api, run)
         path = path.replace("{identity}", run)
+        if path.endswith("/{copy}"):
+            path = path.replace("{copy}", standing_copy(api, run))
     return path.replace("{name}", name)
+
+
+def standing_copy(api: Api, run: str) -> str:
+    """Have an execution have a copy; return its number."""
+    services = api.app.extensions["transship"].services
+    add_copy(services, run, CopyState.FAILED)
+    (copy,) = services.executions.copies(run)
+    return str(copy.id)
 
 
 def end(api: Api, run: str) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, event, insert, update
 
 from service.bootstrap import Services
 from service.model.states import CopyState, ExecutionState
-from service.store.tables import copies, executions
+from service.store.tables import HELD, copies, copy_blobs, executions
 from tests.unit.api.conftest import FLEET, Api
 
 DIGEST = "sha256:" + "ab" * 32
@@ -305,3 +305,91 @@ def test_why_copies_are_tried_again_is_told_by_destination(fleet: Api, services:
         "tries": 3,
         "next_at": "2033-05-18T03:33:20.000Z",
     }
+
+
+def test_a_copy_is_told_with_its_way_its_tries_and_its_blobs(
+    fleet: Api, services: Services
+) -> None:
+    identity = run(fleet)
+    add_copy(services, identity, CopyState.COPIED)
+    via = {"registry": "west", "repository": "mirror/team/app", "reference": "1.2"}
+    add_copy(
+        services,
+        identity,
+        CopyState.FAILED,
+        destination_registry="south",
+        failure_class="denied",
+        reason="no",
+        hint="ask",
+        failures=2,
+        throttles=3,
+        replans=1,
+        crashes=4,
+        bytes_saved=7,
+        blobs_mounted=5,
+        **{f"via_{name}": value for name, value in via.items()},
+    )
+    first, second = services.executions.copies(identity)
+    blob = {"copy_id": second.id, "size": 9, "media_type": "layer", "part": 0, "fence": 0}
+    blob |= {"digest": DIGEST, "state": "failed", "reason": "<b>", "updated_at": 2.5}
+    services.database.write(lambda c: c.execute(insert(copy_blobs).values(**blob)))
+
+    found = fleet.get(f"/api/v1/executions/{identity}/copies/{second.id}").get_json()
+    plain = fleet.get(f"/api/v1/executions/{identity}/copies/{first.id}").get_json()
+
+    assert found["route"] == ["east", "west", "south"]
+    assert (found["read_from"], found["behind"]) == ("west/mirror/team/app:1.2", first.id)
+    assert found["tries"] == {"failures": 2, "throttles": 3, "replans": 1, "crashes": 4}
+    assert (found["class"], found["reason"], found["hint"]) == ("denied", "no", "ask")
+    assert found["meaning"] == "the credentials are known, but may not do this"
+    assert found["bytes_saved"] == 7
+    assert found["blob_counts"] == {"copied": 0, "mounted": 5, "present": 0}
+    assert found["blobs_total"] == 1
+    assert found["blobs"] == [
+        {
+            "digest": DIGEST,
+            "media_type": "layer",
+            "size": 9,
+            "state": "failed",
+            "class": "",
+            "reason": "<b>",
+            "updated_at": "1970-01-01T00:00:02.500Z",
+        }
+    ]
+    assert plain["route"] == ["east", "west"]
+    assert (plain["read_from"], plain["behind"]) == ("east/team/app:1.2", None)
+    assert (plain["meaning"], plain["fix"], plain["blobs"]) == ("", "", [])
+
+
+def test_next_try_of_a_copy_is_told_while_it_waits_for_it(fleet: Api, services: Services) -> None:
+    identity = run(fleet)
+    for number, until in enumerate((0.0, 90.0, HELD)):
+        name = str(number)
+        add_copy(
+            services, identity, CopyState.PENDING, not_before=until, destination_reference=name
+        )
+    told = [
+        fleet.get(f"/api/v1/executions/{identity}/copies/{one.id}").get_json()["next_at"]
+        for one in services.executions.copies(identity)
+    ]
+
+    assert told == [None, "1970-01-01T00:01:30.000Z", None]
+
+
+@pytest.mark.parametrize("number", ["0", "999", "x", "-1", "1" * 30, "1.5"])
+def test_copy_that_is_not_there_is_404(fleet: Api, services: Services, number: str) -> None:
+    first = run(fleet)
+    add_copy(services, first, CopyState.COPIED)
+
+    assert fleet.get(f"/api/v1/executions/{first}/copies/{number}").status_code == 404
+
+
+def test_copy_of_another_execution_is_404(fleet: Api, services: Services) -> None:
+    first = run(fleet)
+    add_copy(services, first, CopyState.COPIED)
+    (copy,) = services.executions.copies(first)
+    set_state(services, first, ExecutionState.SUCCEEDED)
+    second = run(fleet)
+
+    assert fleet.get(f"/api/v1/executions/{first}/copies/{copy.id}").status_code == 200
+    assert fleet.get(f"/api/v1/executions/{second}/copies/{copy.id}").status_code == 404

@@ -3,12 +3,14 @@
 import { at, follow, read, send } from "../api.js";
 import { button, facts, h, number, pill, size, span, table, to, when } from "../dom.js";
 import { kindOf, notesOf, progress, stateOf } from "./parts.js";
+import { copy } from "./copy.js";
 import { failures, failuresOf, mayRetry, opens, pressesOf } from "./presses.js";
 
 const OPEN = ["pending", "running", "stopping"];
 const COPY_STATES = ["", "pending", "running", "copying", "waiting", "copied", "skipped", "failed", "superseded"];
 
-export async function execution([id], page) {
+export async function execution([id, what, number_], page) {
+  if (what === "copies" && number_) return copy(id, number_, page);
   const state = page.state;
   const path = "executions/" + at(id);
   const found = await read(path, { signal: page.signal });
@@ -101,7 +103,7 @@ function copyTable(copies, wanted, page) {
       h("label", null, "State ", h("select", { "data-key": "copies", onchange: page.does((event) => { state.copies = event.target.value; state.cursor = null; }) },
         COPY_STATES.map((one) => h("option", { value: one, selected: one === wanted }, one || "any"))))),
     table("Copies", [
-      ["Source", (one) => one.source, "name"],
+      ["Source", (one) => to(one.source, "executions", one.execution, "copies", String(one.id)), "name"],
       ["Destination", (one) => one.destination, "name"],
       ["State", (one) => pill(one.state)],
       ["Bytes", (one) => size(one.bytes), "figure"],
