@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, select, tuple_
+from sqlalchemy import Connection, Row, exists, select, tuple_
 
 from service.model.states import CopyState
 from service.store.database import Database
@@ -47,7 +47,11 @@ class ReceiptStore:
         self._database = database
 
     def of_rule(self, rule: str, most: int) -> list[str]:
-        """Return the ended executions of a rule that may have copied something, the newest first."""
+        """Return the ended executions of a rule that may have copied something, the newest first.
+
+        Where they are more than `most`, only those that have something to tell; where these are more, too, one
+        more than `most`, so that it is seen: a receipt of a part would pass for one of all.
+        """
         query = (
             select(executions.c.id)
             .where(
@@ -56,10 +60,16 @@ class ReceiptStore:
                 executions.c.finished_at.is_not(None),
             )
             .order_by(executions.c.id.desc())
-            .limit(most)
+            .limit(most + 1)
+        )
+        telling = exists().where(
+            copies.c.execution_id == executions.c.id, copies.c.state.in_(CONFIRMED)
         )
         with self._database.read() as connection:
-            return list(connection.execute(query).scalars())
+            found = list(connection.execute(query).scalars())
+            if len(found) > most:
+                found = list(connection.execute(query.where(telling)).scalars())
+        return found
 
     def confirmed(self, identities: Sequence[str]) -> Iterator[Confirmed]:
         """Yield what ended executions have committed, or found in place when they came to commit it.

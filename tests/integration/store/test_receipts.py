@@ -56,10 +56,22 @@ def named(found: list[Confirmed]) -> list[str]:
     return [f"{one.destination[1]}:{one.destination[2]}" for one in found]
 
 
+def test_a_rule_with_too_many_runs_is_told_of_whole_or_as_too_many(database: Database) -> None:
+    """Of a rule that runs every 30 s the oldest runs were left out, and nobody was told."""
+    oldest = an_execution(database, {})
+    quiet = an_execution(database)
+    newest = an_execution(database, {"destination_reference": "v2"})
+    store = ReceiptStore(database)
+
+    assert store.of_rule("fleet", 3) == [newest, quiet, oldest]
+    assert store.of_rule("fleet", 2) == [newest, oldest], "the quiet one has nothing to tell"
+    assert len(store.of_rule("fleet", 1)) == 2, "a part passes for all"
+
+
 def test_names_come_in_the_order_of_bytes_and_only_what_is_there(database: Database) -> None:
     """Collations of databases sort dashes, case and digits in ways of their own: receipts are merged and compared."""
     tags = ["v1", "V1", "v-1", "v10", "v2", "_", "v.1", "v_1", "a"]
-    rows = [{"destination_reference": tag} for tag in tags]
+    rows: list[dict[str, Any]] = [{"destination_reference": tag} for tag in tags]
     rows += [{"destination_repository": "team-a/app"}, {"destination_repository": "team/app-b"}]
     rows += [
         {"destination_reference": f"not-{state}", "state": state}
@@ -85,7 +97,7 @@ def test_the_newest_execution_tells_of_a_name(database: Database) -> None:
 
     assert named(found) == ["team/app:v0", "team/app:v1"]
     assert (found[1].digest, found[1].attempts) == (a_digest("new"), 2)
-    assert ReceiptStore(database).of_rule("fleet", 2) == [third, second]
+    assert ReceiptStore(database).of_rule("fleet", 3) == [third, second, first]
 
 
 def test_the_way_leads_over_every_registry_between(database: Database) -> None:
