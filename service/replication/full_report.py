@@ -127,6 +127,7 @@ def _state(
         made_good = name not in counted or (
             last[record.rule] != name
             and record.state.ended
+            and record.state is not ExecutionState.STOPPED  # who knows what it did not come to
             and not failed.get(name)
             and report.own_failure(record) is None
         )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+from sqlalchemy import Connection, update
+
 from service.bootstrap import Services
 from service.model.states import CopyState
+from service.store.tables import executions
 from tests.unit.api.conftest import Api
 from tests.unit.api.test_executions_api import add_copy, run
 from tests.unit.api.test_openapi import check
@@ -26,6 +30,26 @@ def test_report_keeps_to_its_schema(fleet: Api, services: Services) -> None:
     check(fleet, "FullReport", found)
     assert (found["failures_total"], found["receipt"]["entries"]) == (1, 1)
     assert found["rule_file"]["rules"][0]["name"] == "fleet-failures-west"
+
+
+@pytest.mark.parametrize(("kind", "state"), [("tags", "stopped"), ("full", "succeeded")])
+def test_a_stopped_run_is_made_good_by_a_look_at_everything_only(
+    kind: str, state: str, fleet: Api, services: Services
+) -> None:
+    """The single tag that somebody pushed afterwards says nothing of all that was never begun."""
+    first = an_ended_run(fleet, services, "1")
+    later = an_ended_run(fleet, services, "2")
+
+    def work(connection: Connection) -> None:
+        change = update(executions)
+        connection.execute(change.where(executions.c.id == first).values(state="stopped"))
+        connection.execute(change.where(executions.c.id == later).values(kind=kind, planned=True))
+
+    services.database.write(work)
+
+    found = fleet.get(f"/api/v1/reports?execution={first}&execution={later}").get_json()
+
+    assert (found["state"], found["sections"][0]["state"]) == (state, state)
 
 
 def test_report_of_a_migration_has_a_section_for_each_wave(fleet: Api) -> None:
