@@ -232,6 +232,6 @@ def start_plain(folder: Folder) -> bool:
         return True
     if folder.is_there() and (folder.directories(()) or folder.files(())):
         return False
+    folder.replace((MARK,), LAYOUT)  # first: who dies here has begun one, which can be gone on with
     folder.replace((INDEX,), Index().dump())
-    folder.replace((MARK,), LAYOUT)
     return True

@@ -440,6 +440,25 @@ def test_a_plain_layout_is_a_registry_of_one_repository(tmp_path: Path) -> None:
         tags(one, "other")
 
 
+def test_a_plain_layout_whose_beginning_died_is_gone_on_with(tmp_path: Path) -> None:
+    """Between the two files that make one: the next command took it for somebody else's directory."""
+    folder = layout(tmp_path / "whole").folder
+    assert start_plain(folder)
+    written = sorted(
+        ("oci-layout", "index.json"),
+        key=lambda name: (tmp_path / "whole" / name).stat().st_mtime_ns,
+    )
+    disk = tmp_path / "app"
+    disk.mkdir()
+    shutil.copy(tmp_path / "whole" / written[0], disk)
+
+    assert start_plain(layout(disk).folder)
+    push(layout(disk), "app", "v1", b"layer")
+
+    assert tags(layout(disk), "app") == ["v1"]
+    assert incomplete(disk) == []
+
+
 def test_a_plain_layout_inside_of_another_keeps_blobs_of_its_own(tmp_path: Path) -> None:
     many = layout(tmp_path / "many")
     push(many, "app", "v1", b"layer")
