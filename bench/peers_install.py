@@ -35,6 +35,7 @@ PACKAGES = (
     Package("oras", "oras.land/oras/cmd/oras", "v1.3.6"),
     Package("registry3", "github.com/distribution/distribution/v3/cmd/registry", "v3.1.2"),
     Package("olareg", "github.com/olareg/olareg/cmd/olareg", "latest"),
+    Package("helm", "helm.sh/helm/v3/cmd/helm", "v3.19.2"),  # for tests/integration/test_helm.py
     Package("ocync", "ocync", "latest", builder="cargo"),
 )
 

@@ -26,6 +26,7 @@ from service.store.figures import FigureStore
 from service.store.keyring import write_new_key
 from service.store.schema import create_or_upgrade
 from tests.contract import claims
+from tests.support.helm import values_schema
 from workers.scheduler_metrics import SchedulerMetrics
 
 HELP: dict[str, Any] = {"terminal_width": 100, "help_option_names": ["-h", "--help"]}
@@ -281,6 +282,7 @@ PAGES = {
     "cli.md": command_line,
     "providers.md": providers,
     "metrics.md": metrics,
+    "../../deploy/helm/transship/values.schema.json": values_schema,
 }
 
 
