@@ -14,6 +14,7 @@ from redis import ConnectionPool, Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from service.errors import InvalidConfiguration, TransshipError
+from service.model.receipt_signature import ReceiptKey
 from service.replication.metrics_server import is_loopback, read_token
 from service.settings import Settings
 from service.store.database import Database
@@ -41,6 +42,7 @@ def check_config(settings: Settings) -> list[Check]:
     groups: tuple[Callable[[Settings], Iterator[Check]], ...] = (
         _tests,
         _secret_key,
+        _receipt_key,
         _folders,
         _passwords,
         _listeners,
@@ -81,6 +83,18 @@ def _secret_key(settings: Settings) -> Iterator[Check]:
         yield Check(name, REFUSED, error.message, error.hint)
         return
     yield _kept_from_others(name, settings.secret_key_file)
+
+
+def _receipt_key(settings: Settings) -> Iterator[Check]:
+    name = "receipt key"
+    if not settings.receipt_key_file:
+        return
+    try:
+        ReceiptKey.from_file(settings.receipt_key_file)
+    except InvalidConfiguration as error:
+        yield Check(name, REFUSED, error.message, error.hint)
+        return
+    yield _kept_from_others(name, settings.receipt_key_file)
 
 
 def _folders(settings: Settings) -> Iterator[Check]:

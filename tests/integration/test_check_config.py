@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,6 +189,26 @@ def test_flowers_password(content: str, mode: int, result: str, keys: str, tmp_p
     found = told(Settings(secret_key_file=keys, flower_password_file=str(file)))
 
     assert found["Flower's password"] == result
+
+
+@pytest.mark.parametrize(
+    ("mode", "whole", "result"),
+    [(0o600, True, "ok"), (0o604, True, "refused"), (0o600, False, "refused")],
+)
+def test_key_that_signs_receipts(
+    mode: int, whole: bool, result: str, keys: str, tmp_path: Path
+) -> None:
+    """Who reads it signs receipts in this instance's name."""
+    file = tmp_path / "receipt.pem"
+    words = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(file)]
+    subprocess.run(words, check=True, capture_output=True)
+    if not whole:
+        file.write_bytes(file.read_bytes()[:40])
+    file.chmod(mode)
+
+    found = told(Settings(secret_key_file=keys, receipt_key_file=str(file)))
+
+    assert found["receipt key"] == result
 
 
 def test_key_that_all_may_read(keys: str) -> None:
