@@ -15,8 +15,9 @@ NIGHT ?= EXAMPLES=20000 CRASH_TIMES=10 CHAOS_FRESH=500 SIMULATIONS=200000 SOAK_S
 KILLS ?= 20
 WHEELS ?= dist/wheels
 EXTRAS ?=
+RELEASE ?= dist/release
 PARSERS := tests/unit/api tests/unit/service tests/integration/registry/test_blob_copy.py
-.PHONY: help run check static test chaos nightly flakes bench docs pictures wheels clean
+.PHONY: help run check static test chaos nightly flakes bench docs pictures wheels release clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,7 @@ nightly: .venv/.dev ## what is too long for CI: every fault in every variant, a 
 	$(NIGHT) $(BIN)/pytest -m 'nightly or not nightly' \
 	  tests/faults tests/integration/engine/test_simulation.py \
 	  tests/integration/store/test_backup.py tests/integration/store/test_move.py tests/integration/test_wheels.py \
+	  tests/integration/test_release.py tests/e2e/test_helm_fleet.py \
 	  $(PYTEST_ARGS)
 	$(NIGHT) $(BIN)/pytest $(PARSERS) --timeout 7200 $(PYTEST_ARGS)
 	$(BIN)/python -m bench.recovery --default-timers --kills $(KILLS)
@@ -61,6 +63,10 @@ docs: .venv/.dev ## write the generated pages of docs/reference
 
 wheels: .venv/.installed ## put all that an installation without a network needs into dist/wheels; EXTRAS=[aws,gcp] for these, too
 	$(BIN)/python -m pip wheel --quiet -c requirements/constraints.txt -w $(WHEELS) ".$(EXTRAS)"
+
+release: .venv/.dev ## put sdist, wheel, chart, pins with hashes, SBOM and checksums into dist/release; DIRTY=1 with changes
+	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt --group release
+	$(BIN)/python -m tests.support.release $(RELEASE) $(if $(DIRTY),--dirty)
 
 pictures: .venv/.dev ## draw the README's picture of a run
 	$(BIN)/python -m tests.support.pictures

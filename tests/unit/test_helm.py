@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -369,3 +370,12 @@ def test_helm_refuses_what_cannot_run(words: list[str], said: str) -> None:
 
     assert done.returncode == 1
     assert said in done.stderr
+
+
+def test_version_is_the_same_everywhere() -> None:
+    root = helm.HELM.parents[1]
+    chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text("utf-8"))
+    version = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+
+    assert (chart["version"], chart["appVersion"]) == (version, version)
+    assert f"image: transship:{version}\n" in (root / "docker-compose.yml").read_text("utf-8")
