@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import case, func, select
+from sqlalchemy import Select, case, func, select
 
 from service.model.states import ENDED_EXECUTIONS, ExecutionState
 from service.store.clock import now_epoch
@@ -50,8 +50,7 @@ class FigureStore:
         """Return the number of copies in each state, of executions that have not ended."""
         query = (
             select(copies.c.state, func.count())
-            .join(executions, executions.c.id == copies.c.execution_id)
-            .where(executions.c.state.not_in(ENDED_EXECUTIONS))
+            .where(copies.c.execution_id.in_(_open()))
             .group_by(copies.c.state)
         )
         with self._database.read() as connection:
@@ -116,13 +115,9 @@ class FigureStore:
 
     def bytes_lately(self, seconds: float) -> int:
         """Return the bytes of copies of open executions that ended in the last so many seconds."""
-        query = (
-            select(func.coalesce(func.sum(copies.c.bytes_copied), 0))
-            .join(executions, executions.c.id == copies.c.execution_id)
-            .where(
-                executions.c.state.not_in(ENDED_EXECUTIONS),
-                copies.c.updated_at > now_epoch() - seconds,
-            )
+        query = select(func.coalesce(func.sum(copies.c.bytes_copied), 0)).where(
+            copies.c.execution_id.in_(_open()),
+            copies.c.updated_at > now_epoch() - seconds,
         )
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
@@ -147,3 +142,10 @@ class FigureStore:
         query = select(execution_links.c.from_registry, execution_links.c.to_registry).distinct()
         with self._database.read() as connection:
             return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def _open() -> Select[tuple[str]]:
+    """Return the executions that have not ended, by ix_executions_state; copies of others are not read for them."""
+    return select(executions.c.id).where(
+        executions.c.state.in_(set(ExecutionState) - ENDED_EXECUTIONS)
+    )
