@@ -379,3 +379,14 @@ def test_version_is_the_same_everywhere() -> None:
 
     assert (chart["version"], chart["appVersion"]) == (version, version)
     assert f"image: transship:{version}\n" in (root / "docker-compose.yml").read_text("utf-8")
+
+
+def test_values_of_the_page_are_of_the_schemas_shape() -> None:
+    page = (helm.HELM.parents[1] / "docs/how-to/run-a-fleet.md").read_text("utf-8")
+    (values,) = re.findall(r"<<'END'\n(.+?)^END$", page, re.MULTILINE | re.DOTALL)
+    table = re.findall(r"^\| [^|]+ \| `([a-zA-Z]+: (?:\{.+?\}|\[.+?\]))`", page, re.MULTILINE)
+    schema = json.loads(helm.values_schema())
+
+    assert len(table) == 6
+    for text in (values, *(one.replace("...", "") for one in table)):
+        jsonschema.validate(yaml.safe_load(text), schema)
