@@ -42,7 +42,8 @@ def _survey(found: Survey | None) -> dict[str, Any] | None:
     is_open = found.state in OPEN
     figures = dict(found.figures)
     findings = figures.pop("findings", None)
-    figures.pop("freeze", None)
+    for one in (INVENTORY, FREEZE):  # what it stands on
+        figures.pop(one, None)
     listed, so_far = store.progress(found.id)
     return {
         "state": found.state.value,

@@ -13,6 +13,7 @@ from service.model.digest import Digest
 from service.model.migration import FREEZE, Migration
 from service.replication.clients import Clients
 from service.replication.compare import told
+from service.replication.migration_attached import AttachedProof
 from service.replication.plan import children_of
 from service.replication.still_open import StillOpen
 from service.replication.walk import Remembered, holes
@@ -47,16 +48,16 @@ class DestinationProof:
 
         Raises RegistryError where a registry cannot be asked for a while: that is no finding.
         """
-        frozen = self._store.latest(migration.name)[FREEZE]
+        frozen = int(survey.figures[FREEZE])
         first, second = json.loads(survey.cursor) if survey.cursor else ("", "")
         after: tuple[str, str] = (first, second)
-        look = partial(self._look, migration, self._remembered.setdefault(survey.id, Remembered()))
+        look = partial(self._look, migration, self.attached(survey, migration))
 
         def one(tag: SeenTag) -> Finding | None:
             still_open.check()
             return look(tag)
 
-        while page := self._store.tags(frozen.id, after, TAGS_AT_ONCE):
+        while page := self._store.tags(frozen, after, TAGS_AT_ONCE):
             findings = [found for found in pool.map(one, page) if found is not None]
             after = (page[-1].repository, page[-1].tag)
             self._store.add_findings(survey.id, findings, cursor=json.dumps(after))
@@ -64,7 +65,21 @@ class DestinationProof:
                 return False
         return True
 
-    def _look(self, migration: Migration, remembered: Remembered, tag: SeenTag) -> Finding | None:
+    def attached(self, survey: Survey, migration: Migration) -> AttachedProof:
+        """Return what looks at attachments for a proof."""
+        return AttachedProof(
+            self._store,
+            migration,
+            int(survey.figures[FREEZE]),
+            self._clients.get(migration.source),
+            self._clients.get(migration.at),
+            self._remembered_of(survey),
+        )
+
+    def _remembered_of(self, survey: Survey) -> Remembered:
+        return self._remembered.setdefault(survey.id, Remembered())
+
+    def _look(self, migration: Migration, attached: AttachedProof, tag: SeenTag) -> Finding | None:
         """Return what is wrong with one tag at the destination."""
         client = self._clients.get(migration.at)
         name = f"{tag.destination_repository}:{tag.destination_tag}"
@@ -84,11 +99,11 @@ class DestinationProof:
                 client,
                 tag.destination_repository,
                 digest,
-                remembered=remembered,
+                remembered=attached.remembered,
                 children=children_of(rule, tag.entry),
             )
             if not lacks and migration.referrers:
-                lacks = self._lost_referrers(migration, tag, digest)
+                lacks = attached.referrers(tag.repository, tag.destination_repository, digest)
         except (RegistryError, InvalidInput) as error:
             if error.retryable:
                 raise
@@ -97,12 +112,3 @@ class DestinationProof:
             return None
         more = f", and {len(lacks) - MAX_TOLD} more" if len(lacks) > MAX_TOLD else ""
         return wrong(kind="hole", reason=f"{migration.at}: {'; '.join(lacks[:MAX_TOLD])}{more}")
-
-    def _lost_referrers(self, migration: Migration, tag: SeenTag, digest: Digest) -> list[str]:
-        """Return what refers to the image at the source and is not at the destination."""
-        source, client = self._clients.get(migration.source), self._clients.get(migration.at)
-        return [
-            f"referrer {one.digest} ({one.artifact_type}) is missing"
-            for one in source.referrers(tag.repository, digest) or ()
-            if client.head_manifest(tag.destination_repository, str(one.digest)) is None
-        ]

@@ -161,6 +161,9 @@ class Surveyor:
                     plans=self._plans,
                     meter=self._meter,
                     source=self._clients.get(migration.source),
+                    attached=self._proof.attached(survey, migration)
+                    if survey.kind == PROOF and migration.referrers
+                    else None,
                     max_attempts=self._max_attempts,
                 )
                 if not walk.go_on():
@@ -204,13 +207,11 @@ class Surveyor:
     def _close(self, survey: Survey, migration: Migration) -> None:
         store, latest = self._store, self._store.latest(survey.migration)
         if survey.kind == PROOF:
-            frozen = latest[FREEZE]
-            changes = store.changes(frozen.id, survey.id)
-            store.add_findings(survey.id, changes, cursor="")
-            tags = frozen.figures.get("tags", 0)
+            frozen = int(survey.figures[FREEZE])
+            store.add_findings(survey.id, store.changes(frozen, survey.id), cursor="")
+            tags = latest[FREEZE].figures.get("tags", 0)
             store.end(
-                survey.id,
-                {"tags": tags, "freeze": frozen.id, "findings": store.counts(survey.id)},
+                survey.id, {"tags": tags, FREEZE: frozen, "findings": store.counts(survey.id)}
             )
             self._proof.forget(survey.id)
             return
@@ -218,7 +219,7 @@ class Surveyor:
         if survey.kind == INVENTORY:
             wrong = self._waves.by_size(migration, survey.id)
         else:
-            wrong = self._waves.as_before(migration, survey.id, latest[INVENTORY].id)
+            wrong = self._waves.as_before(migration, survey.id, int(survey.figures[INVENTORY]))
         store.add_findings(survey.id, wrong, cursor="")
         counts = store.counts(survey.id)
         if survey.kind == FREEZE and (counts.get("unlisted") or counts.get("unread")):

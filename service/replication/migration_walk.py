@@ -24,6 +24,7 @@ from service.replication.clients import Meter
 from service.replication.compare import Ask, LeftOut, Unnamed, told
 from service.replication.content import ContentReader
 from service.replication.image_sizes import image_sizes
+from service.replication.migration_attached import AttachedProof
 from service.replication.plan import children_of
 from service.replication.select import Page, Selector
 from service.replication.still_open import StillOpen
@@ -66,8 +67,9 @@ class SurveyWalk:
         meter: Meter,
         source: RegistryClient,
         max_attempts: int,
+        attached: AttachedProof | None = None,
     ) -> None:
-        """`until`: when the slice is over, by the monotonic clock.
+        """`until`: when the slice is over, by the monotonic clock. `attached`: looks at tags named after images.
 
         `max_attempts`: what has failed in so many slices in a row in which nothing went on is left out.
         """
@@ -76,6 +78,7 @@ class SurveyWalk:
         self._meter = meter
         self._source = source
         self._max_attempts = max_attempts
+        self._attached = attached
         self._survey = survey
         self._migration = migration
         self._project = project
@@ -142,12 +145,15 @@ class SurveyWalk:
         seen = list(self._pool.map(partial(self._look, selector), page.asks))
         if self._survey.kind == INVENTORY:
             seen = self._with_sizes(repository, rule, seen)
+        attached: Sequence[Finding] = ()
+        if self._attached is not None:
+            attached = self._attached.tags(repository, page.digest_tags)
         self._store.add_page(
             self._survey.id,
             repository,
             tags=[one.tag for one in seen if one.tag is not None],
             blobs={blob.digest: blob for one in seen for blob in one.blobs}.values(),
-            findings=[finding for one in seen for finding in one.findings],
+            findings=[*attached, *(finding for one in seen for finding in one.findings)],
             cursor=page.position,
             done=page.done,
         )

@@ -50,14 +50,23 @@ class SurveyStore(SurveyReads):
     def begin(self, migration: str, kind: str) -> None:
         """Have a look taken; while one of its kind is open, that one goes on. Raises Conflict.
 
-        A freeze wants an inventory, a proof a freeze.
+        A freeze wants an inventory, a proof a freeze, and each stands on that one to its end: so none begins while one of
+        another kind is open.
         """
         needs = {FREEZE: INVENTORY, PROOF: FREEZE}.get(kind)
 
         def work(connection: Connection) -> bool:
+            mine = select(migrations.c.name).where(migrations.c.name == migration)
+            connection.execute(mine.with_for_update()).first()  # who begins another one waits here
             latest = _latest(connection, migration)
             if kind in latest and latest[kind].state in OPEN:
                 return False
+            for other in latest.values():
+                if other.state in OPEN:
+                    raise Conflict(
+                        f"the {other.kind} of migration {migration} is not at its end, and stands on what there is",
+                        hint=f"wait until it has ended: transship migrations show {migration}",
+                    )
             if needs and (needs not in latest or latest[needs].state is not SurveyState.ENDED):
                 raise Conflict(
                     f"migration {migration} has no {needs} that has ended",
@@ -69,6 +78,7 @@ class SurveyStore(SurveyReads):
                     kind=kind,
                     state=SurveyState.PENDING,
                     phase=DESTINATION if kind == PROOF else REPOSITORIES,
+                    figures=json.dumps({needs: latest[needs].id} if needs else {}),
                     created_at=now_epoch(),
                 )
             )

@@ -50,6 +50,18 @@ class SurveyReads:
             yield from page
             after = page[-1].repository
 
+    def places(self, survey: int, repository: str, digest: str) -> list[str]:
+        """Return the repositories at the destination that a look has an image of a repository for."""
+        one = migration_tags.c
+        query = (
+            select(one.destination_repository)
+            .where(one.survey == survey, one.repository == repository, one.digest == digest)
+            .distinct()
+            .order_by(one.destination_repository)
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
     def tags(self, survey: int, after: tuple[str, str], limit: int) -> list[SeenTag]:
         """Return tags by name, from the first one after `after`."""
         one = migration_tags.c
