@@ -14,6 +14,7 @@ from service.store.fleet_migrations import HELD, MigrationStore
 from service.store.migration_surveys import SurveyStore
 from service.store.migration_values import StoredMigration, StoredWave
 from service.store.rules import RuleStore
+from service.store.survey_values import OPEN
 from service.telemetry import get_logger
 
 OUTSIDE = f"{HELD}it is outside of its windows"
@@ -84,11 +85,10 @@ class MigrationKeeper:
     def _start(self, migration: Migration, wave: StoredWave) -> None:
         """Write the wave's rule for the repositories that are known by now, and have it run."""
         latest = self._surveys.latest(migration.name)
-        ended = [
-            latest[kind]
-            for kind in (INVENTORY, FREEZE)
-            if kind in latest and latest[kind].state is SurveyState.ENDED
-        ]
+        looks = [latest[kind] for kind in (INVENTORY, FREEZE) if kind in latest]
+        ended = [one for one in looks if one.state is SurveyState.ENDED]
+        if not ended or any(one.state in OPEN for one in looks):
+            return  # begun in the moment in which the wave was: what it finds is what the wave moves
         newest = max(ended, key=lambda one: one.id)
         repositories = [
             one.repository for one in self._surveys.every_repository(newest.id, wave.position)

@@ -65,7 +65,11 @@ class FigureStore:
                 func.max(executions.c.finished_at).label("ended_at"),
                 func.max(case((good, executions.c.finished_at))).label("succeeded_at"),
             )
-            .where(executions.c.kind.in_(("full", "tags")))
+            .where(
+                executions.c.kind.in_(("full", "tags")),
+                executions.c.state
+                != ExecutionState.STOPPED,  # somebody's, or a pause's: no failure
+            )
             .group_by(executions.c.rule)
             .subquery()
         )

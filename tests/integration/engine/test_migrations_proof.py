@@ -165,3 +165,18 @@ def test_list_of_referrers_by_tag_is_proved_by_what_it_names(world: World) -> No
 
     assert is_proven(move), move.findings(PROOF)
     assert move.latest(PROOF).state is SurveyState.ENDED
+
+
+def test_wave_waits_for_an_inventory_that_was_begun_in_the_same_moment(world: World) -> None:
+    move = Move(world)
+    move.push("a:v1")
+    move.survey(INVENTORY)
+    move.services.migration_steps.start("move", "all")
+    move.surveys.begin("move", INVENTORY)
+
+    move.keeper.step()
+    assert move.holds() == {}
+    move.look_to_its_end(INVENTORY)
+    move.carry_out("all")
+
+    assert list(move.holds()) == ["mirror/a:v1"]

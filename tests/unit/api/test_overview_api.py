@@ -65,6 +65,14 @@ def test_rule_that_failed_last_until_it_succeeds(fleet: Api, services: Services)
     assert concerns(fleet) == []
 
 
+def test_run_that_somebody_has_stopped_concerns_nobody(fleet: Api, services: Services) -> None:
+    driven(services)
+    first = fleet.post("/api/v1/rules/fleet/executions").get_json()["id"]
+    ended(services, first, "stopped", 1000.0)
+
+    assert concerns(fleet) == []
+
+
 def test_incidents_and_registries_that_are_not_well(fleet: Api, services: Services) -> None:
     driven(services)
     services.incidents.settle(("late",), [Incident("fleet", "late", "eu", 1.0, "9 s behind", 9.0)])
