@@ -1,4 +1,4 @@
-"""Each alert of deploy/prometheus/alerts.yml fires and clears in a real Prometheus over real processes."""
+"""Each alert of deploy/prometheus/alerts.yml fires and clears in a real Prometheus over real processes (docs/how-to/watch.md)."""
 
 from __future__ import annotations
 

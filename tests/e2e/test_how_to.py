@@ -28,7 +28,11 @@ PAGES = sorted((ROOT / "docs/how-to").glob("*.md"))
 OF_THEIR_OWN = {"freshness.md", "govern.md", "regions.md", "release.md", "replicas.md"}
 """Pages that leave projects, regions, releases or secrets behind, and get a service for themselves."""
 
-ELSEWHERE = {"run-a-fleet.md": "tests/e2e/test_compose_fleet.py"}
+ELSEWHERE = {
+    "run-a-fleet.md": "tests/e2e/test_compose_fleet.py",
+    "watch.md": "tests/e2e/test_alerts.py",
+    "console.md": "tests/e2e/console/test_first_time.py",
+}
 SHELL = """set -euo pipefail
 transship() {{
   "{python}" -c 'from api.cli.main import main; main()' "$@" || {{

@@ -11,10 +11,13 @@ import { migrations } from "./views/migrations.js";
 import { overview } from "./views/overview.js";
 import { regions } from "./views/regions.js";
 import { registries, registry } from "./views/registries.js";
+import { releases } from "./views/releases.js";
+import { replicas } from "./views/replicas.js";
 import { rule } from "./views/rule.js";
 import { rules } from "./views/rules.js";
 import { tokens } from "./views/tokens.js";
 import { verifications } from "./views/verifications.js";
+import { webhooks } from "./views/webhooks.js";
 
 const EVERY_MS = 5000;
 
@@ -28,8 +31,11 @@ const PAGES = {
   registries: { title: "Registries", make: (parts, page) => (parts.length ? registry : registries)(parts, page) },
   regions: { title: "Regions", make: regions },
   migrations: { title: "Migrations", make: migrations },
+  replicas: { title: "Replicas", make: replicas },
+  releases: { title: "Releases", make: releases },
   verifications: { title: "Verifications", make: verifications },
   deletions: { title: "Deletions", make: deletions },
+  webhooks: { title: "Webhooks", make: webhooks },
   audit: { title: "Audit", make: audit },
   tokens: { title: "Tokens", make: tokens },
 };

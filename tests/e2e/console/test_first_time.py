@@ -1,4 +1,4 @@
-"""A first-time user goes from `transship up` to a running rule, and finds out why an image failed, without documentation."""
+"""docs/how-to/console.md: a first-time user goes from `transship up` to a running rule, and to why an image failed, unread."""
 
 from __future__ import annotations
 

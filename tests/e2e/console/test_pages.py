@@ -12,6 +12,7 @@ from playwright.sync_api import Browser
 from api.samples.registry import SampleRegistry
 from tests.support.browser import Console, console_of
 from tests.support.content import push_image
+from tests.support.processes import wait_until
 from tests.support.up import Up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -53,6 +54,14 @@ def addresses(up: Up, east: SampleRegistry, west: SampleRegistry) -> Iterator[di
     up.ask("PUT", "/links/eu:us", {"bandwidth": "200Mbit/s", "cost_per_gib": 0.02})
     up.ask("PUT", "/migrations/move", {"source": "from", "destination": "there"})
     up.idle(60)
+    whole = {"source": "from", "mode": "replicate", "delete": {"enabled": False}}
+    up.ask("PUT", "/rules/instance", {**whole, "destinations": [{"registry": "there"}]})
+    hook = {"url": "https://receiver.example/x", "events": ["execution.*"]}
+    up.ask("PUT", "/webhooks/told", hook)
+    up.ask(
+        "POST", "/releases", {"name": "december", "rule": "looked-at", "images": ["many/app:v1"]}
+    )
+    wait_until(lambda: up.ask("GET", "/releases/december")["state"] == "staged", 60)
     failed = up.ask("GET", f"/executions/{execution}/copies?state=failed")["items"][0]["id"]
     yield {
         "overview": "",
@@ -71,12 +80,19 @@ def addresses(up: Up, east: SampleRegistry, west: SampleRegistry) -> Iterator[di
         "migrations": "migrations",
         "migration": "migrations/move",
         "verifications": "verifications",
+        "replicas": "replicas",
+        "replica": "replicas/instance/there",
+        "releases": "releases",
+        "release": "releases/december",
+        "webhooks": "webhooks",
+        "webhook": "webhooks/told",
         "deletions": "deletions",
         "audit": "audit",
         "tokens": "tokens",
     }
     west.faults.clear()
-    up.ask("DELETE", "/rules/looked-at")
+    for made in ("releases/december", "webhooks/told", "rules/instance", "rules/looked-at"):
+        up.ask("DELETE", f"/{made}")
 
 
 @pytest.fixture(params=WIDTHS)
@@ -152,3 +168,13 @@ def test_token_that_is_not_valid_is_told(browser: Browser, up: Up) -> None:
         made.page.get_by_role("button", name="Sign in").click()
         made.page.get_by_role("alert").filter(has_text="not valid").wait_for()
         assert made.page.evaluate("sessionStorage.length") == 0
+
+
+def test_release_is_flipped_where_it_is_looked_at(
+    console: Console, addresses: dict[str, str], up: Up
+) -> None:
+    console.page.goto(f"{console.url}#/{addresses['release']}")
+    console.page.get_by_role("button", name="Flip all tags").click()
+    console.page.get_by_role("button", name="Roll back").wait_for()
+
+    assert up.ask("GET", "/releases/december")["state"] == "flipped"
