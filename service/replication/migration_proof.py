@@ -27,10 +27,20 @@ MAX_TOLD = 3
 class DestinationProof:
     """Goes over the tags of a freeze; it writes nothing to any registry."""
 
-    def __init__(self, store: SurveyStore, clients: Clients) -> None:
+    def __init__(
+        self,
+        store: SurveyStore,
+        clients: Clients,
+        *,
+        proof_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`proof_seconds`: so long is believed what was read; a proof that stood still longer reads anew."""
         self._store = store
         self._clients = clients
-        self._remembered: dict[int, Remembered] = {}
+        self._proof_seconds = proof_seconds
+        self._clock = clock
+        self._remembered: dict[int, tuple[float, Remembered]] = {}
 
     def forget(self, survey: int) -> None:
         """Forget what was read for a proof that has ended."""
@@ -77,7 +87,13 @@ class DestinationProof:
         )
 
     def _remembered_of(self, survey: Survey) -> Remembered:
-        return self._remembered.setdefault(survey.id, Remembered())
+        now = self._clock()
+        for identity, (since, _) in list(self._remembered.items()):
+            if (
+                now - since > self._proof_seconds
+            ):  # of those that failed, too: nobody ends them here
+                del self._remembered[identity]
+        return self._remembered.setdefault(survey.id, (now, Remembered()))[1]
 
     def _look(self, migration: Migration, attached: AttachedProof, tag: SeenTag) -> Finding | None:
         """Return what is wrong with one tag at the destination."""

@@ -84,7 +84,7 @@ class Surveyor:
         self._resign = resign
         self._slice = slice_seconds
         self._max_attempts = max_attempts
-        self._proof = DestinationProof(store, clients)
+        self._proof = DestinationProof(store, clients, proof_seconds=settings.proof_seconds)
         self._stop = threading.Event()
 
     def step(self) -> None:

@@ -8,6 +8,7 @@ from api.samples.manifests import OCI_IMAGE, OCI_INDEX
 from api.samples.storage import Storage, digest_of
 from service.errors import Conflict
 from service.model.migration import FREEZE, INVENTORY, PROOF, SurveyState, Wave
+from service.replication.migration_proof import DestinationProof
 from service.replication.migration_steps import is_proved
 from tests.integration.engine.moving import Move
 from tests.support.content import describe, push_image, put
@@ -180,3 +181,22 @@ def test_wave_waits_for_an_inventory_that_was_begun_in_the_same_moment(world: Wo
     move.carry_out("all")
 
     assert list(move.holds()) == ["mirror/a:v1"]
+
+
+def test_what_was_read_is_believed_for_a_while_only(world: World) -> None:
+    """A proof that was paused over night reads blobs anew: they may have been collected since."""
+    move = Move(world)
+    move.push("a:v1")
+    frozen(move)
+    move.services.migration_steps.survey("move", PROOF)
+    survey = move.latest(PROOF)
+    now = [0.0]
+    proof = DestinationProof(
+        move.surveys, move.services.clients, proof_seconds=3600, clock=lambda: now[0]
+    )
+    first = proof.attached(survey, move.migration).remembered
+    now[0] = 3599.0
+    assert proof.attached(survey, move.migration).remembered is first
+
+    now[0] = 3601.0
+    assert proof.attached(survey, move.migration).remembered is not first
