@@ -137,8 +137,8 @@ def freeze_migration(name: str) -> Response:
 
 @blueprint.post("/<name>/prove")
 @operation(
-    "Have the scheduler prove the cut-over: every frozen tag by its final name, read to its last blob, and the "
-    "source as it was frozen",
+    "Have the scheduler prove the cut-over: every frozen tag by its final name, a byte of each of its blobs, what "
+    "is attached to it, and the source as it was frozen",
     role="operator",
     body=NoBodySchema,
     results={202: ("the migration", MigrationSchema)},
