@@ -47,7 +47,7 @@ from tests.support.transship import clean_environment, command_line, transship
 pytestmark = pytest.mark.timeout(180)
 
 LATER = ROOT / "tests/fixtures/later"
-PREDECESSOR = "9949aa50d93817694b342f7a7c97eeaec8c71c5a"
+PREDECESSOR = "3fd1eef2acd26ff95081c497a1c83afb455de547"
 """The last commit whose schema is the one before this."""
 
 
