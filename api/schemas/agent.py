@@ -10,6 +10,7 @@ from api.schemas.answers import AnswerSchema
 from api.schemas.common import StrictSchema
 from api.schemas.fields import Text, Whole
 from service.model.states import CopyState
+from service.store.attempts import LONGEST_REASON, OUTCOMES
 from service.store.examinations import ENDED, FAILED
 
 AGENT = {"longest": 64}
@@ -87,6 +88,22 @@ class LeaseSchema(AnswerSchema):
     links = fields.List(fields.Dict(), required=True)
 
 
+class LentAttemptSchema(StrictSchema):
+    """What an attempt of a copy came to there, where it did not simply succeed."""
+
+    number = Whole(required=True, least=0, most=2**31 - 1)
+    times = Whole(required=True, least=1, most=2**31 - 1)
+    outcome = fields.String(required=True, validate=validate.OneOf(OUTCOMES))
+    counted = fields.Boolean(required=True)
+    failure_class = fields.String(required=True, validate=validate.Length(max=16))
+    reason = fields.String(required=True, validate=validate.Length(max=LONGEST_REASON))
+    worker = fields.String(required=True, validate=validate.Length(max=64))
+    region = fields.String(required=True, validate=validate.Length(max=64))
+    bytes = Whole(required=True, least=0, most=2**62)
+    began_at = fields.Float(required=True)
+    ended_at = fields.Float(required=True)
+
+
 class LentOutcomeSchema(StrictSchema):
     """What became of a copy; pending: it is given back."""
 
@@ -110,6 +127,11 @@ class LentOutcomeSchema(StrictSchema):
     blobs_present = Whole(required=True, least=0, most=2**31 - 1)
     bytes_copied = Whole(required=True, least=0, most=2**62)
     bytes_saved = Whole(required=True, least=0, most=2**62)
+    attempts = fields.List(
+        fields.Nested(LentAttemptSchema),
+        load_default=list,
+        validate=validate.Length(max=500),
+    )
 
 
 class MovedSchema(StrictSchema):

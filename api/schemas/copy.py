@@ -6,6 +6,7 @@ from marshmallow import fields, validate
 
 from api.schemas.answers import AnswerSchema, BlobCountsSchema, CopySchema
 from service.model.states import BlobState
+from service.store.attempts import MOST_ATTEMPTS, OUTCOMES
 
 
 class BlobSchema(AnswerSchema):
@@ -35,6 +36,38 @@ class TriesSchema(AnswerSchema):
     crashes = fields.Integer(
         required=True, metadata={"description": "the process that carried it out ended"}
     )
+
+
+class AttemptSchema(AnswerSchema):
+    """One attempt of a copy that did not simply succeed, or several in a row that came to the same."""
+
+    number = fields.Integer(
+        required=True, metadata={"description": "which attempt; of several, the last one"}
+    )
+    times = fields.Integer(required=True, metadata={"description": "how many came to the same"})
+    outcome = fields.String(
+        required=True,
+        validate=validate.OneOf(OUTCOMES),
+        metadata={
+            "description": "again: it waits for its next one; died: its process ended; or the state that the copy "
+            "ended in"
+        },
+    )
+    counted = fields.Boolean(
+        required=True, metadata={"description": "counts against the copy's attempts"}
+    )
+    failure_class = fields.String(required=True, data_key="class")
+    reason = fields.String(required=True)
+    worker = fields.String(
+        required=True, metadata={"description": "the process: its host, process id and a mark"}
+    )
+    region = fields.String(required=True)
+    bytes = fields.Integer(required=True, metadata={"description": "read by its last step"})
+    began_at = fields.DateTime(
+        required=True,
+        metadata={"description": "of a copy that several tasks share: its last step's"},
+    )
+    ended_at = fields.DateTime(required=True)
 
 
 class CopyDetailSchema(CopySchema):
@@ -69,6 +102,13 @@ class CopyDetailSchema(CopySchema):
         required=True, metadata={"description": "what its class means; empty without one"}
     )
     fix = fields.String(required=True, metadata={"description": "what mends its class"})
+    attempts_log = fields.List(
+        fields.Nested(AttemptSchema),
+        required=True,
+        metadata={
+            "description": f"the last {MOST_ATTEMPTS}, the oldest first; none of a copy that succeeded at once"
+        },
+    )
     blobs = fields.List(
         fields.Nested(BlobSchema),
         required=True,

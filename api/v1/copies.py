@@ -16,6 +16,7 @@ from api.v1.shared import answer, find_execution
 from service.errors import NotFoundInStore
 from service.model.failure_classes import words
 from service.replication.report import spell
+from service.store.attempts import AttemptRecord
 from service.store.copy_details import BlobRecord, CopyDetail, CopyDetails
 
 blueprint = Blueprint("copies", __name__, url_prefix="/api/v1/executions")
@@ -61,8 +62,25 @@ def _shown(found: CopyDetail) -> dict[str, Any]:
         },
         "meaning": told.meaning if told else "",
         "fix": told.fix if told else "",
+        "attempts_log": [_attempt(one) for one in found.attempts],
         "blobs": [_blob(one) for one in found.blobs],
         "blobs_total": found.blobs_total,
+    }
+
+
+def _attempt(one: AttemptRecord) -> dict[str, Any]:
+    return {
+        "number": one.number,
+        "times": one.times,
+        "outcome": one.outcome,
+        "counted": one.counted,
+        "class": one.failure_class,
+        "reason": one.reason,
+        "worker": one.worker,
+        "region": one.region,
+        "bytes": one.bytes,
+        "began_at": render.instant(one.began_at),
+        "ended_at": render.instant(one.ended_at),
     }
 
 

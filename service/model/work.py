@@ -77,6 +77,9 @@ class CopyWork:
     routed: bool = False  # other copies of its execution may go on from where it ends
     held_by: str = ""  # the release that alone moves the tag; "": none
     ahead: bool = False  # not begun: only blobs that are there already are placed, nobody owns it
+    attempt: int = 0  # how often it was begun, this time included
+    owner: str = ""  # the process that has begun it, by its boot id
+    begun_at: float = 0.0  # this step of it, in seconds since 1970 by the database's clock
 
     @property
     def reads_from(self) -> Holder:

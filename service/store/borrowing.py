@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select, upda
 
 from service.model.region import Link, Region
 from service.model.states import OPEN_COPIES, CopyState, ExecutionState
-from service.store import codec
+from service.store import attempts, codec
 from service.store.clock import now_epoch, steady
 from service.store.conditions import lease_holds
 from service.store.database import Database, upsert
@@ -310,6 +310,7 @@ class BorrowingStore:
             "hint": row.hint[:LONGEST],
             "platforms": (platforms or "")[:LONGEST],
             **{name: getattr(row, name) for name in COUNTED},
+            "attempts": attempts.told_of(connection, row.id),
         }
 
     def smaller(self, batch: Batch) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from service.errors import NotFoundInStore
 from service.model.states import BlobState, CopyState
+from service.store.attempts import AttemptRecord, attempts_of
 from service.store.database import Database
 from service.store.executions import CopyRecord, as_copy
 from service.store.tables import FAR, copies, copy_blobs
@@ -40,6 +41,7 @@ class CopyDetail:
     attempts, `throttles`, `replans` and `crashes` do not. `next_at`: when it is tried again; None where nothing says.
     `blobs_copied` and so on count blobs, `bytes_saved` what was not read thanks to sharing. `blobs` are those
     of a copy that has fanned out, at most MOST_BLOBS of `blobs_total`; a copy that one task carries out has none.
+    `attempts` are its last ones, the oldest first; a copy that succeeded at once has none.
     """
 
     copy: CopyRecord
@@ -58,6 +60,7 @@ class CopyDetail:
     bytes_saved: int
     blobs: tuple[BlobRecord, ...]
     blobs_total: int
+    attempts: tuple[AttemptRecord, ...]
 
 
 class CopyDetails:
@@ -84,6 +87,7 @@ class CopyDetails:
                 .order_by(copy_blobs.c.part, copy_blobs.c.digest)
                 .limit(MOST_BLOBS)
             ).all()
+            tried = attempts_of(connection, identity)
             total = connection.execute(
                 select(func.count()).where(copy_blobs.c.copy_id == identity)
             ).scalar_one()
@@ -118,6 +122,7 @@ class CopyDetails:
                 for one in blobs
             ),
             blobs_total=total,
+            attempts=tried,
         )
 
 

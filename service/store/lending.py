@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, exists, or_, select, tuple_, update
 from service.errors import Conflict, TransshipError
 from service.model.states import BlobState, CopyState
 from service.model.work import CopyEnded, CopyWork, Counters, Holder, held_reason
-from service.store import outcomes
+from service.store import attempts, outcomes
 from service.store.audit import Change, append
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
@@ -305,7 +305,9 @@ class LendingStore:
         ).first()
         if row is None:
             return  # taken back: somebody else does it, or has
+        told = outcome.get("attempts") or ()  # a region of an earlier release tells of none
         if outcome["state"] == CopyState.PENDING:
+            attempts.take(connection, row.id, told)
             elsewhere = outcome["region"] not in ("", region)
             _give_back(connection, row.id, outcome["region"] if elsewhere else region)
             return
@@ -327,6 +329,7 @@ class LendingStore:
                 platforms=outcome["platforms"],
             ),
         )
+        attempts.take(connection, row.id, told)
 
 
 def _named(work: CopyWork) -> set[str]:

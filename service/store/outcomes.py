@@ -38,7 +38,7 @@ from service.model.work import (
     Wake,
 )
 from service.protections import without
-from service.store import outbox, relay
+from service.store import attempts, outbox, relay
 from service.store.clock import now_epoch
 from service.store.crossings import note_crossings
 from service.store.database import insert_of, upsert
@@ -124,6 +124,7 @@ def _ended(connection: Connection, outcome: CopyEnded) -> None:
     )
     if changed.rowcount != 1:
         return
+    attempts.note_end(connection, outcome)
     outbox.copy_ended(connection, work.ref.id)
     if work.routed:
         let_go_on(connection, work.ref.id)
@@ -218,6 +219,7 @@ def _postponed(connection: Connection, outcome: CopyPostponed) -> None:
         },
     )
     if changed.rowcount == 1:
+        attempts.note_again(connection, outcome)
         let_go_before(connection, outcome.work.ref.id)
         if outcome.work.routed and _is_put_off(outcome):
             let_go_on(connection, outcome.work.ref.id)

@@ -26,7 +26,7 @@ from service.model.states import (
     ExecutionState,
 )
 from service.model.work import CopyRef
-from service.store import outbox
+from service.store import attempts, outbox
 from service.store.clock import now_epoch
 from service.store.database import Database
 from service.store.processes import AGENT, is_alive
@@ -242,6 +242,7 @@ def _bury(connection: Connection, boots: Sequence[str], *, max_crashes: int) -> 
                 ),
             ),
         )
+        attempts.note_deaths(connection, held, boot)
         poisoned = connection.execute(
             update(copies)
             .where(

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, inspect, select, text
 from service.errors import InvalidConfiguration, StoreUnavailable
 from service.store import (
     tables_agents,
+    tables_attempts,
     tables_content,
     tables_deletions,
     tables_events,
@@ -18,6 +19,8 @@ from service.store import (
     tables_governance,
     tables_health,
     tables_migrations,
+    tables_pipelines,
+    tables_pull_tokens,
     tables_regions,
     tables_releases,
     tables_replicas,
@@ -27,6 +30,7 @@ from service.store.tables import metadata
 
 TABLES = (
     tables_agents,
+    tables_attempts,
     tables_content,
     tables_deletions,
     tables_events,
@@ -34,6 +38,8 @@ TABLES = (
     tables_governance,
     tables_health,
     tables_migrations,
+    tables_pipelines,
+    tables_pull_tokens,
     tables_regions,
     tables_releases,
     tables_replicas,

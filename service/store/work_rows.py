@@ -98,4 +98,7 @@ def copy_work(
         named=rule.mode != REPLICATE
         and any(d.registry == row.destination_registry for d in rule.destinations),
         routed=routed,
+        attempt=row.attempts,
+        owner=row.owner,
+        begun_at=row.updated_at,
     )

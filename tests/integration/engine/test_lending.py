@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import delete, select, update
 
+from api.schemas.agent import AccountSchema
 from service.errors import Conflict, NetworkError
 from service.model.states import CopyState
 from service.replication.dispatch import Dispatcher
+from service.store.copy_details import CopyDetails
 from service.store.tables import (
     copies,
     processes,
@@ -33,6 +36,22 @@ def test_two_hundred_copies_cost_home_few_requests(world: World, far: FarRegion)
 
     assert set(world.states(execution)) == {CopyState.COPIED}
     assert len(far.line.asked) <= 8, far.line.asked
+
+
+def test_home_hears_of_attempts_that_failed_there(world: World, far: FarRegion) -> None:
+    execution = fleet(world, 1)
+    refusal = world.west.fault("/manifests/", method="PUT", status=403)
+
+    far.run_to_end(execution)
+    far.step()
+
+    assert refusal.fired
+    (copy,) = world.services.executions.copies(execution)
+    (there,) = CopyDetails(world.services.database).get(execution, copy.id).attempts
+    assert (there.outcome, there.failure_class, there.region) == ("failed", "denied", REGION)
+    assert there.worker == far.services.boot
+    for batch in far.line.batches:
+        AccountSchema().load(json.loads(json.dumps({"agent": "a", **batch})))
 
 
 def test_what_was_lent_in_a_lost_answer_is_lent_again(world: World, far: FarRegion) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, event, insert, update
 from service.bootstrap import Services
 from service.model.states import CopyState, ExecutionState
 from service.store.tables import HELD, copies, copy_blobs, executions
+from service.store.tables_attempts import copy_attempts
 from tests.unit.api.conftest import FLEET, Api
 
 DIGEST = "sha256:" + "ab" * 32
@@ -333,6 +334,10 @@ def test_a_copy_is_told_with_its_way_its_tries_and_its_blobs(
     blob = {"copy_id": second.id, "size": 9, "media_type": "layer", "part": 0, "fence": 0}
     blob |= {"digest": DIGEST, "state": "failed", "reason": "<b>", "updated_at": 2.5}
     services.database.write(lambda c: c.execute(insert(copy_blobs).values(**blob)))
+    tried = {"copy_id": second.id, "number": 3, "times": 2, "outcome": "again", "counted": False}
+    tried |= {"failure_class": "throttled", "reason": "<i>", "worker": "w", "region": "eu"}
+    tried |= {"bytes": 8, "began_at": 1.5, "ended_at": 2.5}
+    services.database.write(lambda c: c.execute(insert(copy_attempts).values(**tried)))
 
     found = fleet.get(f"/api/v1/executions/{identity}/copies/{second.id}").get_json()
     plain = fleet.get(f"/api/v1/executions/{identity}/copies/{first.id}").get_json()
@@ -356,6 +361,22 @@ def test_a_copy_is_told_with_its_way_its_tries_and_its_blobs(
             "updated_at": "1970-01-01T00:00:02.500Z",
         }
     ]
+    assert found["attempts_log"] == [
+        {
+            "number": 3,
+            "times": 2,
+            "outcome": "again",
+            "counted": False,
+            "class": "throttled",
+            "reason": "<i>",
+            "worker": "w",
+            "region": "eu",
+            "bytes": 8,
+            "began_at": "1970-01-01T00:00:01.500Z",
+            "ended_at": "1970-01-01T00:00:02.500Z",
+        }
+    ]
+    assert plain["attempts_log"] == []
     assert plain["route"] == ["east", "west"]
     assert (plain["read_from"], plain["behind"]) == ("east/team/app:1.2", None)
     assert (plain["meaning"], plain["fix"], plain["blobs"]) == ("", "", [])

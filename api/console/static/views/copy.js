@@ -5,6 +5,7 @@ import { facts, h, number, pill, size, table, to, when } from "../dom.js";
 import { pressesOf } from "./presses.js";
 
 const BLOBS = { copied: "good", mounted: "good", present: "good", failed: "bad", waiting: "now", pending: "now" };
+const ATTEMPTS = { again: "now", died: "bad" };
 const OVER = ["copied", "unchanged", "skipped", "superseded", "failed", "stopped"];
 
 export async function copy(execution, id, page) {
@@ -37,6 +38,15 @@ export async function copy(execution, id, page) {
       ["read", size(found.bytes)], ["not read again", size(found.bytes_saved)],
       ["blobs", number(found.blob_counts.copied) + " copied, " + number(found.blob_counts.mounted) + " mounted, " + number(found.blob_counts.present) + " there before"],
     ]),
+    h("h2", null, "Attempts"),
+    table("Attempts", [
+      ["Attempt", (one) => (one.times > 1 ? number(one.number - one.times + 1) + " to " : "") + number(one.number), "name"],
+      ["Came to", (one) => [pill(one.outcome === "again" ? "tried again" : one.outcome === "died" ? "process ended" : one.outcome, ATTEMPTS[one.outcome]),
+        one.counted || one.outcome !== "again" ? null : " not counted"]],
+      ["Why", (one) => [one.class ? pill(one.class, "bad") : null, " ", one.reason], "why"],
+      ["Worker", (one) => [h("code", null, one.worker), one.region ? " in " + one.region : null]],
+      ["Read", (one) => size(one.bytes), "figure"], ["Began", (one) => when(one.began_at)], ["Ended", (one) => when(one.ended_at)],
+    ], found.attempts_log, found.attempts ? "It has not failed: only attempts that did not simply succeed are told." : "It has not been begun."),
     h("h2", null, "Blobs"),
     table("Blobs", [
       ["Digest", (one) => h("code", null, one.digest), "name"], ["Kind", (one) => one.media_type],
