@@ -256,6 +256,43 @@ def move(url: str, data: Path | None, as_json: bool) -> None:
     )
 
 
+@db.command()
+@DATA
+@JSON
+@_answers
+def reseal(data: Path | None, as_json: bool) -> None:
+    """Seal all stored secrets with the first key of the key file, while everything runs.
+
+    Afterwards older keys can be taken out of the file. Exit 1 when a value opens with no key; the others are
+    sealed all the same. Called again it finds nothing to do.
+    """
+    from service.store.schema import check_schema
+    from service.store.sealed import reseal as seal_anew
+
+    with _open(data, there=True) as services:
+        check_schema(services.database)
+        if services.keyring is None:
+            raise InvalidConfiguration(
+                "TRANSSHIP_SECRET_KEY_FILE is not set",
+                field="TRANSSHIP_SECRET_KEY_FILE",
+                hint="set it to the key file of this installation, the new key in its first line",
+            )
+        found = seal_anew(services.database, services.keyring, tell=_tell)
+    document = {
+        "schema": 1,
+        "values": found.all,
+        "resealed": found.resealed,
+        "closed": list(found.closed),
+    }
+    text = f"{found.resealed} of {found.all} sealed anew with the first key"
+    if found.closed:
+        text += f"; no key opens: {', '.join(found.closed)}"
+    else:
+        text += "; older keys can be taken out of the file"
+    _answer(as_json, document, text)
+    sys.exit(exits.NOT_AS_THE_RULE_SAYS if found.closed else exits.AS_THE_RULE_SAYS)
+
+
 # ---- what they share -----------------------------------------------------------------------------
 
 

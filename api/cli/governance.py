@@ -243,6 +243,7 @@ def audit() -> None:
 @click.option("--kind", help="Only of objects of this kind: rules, registries, ...")
 @click.option("--name", help="Only of objects of this name.")
 @click.option("--actor", help="Only by the token of this name.")
+@click.option("--action", help="Only what was done so: put, delete, cross, hold, reseal, ...")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @DATA
 @JSON
@@ -250,12 +251,13 @@ def list_audit(
     kind: str | None,
     name: str | None,
     actor: str | None,
+    action: str | None,
     limit: int,
     data: Path | None,
     as_json: bool,
 ) -> None:
     """List changes, the newest first."""
-    given = (("kind", kind), ("name", name), ("actor", actor))
+    given = (("kind", kind), ("name", name), ("actor", actor), ("action", action))
     query = {key: value for key, value in given if value}
     with connect(data) as server:
         tables.show(

@@ -14,7 +14,7 @@ from api.v1.shared import actor, answer
 from service.store.audit import AuditRecord
 
 blueprint = Blueprint("audit", __name__, url_prefix="/api/v1/audit")
-_FILTERS = ("kind", "name", "actor")
+_FILTERS = ("kind", "name", "actor", "action")
 
 
 @blueprint.get("")
@@ -26,6 +26,7 @@ _FILTERS = ("kind", "name", "actor")
         "kind": "only of objects of this kind: rules, registries, ...",
         "name": "only of objects of this name",
         "actor": "only by the token of this name",
+        "action": "only what was done so: put, delete, cross, hold, reseal, ...",
     },
     paged=True,
 )

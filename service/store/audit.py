@@ -125,16 +125,16 @@ class AuditStore:
         kind: str | None = None,
         name: str | None = None,
         actor: str | None = None,
+        action: str | None = None,
         before: int | None = None,
         limit: int = 100,
     ) -> list[AuditRecord]:
         """Return rows, the newest first, older than number `before`."""
         query = select(audit).order_by(audit.c.seq.desc()).limit(limit)
-        for column, wanted in (("project", project), ("kind", kind), ("name", name)):
+        given = {"project": project, "kind": kind, "name": name, "actor": actor, "action": action}
+        for column, wanted in given.items():
             if wanted is not None:
                 query = query.where(audit.c[column] == wanted)
-        if actor is not None:
-            query = query.where(audit.c.actor == actor)
         if before is not None:
             query = query.where(audit.c.seq < before)
         with self._database.read() as connection:

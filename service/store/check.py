@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from service.errors import StoreUnavailable
@@ -15,10 +14,7 @@ from service.store.database import Database
 from service.store.keyring import KeyRing
 from service.store.portable import Tell, silent
 from service.store.schema import WHOLE
-from service.store.secrets import owner_of
-from service.store.tables import registries
-from service.store.tables_events import hooks
-from service.store.tables_governance import secrets, webhooks
+from service.store.sealed import everything
 
 RESTORE = "stop everything, keep a copy of the file, and restore the last good backup"
 FULL = 2
@@ -170,7 +166,7 @@ def _settings(database: Database) -> Finding:
 
 def _secrets(database: Database, keyring: KeyRing | None) -> Finding:
     with database.read() as connection:
-        sealed = list(_sealed(connection))
+        sealed = list(everything(connection))
     if not sealed:
         return Finding("secrets", ok=True, message="none is stored")
     if keyring is None:
@@ -194,25 +190,11 @@ def _secrets(database: Database, keyring: KeyRing | None) -> Finding:
             f"TRANSSHIP_SECRET_KEY_FILE: {_some(closed)}",
             hint="add the key that they were written with to the file, or set these anew",
         )
-    return Finding("secrets", ok=True, message=f"all {len(sealed)} open")
-
-
-def _sealed(connection: Connection) -> Iterator[tuple[str, str, bytes]]:
-    """Yield what is sealed: a name for people, the owner that it is bound to, the bytes."""
-    for row in connection.execute(select(registries.c.name, registries.c.secret)):
-        if row.secret is not None:
-            yield f"registry {row.name}", f"registry:{row.name}", bytes(row.secret)
-    rows = connection.execute(select(hooks.c.registry, hooks.c.secret, hooks.c.previous))
-    for name, *values in rows:
-        for value in values:
-            if value is not None:
-                yield f"hook of {name}", f"hook:{name}", bytes(value)
-    for name, value in connection.execute(select(webhooks.c.name, webhooks.c.secret)):
-        if value is not None:
-            yield f"webhook {name}", f"webhook:{name}", bytes(value)
-    named = connection.execute(select(secrets.c.name, secrets.c.hosts, secrets.c.sealed))
-    for name, hosts, value in named:
-        yield f"secret {name}", owner_of(name, tuple(json.loads(hosts))), bytes(value)
+    old = sum(not keyring.is_by_first(value) for _shown, _owner, value in sealed)
+    message = f"all {len(sealed)} open"
+    return Finding(
+        "secrets", ok=True, message=message + (f", {old} by an older key" if old else "")
+    )
 
 
 def _audit(database: Database) -> Finding:

@@ -62,6 +62,16 @@ class KeyRing:
         """The key that encrypts, to derive others from: never to be shown or kept."""
         return base64.urlsafe_b64decode(self._keys[0])
 
+    def is_by_first(self, sealed: bytes) -> bool:
+        """Whether the first key has sealed this; False for what no key opens, too."""
+        from cryptography.fernet import Fernet, InvalidToken
+
+        try:
+            Fernet(self._keys[0]).decrypt(sealed)
+        except InvalidToken:
+            return False
+        return True
+
     def seal(self, owner: str, secret: str) -> bytes:
         """Encrypt `secret` for the object named `owner`."""
         return self._fernet.encrypt(f"{owner}\0{secret}".encode())

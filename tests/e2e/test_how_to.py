@@ -25,8 +25,16 @@ from tests.support.up import Up, running_up
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs/how-to").glob("*.md"))
-OF_THEIR_OWN = {"freshness.md", "govern.md", "regions.md", "release.md", "replicas.md"}
-"""Pages that leave projects, regions, releases or secrets behind, and get a service for themselves."""
+OF_THEIR_OWN = {
+    "cross-border.md",
+    "freshness.md",
+    "govern.md",
+    "regions.md",
+    "release.md",
+    "replicas.md",
+    "rotate.md",
+}
+"""Pages that leave projects, regions, releases, keys or secrets behind, and get a service for themselves."""
 
 ELSEWHERE = {
     "run-a-fleet.md": "tests/e2e/test_compose_fleet.py",
@@ -53,6 +61,7 @@ class Stage:
     up: Up
     east: SampleRegistry
     west: SampleRegistry
+    hub: SampleRegistry
     secret: str
 
     def environment(self) -> dict[str, str]:
@@ -87,12 +96,13 @@ def stage(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
             stack.callback(_clear, up)
         east = stack.enter_context(SampleRegistry())
         west = stack.enter_context(SampleRegistry())
+        hub = stack.enter_context(SampleRegistry())
         push_image(east, "team/app", "v1")
         push_image(east, "team-a/app", "v1")
         up.registry("east", east.url)
         up.registry("west", west.url)
         up.rule("fleet", "east", "west", trigger={"event": True})
-        yield Stage(up, east, west, up.hook("east"))
+        yield Stage(up, east, west, hub, up.hook("east"))
 
 
 def _clear(up: Up) -> None:
@@ -109,6 +119,7 @@ def test_page_does_what_it_says(page: Path, stage: Stage, tmp_path: Path) -> Non
     text = page.read_text("utf-8")
     text = text.replace("http://127.0.0.1:5000", stage.east.url)
     text = text.replace("http://127.0.0.1:5001", stage.west.url)
+    text = text.replace("http://127.0.0.1:5002", stage.hub.url)
     text = text.replace("/media/disk", str(tmp_path))
     blocks = re.findall(r"^```(console|yaml)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     ran = 0

@@ -80,7 +80,7 @@ def test_secrets_that_do_not_open_are_named(database: Database) -> None:
         look(database)["secrets"].message
     )
     both = KeyRing([*old._keys, *new._keys])
-    assert look(database, both)["secrets"].message == "all 4 open"
+    assert look(database, both)["secrets"].message == "all 4 open, 1 by an older key"
 
 
 def test_a_swapped_secret_does_not_open(database: Database) -> None:

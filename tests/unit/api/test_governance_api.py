@@ -189,6 +189,9 @@ def test_audit_tells_who_changed_what_from_what_to_what(fleet: Api) -> None:
     assert rows[0]["before"]["priority"] == "bulk"
     assert rows[0]["project"] == "default"
     assert fleet.get("/api/v1/audit?actor=nobody").get_json()["items"] == []
+    assert fleet.get("/api/v1/audit?action=cross").get_json()["items"] == []
+    deleted = fleet.get("/api/v1/audit?kind=rules&action=delete").get_json()["items"]
+    assert {row["action"] for row in deleted} == {"delete"}
     assert fleet.get("/api/v1/audit/verification").get_json()["whole"] is True
 
 

@@ -5,14 +5,14 @@ import { button, h, number, pill, table, when } from "../dom.js";
 
 export async function audit(_parts, page) {
   const state = page.state;
-  const filter = ["kind", "name", "actor"].filter((key) => state[key]).map((key) => "&" + key + "=" + encodeURIComponent(state[key])).join("");
+  const filter = ["kind", "name", "actor", "action"].filter((key) => state[key]).map((key) => "&" + key + "=" + encodeURIComponent(state[key])).join("");
   const found = await read("audit?limit=100" + filter, { signal: page.signal });
   const field = (key, label) => h("label", null, label, " ", h("input", { "data-key": key, value: state[key] || "", placeholder: "any", size: 12,
     onchange: page.does((event) => { state[key] = event.target.value.trim(); }) }));
   return [
     h("h1", null, "Audit"),
     h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-      field("kind", "Kind"), field("name", "Name"), field("actor", "By"),
+      field("kind", "Kind"), field("name", "Name"), field("actor", "By"), field("action", "What"),
       button("Check the chain", page.does(async () => { state.verdict = await read("audit/verification"); }), { "data-key": "check" }),
       state.verdict ? (state.verdict.broken ? pill("broken at row " + state.verdict.broken + ": " + state.verdict.reason, "bad") :
         pill(number(state.verdict.rows) + " rows, unbroken", "good")) : null),
