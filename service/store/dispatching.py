@@ -324,11 +324,12 @@ class DispatchStore(RecoveryStore, EndingStore):
             return {row.id: codec.load_rule(row.spec) for row in connection.execute(query)}
 
     def put_off_planning(self, identities: Sequence[str], seconds: float, reason: str) -> None:
-        """Have plannings that nobody holds wait, and say why."""
+        """Have plannings that nobody holds wait for a worker that may do them, and say why: of class region."""
         waiting = update(executions).where(
             executions.c.id.in_(identities), executions.c.planner == ""
         )
         values = {"plan_sent_at": 0, "not_before": now_epoch() + seconds, "reason": reason}
+        values["failure_class"] = "region"
         self._database.write(lambda connection: connection.execute(waiting.values(**values)))
 
     def take_back_plans(self, identities: Sequence[str]) -> None:

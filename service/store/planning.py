@@ -55,6 +55,7 @@ class PlanStore(PageStore):
                 .values(
                     state=ExecutionState.RUNNING,
                     planner=boot,
+                    failure_class="",  # that of what it waited for
                     plan_attempts=executions.c.plan_attempts + 1,
                     started_at=func.coalesce(executions.c.started_at, now_epoch()),
                 )

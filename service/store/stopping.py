@@ -31,6 +31,9 @@ def begin_stop(connection: Connection, identity: str, reason: str = "") -> None:
             .values(
                 state=CopyState.STOPPED,
                 owner="",
+                waiting_on="",
+                failure_class="stopped",
+                reason=reason or "the execution was stopped",
                 fence=copies.c.fence + 1,
                 updated_at=now_epoch(),
             )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator
@@ -13,10 +15,12 @@ from api.samples.auth import BasicAuth
 from api.samples.registry import FaultRule, SampleRegistry, WireFault
 from api.samples.storage import digest_of
 from service.model.failure_classes import CLASSES
+from tests.faults.lab import Lab
 from tests.support.browser import Console, console_of
 from tests.support.content import push_image
+from tests.support.processes import wait_until
 from tests.support.signing import Signer
-from tests.support.up import Up
+from tests.support.up import Up, running_up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -126,6 +130,17 @@ def superseded(case: Case, up: Up) -> None:
     case.run(up)
 
 
+def stopped(case: Case, up: Up) -> None:
+    """Somebody stops it while its last request is under way."""
+    case.push()
+    is_stopped = threading.Event()
+    case.at_destination("/manifests/v1", method="PUT", hold=is_stopped)
+    case.run(up)
+    wait_until(lambda: case.faults[0].fired, 30, "its tag to be put")
+    up.ask("POST", f"/executions/{case.execution}/stop")
+    is_stopped.set()
+
+
 def moved(case: Case, up: Up) -> None:
     case.push()
     case.run(up, "/rules/{}/executions")
@@ -152,7 +167,7 @@ def verified(case: Case, up: Up) -> None:
 CAUSES = {
     one.__name__: one
     for one in (
-        moved, verified, network, throttled, server, auth, denied, gone, invalid, corrupt, policy, conflict, superseded,
+        moved, verified, stopped, network, throttled, server, auth, denied, gone, invalid, corrupt, policy, conflict, superseded,
     )
 }  # fmt: skip
 TESTS = ("Test from-{}", "Test to-{}")
@@ -164,6 +179,7 @@ SHOWN = {  # class: what it is shown with, in order; the case that causes it whe
     "policy": ("Edit the rule", *TESTS),
     "conflict": ("Edit the rule", "Retry"),
     "superseded": ("Retry",),
+    "stopped": ("Retry",),
     "moved": ("Plan again",),
     "missing": ("Run the rule", "Verify and repair"),
     "stale": ("Run the rule", "Verify and repair"),
@@ -174,16 +190,17 @@ SHOWN = {  # class: what it is shown with, in order; the case that causes it whe
     "network": ("Retry", *TESTS),
 }
 CAUSED_BY = {"missing": "verified", "stale": "verified", "hole": "verified"}
-NOT_CAUSED = {  # no failed copy bears them, or no request brings them about
-    "region": "its copies wait: tests/integration/engine/test_borders.py",
-    "paused": "its copies wait: test_pause_is_told_with_its_way_out",
-    "stopped": "its copies end as stopped, not as failed",
-    "bug": "a fault in Transship itself",
+WAITED_FOR = {  # no copy ends with them: it goes on when what it waits for is there
+    "region": "test_worker_that_is_nowhere_is_told_with_its_way_out",
+    "paused": "test_pause_is_told_with_its_way_out",
 }
+OF_OUR_OWN = {"bug": "test_fault_of_our_own_is_told_with_what_to_press"}
 
 
 def test_every_class_is_here() -> None:
-    assert {*SHOWN, *NOT_CAUSED} == set(CLASSES)
+    others = WAITED_FOR | OF_OUR_OWN
+    assert {*SHOWN, *others} == set(CLASSES)
+    assert all(callable(globals()[name]) for name in others.values())
 
 
 @pytest.fixture(scope="module")
@@ -268,3 +285,75 @@ def test_pause_is_told_with_its_way_out(
     console.page.locator("h1 .pill").filter(has_text="succeeded").wait_for()
     assert (west.storage.tags("held/app") or {}).keys() == {"v1"}
     up.ask("DELETE", "/rules/held")
+
+
+def test_fault_of_our_own_is_told_with_what_to_press(browser: Browser, tmp_path: Path) -> None:
+    """A worker meets an error that nobody expects, twice: that is the end of the copy, not of the worker."""
+    crashes = "commit.children_done:1:raise,commit.before_put:1:raise"
+    variables = {"TRANSSHIP_TESTING": "true", "TRANSSHIP_CRASH": crashes}
+    variables |= {"TRANSSHIP_RETRY_SECONDS": "0.05"}
+    with (
+        SampleRegistry() as source,
+        SampleRegistry() as there,
+        running_up(tmp_path, "--workers", "1", **variables) as up,
+        console_of(browser, up.url, viewport={"width": 1280, "height": 900}) as console,
+    ):
+        case = Case("bug", source, there)
+        case.push()
+        case.run(up)
+        up.idle()
+        console.sign_in(up.token)
+        console.page.goto(f"{console.url}#/executions/{case.execution}")
+        row = row_of(console, "bug")
+        row.wait_for()
+        told = row.inner_text()
+        assert CLASSES["bug"].meaning in told
+        assert CLASSES["bug"].fix in told
+        assert row.locator("button, a").all_inner_texts() == ["Retry"]
+
+        console.go("from-bug/team/app:v1")
+        attempts = console.page.get_by_role("table", name="Attempts").get_by_role("row")
+        attempts.nth(2).wait_for()
+        assert attempts.count() == 3  # with its heading
+        first, second = attempts.nth(1).inner_text(), attempts.nth(2).inner_text()
+        assert "tried again" in first
+        assert "failed" in second
+        assert "CrashRaised" in first
+        assert "CrashRaised" in second
+
+        console.page.get_by_role("button", name="Retry").click()
+        console.page.locator("h1 .pill").filter(has_text="succeeded").wait_for()
+        assert case.execution not in console.page.url
+
+
+def test_worker_that_is_nowhere_is_told_with_its_way_out(browser: Browser, tmp_path: Path) -> None:
+    """Of two jurisdictions one has no worker: what is its own waits, says so, and goes on when one comes."""
+    with SampleRegistry() as source, SampleRegistry() as there, Lab(tmp_path) as lab:
+        push_image(source.storage, "team/app", "v1")
+        lab.variables["TRANSSHIP_REGION"] = "us"
+        lab.start("api", "scheduler", "worker")
+        for region in ("eu", "us"):
+            lab.ask("PUT", f"/regions/{region}", {"jurisdiction": region})
+        for name, registry in (("from-eu", source), ("to-eu", there)):
+            lab.ask("PUT", f"/registries/{name}", {"url": registry.url, "region": "eu"})
+        rule = {
+            "source": "from-eu",
+            "select": [{"repositories": ["**"]}],
+            "destinations": [{"registry": "to-eu"}],
+        }
+        lab.ask("PUT", "/rules/region", rule)
+        execution = lab.run("region")
+        url = str(lab.client.base_url).removesuffix("/api/v1/")
+        with console_of(browser, url, viewport={"width": 1280, "height": 900}) as console:
+            console.sign_in(lab.token)
+            console.page.goto(f"{console.url}#/executions/{execution}")
+            console.sees("no worker is alive in eu, and no other may look at its images")
+            assert console.page.locator("main .pill:text-is('region')").count() == 1
+            console.go("See where workers are")
+            console.title("Regions")
+            assert not source.log
+
+            lab.start("worker-eu", TRANSSHIP_REGION="eu")
+            console.page.goto(f"{console.url}#/executions/{execution}")
+            console.page.locator("h1 .pill").filter(has_text="succeeded").wait_for()
+            assert console.page.locator("main .pill:text-is('region')").count() == 0

@@ -4,10 +4,10 @@ import { at, follow, read, send } from "../api.js";
 import { button, facts, h, number, pill, size, span, table, to, when } from "../dom.js";
 import { kindOf, notesOf, progress, stateOf } from "./parts.js";
 import { copy } from "./copy.js";
-import { failures, failuresOf, mayRetry, opens, pressesOf } from "./presses.js";
+import { failures, failuresOf, mayRetry, opens, pressesOf, wasStopped } from "./presses.js";
 
 const OPEN = ["pending", "running", "stopping"];
-const COPY_STATES = ["", "pending", "running", "copying", "waiting", "copied", "skipped", "failed", "superseded"];
+const COPY_STATES = ["", "pending", "running", "copying", "waiting", "copied", "skipped", "failed", "superseded", "stopped"];
 
 export async function execution([id, what, number_], page) {
   if (what === "copies" && number_) return copy(id, number_, page);
@@ -24,7 +24,8 @@ export async function execution([id, what, number_], page) {
   return [
     h("h1", null, to(found.rule, "rules", found.rule), " ", stateOf(found)),
     h("p", null, kindOf(found).name, " ", h("code", null, found.id), ", begun ", when(found.started_at || found.created_at),
-      " by " + found.trigger, found.reason ? [": ", found.class ? pill(found.class, "bad") : null, " ", found.reason] : null),
+      " by " + found.trigger, found.reason ? [": ", found.class ? pill(found.class, "bad") : null, " ", found.reason] : null,
+      found.class && !found.finished_at ? [" ", pressesOf(found.class, [], found, page)] : null),
     h("div", { class: "live" }, figures(found, page)),
     actions(found, path, page),
     report ? failures(report, found, page) : null,
@@ -82,7 +83,7 @@ function actions(found, path, page) {
     ["pending", "running"].includes(found.state) &&
       button("Stop", page.does(() => send("POST", path + "/stop")), { "data-key": "stop" }),
     mayRetry(found) &&
-      button("Retry what failed", opens(page, path + "/retry"), { "data-key": "retry", class: "primary" }));
+      button(wasStopped(found) ? "Run what is left" : "Retry what failed", opens(page, path + "/retry"), { "data-key": "retry", class: "primary" }));
 }
 
 // What it waits for, each with what to press meanwhile.

@@ -31,8 +31,11 @@ const PRESSES = {
 };
 const UNKNOWN = ["retry", "registries"];
 
+// Stopped with copies left: those that newer executions took over are nobody's to run again.
+export const wasStopped = (found) => found.state === "stopped" && found.copies.skipped > 0;
+
 export const mayRetry = (found) =>
-  found.finished_at && found.copies.failed + found.copies.pending > 0 && ["full", "tags"].includes(found.kind);
+  found.finished_at && (found.copies.failed + found.copies.pending > 0 || wasStopped(found)) && ["full", "tags"].includes(found.kind);
 
 // Does `method path`, and opens the execution that it answers.
 export const opens = (page, path, body) => page.does(async () => {
@@ -42,14 +45,24 @@ export const opens = (page, path, body) => page.does(async () => {
 
 // The report of an ended execution of which something failed, or null: one question, whatever the number of copies.
 export async function failuresOf(found, page) {
-  if (!found.finished_at || !(found.copies.failed || found.class)) return null;
+  if (!found.finished_at || !(found.copies.failed || found.class || wasStopped(found))) return null;
   const report = await read("reports?receipt=false&execution=" + at(found.id), { signal: page.signal });
   const whole = report.failures.filter((one) => one.source === null); // it failed as a whole, before there was any copy
   if (whole.length) {
     const rule = await read("rules/" + at(found.rule), { signal: page.signal }).catch(() => null); // it may be gone
     for (const one of whole) one.registries = rule ? [rule.source, ...rule.effective.destinations.map((place) => place.registry)] : [];
   }
+  if (wasStopped(found)) report.failure_classes.push(...(await stopped(found, page)));
   return report.failure_classes.length ? report : null;
+}
+
+// The class of what a stop has left undone, in the words that the API has for a copy of it; none of it has failed.
+async function stopped(found, page) {
+  const path = "executions/" + at(found.id) + "/copies";
+  const { items } = await read(path + "?state=stopped&limit=1", { signal: page.signal });
+  if (!items.length) return [];
+  const { meaning, fix } = await read(path + "/" + items[0].id, { signal: page.signal });
+  return [{ class: items[0].class, copies: null, meaning, fix }];
 }
 
 // Buttons and links for one class of a report's failures, or for one copy: `failures` are those that bear it.
@@ -78,7 +91,7 @@ export function failures(report, found, page) {
     h("h2", { id: "failures" }, "Failures by class"),
     table("Failures by class", [
       ["Class", (one) => pill(one.class, "bad")],
-      ["Copies", (one) => number(one.copies), "figure"],
+      ["Copies", (one) => (one.copies === null ? "the rest" : number(one.copies)), "figure"],
       ["What it means", (one) => one.meaning],
       ["What to do", (one) => one.fix],
       ["Press", (one) => pressesOf(one.class, report.failures.filter((failure) => failure.class === one.class), found, page)],
