@@ -22,7 +22,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 ORPHANS_SECONDS = 10
 
 
-def parents():
+def parents() -> dict[int, int]:
     """Process id -> parent's id, of all processes."""
     found = {}
     for entry in os.listdir("/proc"):
@@ -35,7 +35,7 @@ def parents():
     return found
 
 
-def descendants(root):
+def descendants(root: int) -> list[int]:
     """All processes below `root`."""
     children = {}
     for pid, parent in parents().items():
@@ -48,7 +48,7 @@ def descendants(root):
     return found
 
 
-def name_of(pid):
+def name_of(pid: int) -> str:
     """What a process is: the module of a `python -m`, else the program's name."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -63,7 +63,7 @@ def name_of(pid):
     return program.rstrip(":")
 
 
-def resident(pid):
+def resident(pid: int) -> int:
     """Resident bytes; 0 when it is gone."""
     try:
         with open(f"/proc/{pid}/statm") as file:
