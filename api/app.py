@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, Response, request
 
-from api import hooks, pages
+from api import gates, hooks, pages
 from api.auth import require_token
 from api.bodies import MAX_BODY
 from api.context import KEY, ApiContext
@@ -23,8 +23,11 @@ from api.v1 import (
     migrations,
     overview,
     pauses,
+    pipelines,
     plans,
     projects,
+    promotions,
+    pull_tokens,
     receipts,
     regions,
     registries,
@@ -90,15 +93,19 @@ def create_app(
         plans,
         releases,
         migrations,
+        pipelines,
+        promotions,
         verifications,
         images,
         projects,
         secrets,
+        pull_tokens,
         tokens,
         audit,
         webhooks,
         health,
         hooks,
+        gates,
         pages,
     ):
         app.register_blueprint(resource.blueprint)

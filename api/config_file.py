@@ -14,6 +14,7 @@ from marshmallow import fields
 
 from api.schemas.common import Path, StrictSchema, load, under
 from api.schemas.fields import Items, Whole
+from api.schemas.gateway import GatewaySchema
 from api.schemas.governance import load_project
 from api.schemas.region import load_link, load_region
 from api.schemas.registry import load_registry, written_registry
@@ -78,6 +79,7 @@ class FileSchema(StrictSchema):
     registries = Items(fields.Raw(), most=10_000)
     defaults = fields.Nested(DefaultsSchema)
     rules = Items(fields.Raw(), most=10_000)
+    gateway = fields.Nested(GatewaySchema)
 
 
 def load_file(path: str | os.PathLike[str]) -> Config:

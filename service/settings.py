@@ -174,6 +174,20 @@ class Settings:
         "", "file with the password of Flower's user admin; FLOWER_BASIC_AUTH goes before it"
     )
 
+    gateway_listen: str = _setting("127.0.0.1:8480", "HOST:PORT of a gateway")
+    gateway_file: str = _setting("", "transship.yaml whose `gateway:` says what a gateway serves")
+    gateway_dir: str = _setting(
+        "",
+        "folder of one gateway's own: what it knows, so that it serves that also when it is started while SQL is "
+        "away, and blobs that it keeps; empty: it forgets when it ends, and keeps no blobs",
+    )
+    gateway_cache_bytes: int = _setting(
+        1 << 30, "bytes of blobs that a gateway keeps in its folder, none over a quarter of it; 0: none"
+    )
+    gateway_connections: int = _setting(
+        1024, "connections of clients that one gateway has at once; each is a thread"
+    )
+
     testing: bool = _setting(
         False,
         "this is a test of Transship itself: crash and without may be set; never in production",
@@ -260,7 +274,13 @@ class Settings:
         return result
 
 
-MAY_BE_ZERO = ("drain_seconds", "health_check_seconds", "rotation_patience_seconds", "traces_ratio")
+MAY_BE_ZERO = (
+    "drain_seconds",
+    "gateway_cache_bytes",
+    "health_check_seconds",
+    "rotation_patience_seconds",
+    "traces_ratio",
+)
 PUBLISH_RETRY_BUDGET_SECONDS = 37.0
 """What Celery extends a chord's claim by at least before it publishes the body (measured, 5.7)."""
 

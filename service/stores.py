@@ -25,14 +25,18 @@ if TYPE_CHECKING:
     from service.store.executions import ExecutionStore
     from service.store.fleet_migrations import MigrationStore
     from service.store.hooks import HookStore
+    from service.store.image_promotions import PromotionStore
     from service.store.incidents import IncidentStore
     from service.store.keyring import KeyRing
     from service.store.lag import LagStore
     from service.store.lending import LendingStore
     from service.store.migration_surveys import SurveyStore
     from service.store.pauses import PauseStore
+    from service.store.pipelines import PipelineStore
     from service.store.planning import PlanStore
     from service.store.projects import ProjectStore
+    from service.store.promotion_work import PromotionWork
+    from service.store.pull_tokens import PullTokenStore
     from service.store.receipts import ReceiptStore
     from service.store.region_load import RegionLoadStore
     from service.store.regions import LinkStore, RegionStore
@@ -143,6 +147,13 @@ class Stores:
         from service.store.tokens import TokenStore
 
         return TokenStore(self.database)
+
+    @cached_property
+    def pull_tokens(self) -> PullTokenStore:
+        """Tokens of gateways' clients."""
+        from service.store.pull_tokens import PullTokenStore
+
+        return PullTokenStore(self.database)
 
     @cached_property
     def hooks(self) -> HookStore:
@@ -332,3 +343,24 @@ class Stores:
         from service.store.migration_surveys import SurveyStore
 
         return SurveyStore(self.database)
+
+    @cached_property
+    def pipelines(self) -> PipelineStore:
+        """Pipelines."""
+        from service.store.pipelines import PipelineStore
+
+        return PipelineStore(self.database, self.keyring)
+
+    @cached_property
+    def promotions(self) -> PromotionStore:
+        """What is promoted in pipelines."""
+        from service.store.image_promotions import PromotionStore
+
+        return PromotionStore(self.database)
+
+    @cached_property
+    def promotion_work(self) -> PromotionWork:
+        """What is due of promotions."""
+        from service.store.promotion_work import PromotionWork
+
+        return PromotionWork(self.database)

@@ -31,6 +31,8 @@ COMMANDS = {
     "scheduler": "api.cli.processes",
     "api": "api.cli.processes",
     "flower": "api.cli.processes",
+    "gateway": "api.cli.gateway",
+    "pull-tokens": "api.cli.gateway",
     "db": "api.cli.database",
     "tokens": "api.cli.server",
     "registries": "api.cli.server",

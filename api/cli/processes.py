@@ -8,7 +8,7 @@ import sys
 import click
 
 
-def _become(module: str, *words: str) -> None:
+def become(module: str, *words: str) -> None:
     """Turn this process into another of ours: its pid is the one that a supervisor knows."""
     os.execv(sys.executable, [sys.executable, "-m", module, *words])  # noqa: S606 - our own module
 
@@ -18,22 +18,22 @@ def _become(module: str, *words: str) -> None:
 @click.option("--urgent", is_flag=True, help="Only what is urgent, and commits: slots kept free.")
 def worker(region: str, urgent: bool) -> None:
     """Copy for one region until SIGTERM."""
-    _become("workers.main", "worker", "--region", region, *(["--urgent"] if urgent else []))
+    become("workers.main", "worker", "--region", region, *(["--urgent"] if urgent else []))
 
 
 @click.command()
 def scheduler() -> None:
     """Start due rules, send work, find what nobody holds."""
-    _become("workers.main", "scheduler")
+    become("workers.main", "scheduler")
 
 
 @click.command()
 def api() -> None:
     """Serve the API and the console on TRANSSHIP_LISTEN."""
-    _become("api.serve")
+    become("api.serve")
 
 
 @click.command()
 def flower() -> None:
     """Serve Flower, read-only, on TRANSSHIP_FLOWER_LISTEN."""
-    _become("workers.flower")
+    become("workers.flower")

@@ -92,8 +92,10 @@ class Clients:
         meter: Meter,
         limiters: Limiters | None = None,
         reputation: Reputation | None = None,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         """Open nothing yet; `reputation` is what breakers tell other processes."""
+        self._timeouts = timeouts
         self._registries = registries
         self._settings = settings
         self._meter = meter
@@ -176,7 +178,7 @@ class Clients:
             if known is not None and known.saved == saved:
                 client = known.client
             else:
-                client = self._open(stored.endpoint)
+                client = self._open(stored.endpoint, self._timeouts)
                 if known is not None:  # whoever is using it goes on; what it keeps is closed
                     known.client.http.close()
             health = stored.health

@@ -146,6 +146,12 @@ TABLE = {
     ("GET", "/api/v1/secrets/{name}"): Row("admin", "platform"),
     ("PUT", "/api/v1/secrets/{name}"): Row("admin", "platform", {"hosts": ["east.example"]}),
     ("DELETE", "/api/v1/secrets/{name}"): Row("admin", "platform"),
+    ("GET", "/api/v1/pull-tokens"): Row("admin", "platform"),
+    ("POST", "/api/v1/pull-tokens"): Row(
+        "admin", "platform", {"name": "new", "repositories": ["team/**"]}
+    ),
+    ("GET", "/api/v1/pull-tokens/{name}"): Row("admin", "platform"),
+    ("DELETE", "/api/v1/pull-tokens/{name}"): Row("admin", "platform"),
     ("GET", "/api/v1/tokens"): Row("admin", "platform"),
     ("POST", "/api/v1/tokens"): Row("admin", "platform", {"name": "new", "role": "viewer"}),
     ("GET", "/api/v1/tokens/{name}"): Row("admin", "platform"),

@@ -140,7 +140,7 @@ def _promotion_parts() -> None:
     op.create_table(
         "promotion_history",
         sa.Column("id", BIG_ID, primary_key=True, autoincrement=True),
-        _promotion(nullable=False),
+        _promotion(),
         sa.Column("at", sa.Double, nullable=False),
         sa.Column("actor", sa.String(128), nullable=False),
         sa.Column("event", sa.String(48), nullable=False),
@@ -150,12 +150,13 @@ def _promotion_parts() -> None:
     op.create_index("ix_promotion_history_promotion_id", "promotion_history", ["promotion", "id"])
 
 
-def _promotion(**options: bool) -> sa.Column[str]:
+def _promotion(*, primary_key: bool = False) -> sa.Column[str]:
     return sa.Column(
         "promotion",
         sa.String(32),
         sa.ForeignKey("promotions.id", ondelete="CASCADE"),
-        **options,
+        primary_key=primary_key,
+        nullable=False,
     )
 
 

@@ -1,0 +1,147 @@
+"""Blobs on the gateway's own disk: verified when they were written, bounded in bytes, the least used go first."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from service.errors import InvalidDigest
+from service.model.digest import Digest
+from service.telemetry import get_logger
+
+log = get_logger("gateway")
+
+SHARE = 4
+"""A blob is kept when it is at most this part of the whole."""
+
+
+class Draft:
+    """A blob that is being written beside its being sent; a full disk ends the keeping, never the sending."""
+
+    def __init__(self, cache: BlobCache, digest: Digest, path: Path, file: BinaryIO) -> None:
+        self._cache = cache
+        self._digest = digest
+        self._path = path
+        self._file: BinaryIO | None = file
+
+    def write(self, data: memoryview) -> None:
+        """Add some bytes."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(data)
+        except OSError as error:
+            log.warning("cache_not_written", error=error.strerror)
+            self.drop()
+
+    def keep(self) -> None:
+        """Serve it from now on: the bytes were the digest's."""
+        if self._file is None:
+            return
+        size = self._file.tell()
+        self._file.close()
+        self._file = None
+        self._cache.took(self._digest, self._path, size)
+
+    def drop(self) -> None:
+        """Give it up: they were not, or not all of them."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            with suppress(OSError):
+                self._path.unlink()
+
+
+class BlobCache:
+    """Files by digest in a folder of this process's own. Thread-safe."""
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        """Take up what lies in the folder; `most_bytes` 0: nothing is kept."""
+        self._folder = folder / "blobs"
+        self._most = most_bytes
+        self._lock = threading.Lock()
+        self._files: OrderedDict[Digest, int] = OrderedDict()
+        self._bytes = 0
+        self._drafts = 0
+        if most_bytes:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take_up()
+
+    def open(self, digest: Digest, size: int) -> int | None:
+        """Return a file descriptor of a blob that is kept whole; the caller closes it."""
+        with self._lock:
+            if self._files.get(digest) != size:
+                return None
+            self._files.move_to_end(digest)
+        try:
+            descriptor = os.open(self._path(digest), os.O_RDONLY)
+        except OSError:
+            self._forget(digest)
+            return None
+        if os.fstat(descriptor).st_size != size:
+            os.close(descriptor)
+            self._forget(digest)
+            return None
+        return descriptor
+
+    def would_keep(self, size: int) -> bool:
+        """Whether a blob of that size is kept."""
+        return size <= self._most // SHARE
+
+    def begin(self, digest: Digest, size: int) -> Draft | None:
+        """Begin to keep a blob; None where it is too large."""
+        if not self.would_keep(size):
+            return None
+        with self._lock:
+            self._drafts += 1
+            path = self._folder / f".{digest.encoded}.{self._drafts}"
+        try:
+            return Draft(self, digest, path, path.open("wb", buffering=0))
+        except OSError as error:
+            log.warning("cache_not_written", error=error.strerror)
+            return None
+
+    def took(self, digest: Digest, path: Path, size: int) -> None:
+        """Take up a draft that is whole, and let the least used go."""
+        try:
+            path.rename(self._path(digest))
+        except OSError:
+            return
+        with self._lock:
+            self._bytes += size - self._files.pop(digest, 0)
+            self._files[digest] = size
+            gone = []
+            while self._bytes > self._most:
+                old, its_size = self._files.popitem(last=False)
+                self._bytes -= its_size
+                gone.append(old)
+        for one in gone:
+            with suppress(OSError):
+                self._path(one).unlink()
+
+    def _path(self, digest: Digest) -> Path:
+        return self._folder / f"{digest.algorithm}-{digest.encoded}"
+
+    def _forget(self, digest: Digest) -> None:
+        with self._lock:
+            self._bytes -= self._files.pop(digest, 0)
+
+    def _take_up(self) -> None:
+        found = []
+        for path in self._folder.iterdir():
+            algorithm, _, encoded = path.name.partition("-")
+            try:
+                digest = Digest(algorithm, encoded)
+                status = path.stat()
+            except (OSError, InvalidDigest):  # drafts of a run that ended
+                with suppress(OSError):
+                    path.unlink()
+                continue
+            found.append((status.st_mtime, digest, status.st_size))
+        for _, digest, size in sorted(found, key=lambda one: one[0]):
+            self._files[digest] = size
+            self._bytes += size
