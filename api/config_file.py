@@ -16,6 +16,7 @@ from api.schemas.common import Path, StrictSchema, load, under
 from api.schemas.fields import Items, Whole
 from api.schemas.gateway import GatewaySchema
 from api.schemas.governance import load_project
+from api.schemas.pipeline import load_pipeline
 from api.schemas.region import load_link, load_region
 from api.schemas.registry import load_registry, written_registry
 from api.schemas.requirement import leave_to_server, read_key_here
@@ -25,6 +26,8 @@ from service.errors import FieldProblem, InvalidConfiguration, InvalidFields
 from service.model.borders import NO_BORDERS, Borders
 from service.model.endpoint import RegistryEndpoint
 from service.model.loops import check_loops
+from service.model.pipeline import Pipeline
+from service.model.pipeline_check import check_pipeline
 from service.model.project import EVERYTHING, Project, check_access, check_project
 from service.model.region import Link, Region
 from service.model.region_check import check_link, check_nearer
@@ -32,7 +35,7 @@ from service.model.rule import SyncRule
 from service.model.rule_check import check_rule, suggest
 from service.model.selection import members_of_groups
 
-KINDS = ("regions", "links", "projects", "registries", "rules")
+KINDS = ("regions", "links", "projects", "registries", "rules", "pipelines")
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -55,6 +58,7 @@ class Config:
     projects: tuple[Project, ...] = ()
     regions: tuple[Region, ...] = ()
     links: tuple[Link, ...] = ()
+    pipelines: tuple[Pipeline, ...] = ()
     places: Mapping[tuple[str, str], tuple[str, int | None]] = field(
         default_factory=dict, repr=False
     )
@@ -79,6 +83,7 @@ class FileSchema(StrictSchema):
     registries = Items(fields.Raw(), most=10_000)
     defaults = fields.Nested(DefaultsSchema)
     rules = Items(fields.Raw(), most=10_000)
+    pipelines = Items(fields.Raw(), most=1000)
     gateway = fields.Nested(GatewaySchema)
 
 
@@ -151,6 +156,7 @@ def _load(texts: Sequence[tuple[str, str]], outside: Outside) -> Config:
         tuple(whole.projects.values()),
         tuple(whole.regions.values()),
         tuple(whole.links.values()),
+        tuple(whole.pipelines.values()),
         {key: reading.place(path) for key, (reading, path) in whole.where.items()},
     )
 
@@ -171,6 +177,7 @@ class _Whole:
         self.projects: dict[str, Project] = {}
         self.registries: dict[str, RegistryEndpoint] = {}
         self.rules: dict[str, SyncRule] = {}
+        self.pipelines: dict[str, Pipeline] = {}
 
     def error(self, texts: Sequence[tuple[str, str]]) -> InvalidFields:
         order = {source: index for index, (source, _) in enumerate(texts)}
@@ -203,6 +210,24 @@ class _Whole:
                 found = check_access(rule, projects[rule.project], endpoints)
             found = found or check_loops(rule, self.rules.values(), members)
             self._tell(("rules", name), found)
+        self._check_pipelines(endpoints, projects)
+
+    def _check_pipelines(
+        self, endpoints: Mapping[str, RegistryEndpoint], projects: Mapping[str, Project]
+    ) -> None:
+        """Hold pipelines to the registries, borders and projects that they name; those that cannot be read are told of."""
+        for name, pipeline in self.pipelines.items():
+            named = {stage.registry for stage in pipeline.stages}
+            if named & self.unread["registries"] or pipeline.project in self.unread["projects"]:
+                continue
+            if pipeline.project not in projects:
+                told = f"there is no project {pipeline.project!r}"
+                hint = suggest(pipeline.project, projects)
+                self._tell(("pipelines", name), [FieldProblem("project", told, hint)])
+                continue
+            project = projects[pipeline.project]
+            found = check_pipeline(pipeline, endpoints, project, self._borders())
+            self._tell(("pipelines", name), found)
 
     def _borders(self) -> Borders:
         """Return the borders that regions here and outside draw; none while one could not be read."""
@@ -263,6 +288,14 @@ class _Reading:
                 item,
                 written,
                 lambda one: load_rule(one, defaults, read_key=self.whole.read_key),
+            )
+        for index, item in enumerate(_items_of(document, "pipelines", [])):
+            self._object(
+                "pipelines",
+                index,
+                item,
+                item,
+                lambda one: load_pipeline(one, read_key=self.whole.read_key, in_file=True)[0],
             )
 
     def _object(

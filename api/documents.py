@@ -22,13 +22,15 @@ _FIRST = (
     "trigger",
 )
 
+_DERIVED = {"links": ("name",), "pipelines": ("secret",)}
+
 
 def written(kind: str, item: Mapping[str, Any]) -> dict[str, Any]:
     """Return what somebody wrote of what the server answers, in the order in which people write it.
 
-    A link's name is made of its ends, and no part of what is written.
+    A link's name is made of its ends, and no part of what is written; a pipeline's secret stays where it is.
     """
-    derived = {*READ_ONLY, *(["name"] if kind == "links" else [])}
+    derived = {*READ_ONLY, *_DERIVED.get(kind, ())}
     kept = {key: value for key, value in item.items() if key not in derived}
     first = {key: kept[key] for key in _FIRST if key in kept}
     return {**first, **kept}

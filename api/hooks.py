@@ -69,7 +69,7 @@ def take_by_address(provider: str, registry: str, token: str) -> Response:
 
 
 def _take(provider: str, registry: str, token: str | None) -> Response:
-    body = _body()
+    body = raw_body()
     headers = {name.lower(): value for name, value in request.headers.items()}
     secrets = services().hooks.secrets(registry)
     nonces = prove(provider, headers, body, token, secrets or NO_SECRETS, time.time())
@@ -94,7 +94,7 @@ def _take(provider: str, registry: str, token: str | None) -> Response:
     return answer({**told, "notice": delivery.notice} if delivery.notice else told, 202)
 
 
-def _body() -> bytes:
+def raw_body() -> bytes:
     """Return the raw body. Raises RequestEntityTooLarge above 1 MiB, Problem for an encoded one."""
     request.max_content_length = MAX_BODY + 1
     raw = request.get_data(cache=False)

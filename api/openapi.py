@@ -26,6 +26,13 @@ from api.schemas.governance import (
     WebhookSchema,
 )
 from api.schemas.limits import SPEED_PATTERN, Bandwidth, BandwidthSchema, Rate, Speed
+from api.schemas.pipeline import PipelineSchema
+from api.schemas.promotion import (
+    ApprovalInputSchema,
+    GateAnswerSchema,
+    NewPromotionSchema,
+    RejectionSchema,
+)
 from api.schemas.region import (
     DEAREST,
     Cost,
@@ -38,6 +45,7 @@ from api.schemas.registry import FileRegistrySchema, RegistrySchema
 from api.schemas.rule import DefaultsSchema, RuleSchema
 from api.schemas.selection import Filter
 
+_DIGEST = "sha256:4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865"
 EXAMPLES: dict[type[Schema], dict[str, Any]] = {
     RegistrySchema: {
         "url": "https://registry.east.example",
@@ -58,6 +66,25 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
         "bandwidth": "200Mbit/s",
         "cost_per_gib": 0.02,
     },
+    PipelineSchema: {
+        "stages": [
+            {"name": "development", "registry": "dev", "repository": "shop/*", "tag": "v*"},
+            {
+                "name": "production",
+                "registry": "prod",
+                "gates": [{"approval": {"role": "admin", "count": 2}}],
+            },
+        ],
+    },
+    ApprovalInputSchema: {"digest": _DIGEST},
+    RejectionSchema: {"digest": _DIGEST, "reason": "not before the holidays"},
+    GateAnswerSchema: {
+        "promotion": "019ec5b2a4f01c2d3e4f5a6b",
+        "gate": 0,
+        "digest": _DIGEST,
+        "decision": "approve",
+    },
+    NewPromotionSchema: {"pipeline": "shop", "ref": "shop/web:v1.4", "to": "production"},
     ProjectSchema: {"read": {"east": ["team-a/**"]}, "write": {"west": ["mirror/team-a/**"]}},
     NewSecretSchema: {"value": "a password", "hosts": ["registry.east.example"]},
     NewTokenSchema: {"name": "ci", "role": "operator", "expires_in": "30d"},
@@ -162,6 +189,7 @@ class _ConfigSchema(StrictSchema):
     regions = fields.List(fields.Nested(RegionSchema))
     links = fields.List(fields.Nested(LinkSchema))
     projects = fields.List(fields.Nested(ProjectSchema))
+    pipelines = fields.List(fields.Nested(PipelineSchema))
     registries = fields.List(fields.Nested(FileRegistrySchema))
     defaults = fields.Nested(DefaultsSchema)
     rules = fields.List(fields.Nested(RuleSchema))

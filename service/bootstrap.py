@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from service.replication.migration_survey import Surveyor
     from service.replication.notify import Notifier
     from service.replication.plan import Planner
+    from service.replication.promotion_asks import PromotionAsker
+    from service.replication.promotion_keeper import PromotionKeeper
     from service.replication.receipts import Receipts
     from service.replication.release import Releaser
     from service.replication.release_keeper import ReleaseKeeper
@@ -208,7 +210,7 @@ class Services(Stores):
         return DeletionBorders(self.guard, self._lead, self._resign, self.dispatching.slots)
 
     def keepers(self, publisher: Publisher) -> list[Keeper]:
-        """Return the threads that bring deletions, replicas, releases and migrations forward."""
+        """Return the threads that bring deletions, replicas, releases, migrations and promotions forward."""
         from service.replication.delete import LEASE as DELETIONS
         from service.replication.freshness import LEASE as FRESHNESS
         from service.replication.health import LEASE as HEALTH
@@ -224,6 +226,7 @@ class Services(Stores):
             self._keeper(FRESHNESS, self.freshness_keeper.step),
             self._keeper(HEALTH, self.health_keeper.step),
             self._keeper("migrations", self.migration_keeper.step),
+            self._keeper("promotions", self.promotion_keeper.step, self.deletion_borders.lease),
             self._keeper("surveys", self.surveyor.step, self.deletion_borders.lease),
         ]
 
@@ -299,6 +302,38 @@ class Services(Stores):
             self.guard,
             turn=self._lead,
             resign=self._resign,
+        )
+
+    @cached_property
+    def promotion_asker(self) -> PromotionAsker:
+        """Takes what is to be promoted."""
+        from service.replication.promotion_asks import PromotionAsker
+
+        return PromotionAsker(self.pipelines, self.promotions, self.clients, self.guard)
+
+    @cached_property
+    def promotion_keeper(self) -> PromotionKeeper:
+        """Brings promotions forward."""
+        from service.replication.promotion_calls import PromotionCalls
+        from service.replication.promotion_keeper import PromotionKeeper
+
+        calls = PromotionCalls(
+            self.settings,
+            self.promotion_work,
+            self.promotions,
+            self.pipelines,
+            self.registries,
+        )
+        return PromotionKeeper(
+            self.settings,
+            self.promotion_work,
+            self.promotions,
+            self.pipelines,
+            self.executions,
+            self.promotion_asker,
+            calls,
+            self.clients,
+            self.guard,
         )
 
     def releaser(self, engine: Engine) -> Releaser:

@@ -43,6 +43,8 @@ POINTS = frozenset(
         "plan.begun",
         "plan.listed",
         "plan.page_written",
+        "promotion.before_answer",
+        "promotion.before_place",
         "recon.found",
         "recon.requeued",
         "release.prepared",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from service.store.examinations import ExaminationStore
     from service.store.executions import ExecutionStore
     from service.store.fleet_migrations import MigrationStore
+    from service.store.history import HistoryStore
     from service.store.hooks import HookStore
     from service.store.image_promotions import PromotionStore
     from service.store.incidents import IncidentStore
@@ -101,6 +102,13 @@ class Stores:
         from service.store.lag import LagStore
 
         return LagStore(self.database)
+
+    @cached_property
+    def history(self) -> HistoryStore:
+        """What landed in the last hour."""
+        from service.store.history import HistoryStore
+
+        return HistoryStore(self.database)
 
     @cached_property
     def links(self) -> LinkStore:

@@ -98,6 +98,7 @@ def diff(
 @click.option("--project", "projects", multiple=True, help="Only this project.")
 @click.option("--registry", "registries", multiple=True, help="Only this registry.")
 @click.option("--rule", "rules", multiple=True, help="Only this rule.")
+@click.option("--pipeline", "pipelines", multiple=True, help="Only this pipeline.")
 @DATA
 def export(
     regions: tuple[str, ...],
@@ -105,6 +106,7 @@ def export(
     projects: tuple[str, ...],
     registries: tuple[str, ...],
     rules: tuple[str, ...],
+    pipelines: tuple[str, ...],
     data: Path | None,
 ) -> None:
     """Print what a server has as a file that `apply`, `diff` and `sync` read.
@@ -117,6 +119,7 @@ def export(
         "projects": projects,
         "registries": registries,
         "rules": rules,
+        "pipelines": pipelines,
     }
     everything = not any(wanted.values())
     document: dict[str, object] = {"version": 1}

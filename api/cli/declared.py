@@ -15,7 +15,7 @@ from api.schemas.registry import load_registry
 from service.errors import Conflict
 from service.model.migration import OWNER
 
-_WRITE_ORDER = ("regions", "links", "registries", "projects", "rules")
+_WRITE_ORDER = ("regions", "links", "registries", "projects", "rules", "pipelines")
 
 
 @dataclass(frozen=True, slots=True)

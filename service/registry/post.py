@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from service.errors import TooSlow
 from service.model.endpoint import RegistryEndpoint
@@ -15,6 +16,15 @@ from service.registry.timeouts import Timeouts
 MAX_REPLY = 64 * 1024
 SECONDS = 10.0
 _TIMEOUTS = Timeouts(connect_seconds=5.0, read_seconds=SECONDS, head_seconds=SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a receiver has answered; names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class _PublicOnly(Connector):
@@ -37,6 +47,22 @@ def post(
 ) -> int:
     """Send the body once and return the answer's status; what the answer says is thrown away.
 
+    As `ask` in all else.
+    """
+    return ask(url, headers, body, private=private, resolve=resolve, seconds=seconds).status
+
+
+def ask(
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    private: bool,
+    resolve: Resolver = resolve_host,
+    seconds: float = SECONDS,
+) -> Reply:
+    """Send the body once and return the answer, of its body no more than MAX_REPLY; no redirect is followed.
+
     `private` allows addresses that are not public: an administrator of the platform wrote the URL.
     Raises RegistryError: AddressRefused, TLSError, NetworkError, TooSlow after `seconds` in all.
     """
@@ -50,8 +76,8 @@ def post(
     try:
         connection.send(_head(origin, target, headers, len(body)) + body)
         response = connection.receive("POST", lambda _: None)
-        _drain(response, deadline, origin)
-        return response.status
+        said = _drain(response, deadline, origin)
+        return Reply(response.status, response.headers, said)
     finally:
         connection.close()
 
@@ -68,10 +94,11 @@ def _head(origin: Origin, target: str, headers: Mapping[str, str], length: int) 
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
 
-def _drain(response: Response, deadline: float, origin: Origin) -> None:
+def _drain(response: Response, deadline: float, origin: Origin) -> bytes:
     """Read the reply as far as MAX_REPLY, and no longer than the deadline."""
-    view, left = memoryview(bytearray(4096)), MAX_REPLY
-    while left > 0 and (count := response.readinto(view)):
-        left -= count
+    view, said = memoryview(bytearray(4096)), bytearray()
+    while len(said) < MAX_REPLY and (count := response.readinto(view)):
+        said += view[:count]
         if time.monotonic() > deadline:
             raise TooSlow(f"{origin} did not finish its answer in time")
+    return bytes(said)

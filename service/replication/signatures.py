@@ -49,23 +49,37 @@ def require_signature(engine: Engine, work: CopyWork, digest: Digest) -> None:
     """
     if work.signature_key is None:
         return
-    try:
-        key = load_public_key(work.signature_key)
-    except InvalidConfiguration as error:
-        raise Unsigned(f"the rule's signature key cannot be used: {error.message}") from error
     place = work.reads_from
     source = engine.clients.get(place.registry)
-    subject = _subject(work, digest)
+    check_signed(
+        source,
+        place.repository,
+        _subject(work, digest),
+        work.signature_key,
+        name=work.source_repository,
+    )
+
+
+def check_signed(
+    source: RegistryClient, repository: str, subject: Digest, pem: str, *, name: str = ""
+) -> None:
+    """Return when the public key in PEM has signed a digest of a repository.
+
+    `name`: what errors call the repository. Raises Unsigned, and RegistryError while that cannot be seen.
+    """
+    try:
+        key = load_public_key(pem)
+    except InvalidConfiguration as error:
+        raise Unsigned(f"the rule's signature key cannot be used: {error.message}") from error
     seen = 0
-    for layer in _signature_layers(source, place.repository, subject):
+    for layer in _signature_layers(source, repository, subject):
         seen += 1
         if seen > MAX_SIGNATURES:
             break
-        if _holds(key, source, place.repository, layer, subject):
+        if _holds(key, source, repository, layer, subject):
             return
     what = f"none of its {seen} signatures is the key's" if seen else "it has no signature"
-    name = f"{work.source_repository}@{subject}"
-    raise Unsigned(f"{name} is not signed by the rule's key: {what}")
+    raise Unsigned(f"{name or repository}@{subject} is not signed by the rule's key: {what}")
 
 
 def _subject(work: CopyWork, digest: Digest) -> Digest:

@@ -22,6 +22,7 @@ from service.store import codec
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.flows import causes_of, going_round, note_causes
+from service.store.pipeline_pushes import note_pushes
 from service.store.tables import registries, rules, written_tags
 from service.store.tables_events import event_keys, hooks, registry_events
 from service.telemetry import get_logger
@@ -122,6 +123,7 @@ class EventStore:
                     _keep(connection, rule.name, refs)
                 else:
                     _start(connection, make, rule, refs)
+            note_pushes(connection, due)
             _delete(connection, due)
             return len(due)
 

@@ -17,6 +17,7 @@ from service.store.database import Database, upsert
 from service.store.tables import rules, tokens
 from service.store.tables_governance import projects, webhooks
 from service.store.tables_migrations import migrations
+from service.store.tables_pipelines import pipelines
 from service.store.versions import check_created, check_set, check_version, is_unchanged
 
 
@@ -131,6 +132,7 @@ class ProjectStore:
                 (tokens, "token"),
                 (webhooks, "webhook"),
                 (migrations, "migration"),
+                (pipelines, "pipeline"),
             ):
                 query = select(table.c.name).where(table.c.project == name)
                 if kind == "token":

@@ -15,6 +15,7 @@ from service.store import codec, health
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.keyring import KeyRing
+from service.store.pipelines import naming
 from service.store.secrets import SecretStore
 from service.store.tables import registries, rules
 from service.store.tables_health import registry_health
@@ -121,7 +122,7 @@ class RegistryStore:
     def delete(self, name: str) -> None:
         """Forget a registry.
 
-        Raises NotFoundInStore, and Conflict while a rule names it, itself or by one of its groups, or a migration.
+        Raises NotFoundInStore, and Conflict while a rule names it, itself or by one of its groups, or a migration, or a pipeline.
         """
 
         def work(connection: Connection) -> None:
@@ -146,6 +147,11 @@ class RegistryStore:
                         f"registry {name} is used by migration {row.name}",
                         hint="delete the migration first",
                     )
+            if (pipeline := naming(connection, name)) is not None:
+                raise Conflict(
+                    f"registry {name} is used by pipeline {pipeline}",
+                    hint="change or delete the pipeline first",
+                )
             health.forget(connection, name)
             connection.execute(delete(registries).where(registries.c.name == name))
 

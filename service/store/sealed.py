@@ -18,6 +18,7 @@ from service.store.secrets import owner_of
 from service.store.tables import registries
 from service.store.tables_events import hooks
 from service.store.tables_governance import secrets, webhooks
+from service.store.tables_pipelines import pipelines
 
 AT_ONCE = 100
 """Values of one transaction, so that nobody waits for long."""
@@ -52,6 +53,7 @@ COLUMNS = (
     SealedColumn(hooks.c.registry, hooks.c.secret, "hook of {}", "hook:{}".format),
     SealedColumn(hooks.c.registry, hooks.c.previous, "hook of {}", "hook:{}".format),
     SealedColumn(webhooks.c.name, webhooks.c.secret, "webhook {}", "webhook:{}".format),
+    SealedColumn(pipelines.c.name, pipelines.c.secret, "pipeline {}", "pipeline:{}".format),
     SealedColumn(
         secrets.c.name,
         secrets.c.sealed,

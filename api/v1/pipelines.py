@@ -1,0 +1,179 @@
+"""/api/v1/pipelines: the stages that images pass on their way to production, and the gates before each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from api import changes
+from api.bodies import query, read_json
+from api.context import services
+from api.operations import operation
+from api.pagination import page
+from api.promotions_shown import show_pipeline
+from api.schemas.pipeline import PipelineSchema, load_pipeline
+from api.schemas.promotion import PipelineAnswerSchema, PipelinePageSchema
+from api.v1.secret_files import read_key
+from api.v1.shared import (
+    NAME,
+    actor,
+    answer,
+    borders,
+    endpoints,
+    is_own,
+    missing,
+    named,
+    set_parameter,
+)
+from api.versions import expected_version
+from service.errors import FieldProblem, InvalidFields, NotFoundInStore
+from service.model.pipeline import Pipeline
+from service.model.pipeline_check import check_pipeline
+from service.model.rule_check import suggest
+from service.store.pipelines import StoredPipeline
+
+blueprint = Blueprint("pipelines", __name__, url_prefix="/api/v1/pipelines")
+
+
+@blueprint.get("")
+@operation(
+    "List pipelines by name",
+    role="viewer",
+    results={200: ("one page", PipelinePageSchema)},
+    paged=True,
+)
+def list_pipelines() -> Response:
+    """Answer one page."""
+    return page(
+        "pipelines",
+        lambda after, limit, _: services().pipelines.list(
+            project=actor().project, after=after, limit=limit
+        ),
+        lambda stored: stored.pipeline.name,
+        show_pipeline,
+        grammar=NAME,
+    )
+
+
+@blueprint.get("/<name>")
+@operation("Show a pipeline", role="viewer", results={200: ("the pipeline", PipelineAnswerSchema)})
+def show(name: str) -> Response:
+    """Answer one pipeline."""
+    query(())
+    stored = find_pipeline(name)
+    return answer(show_pipeline(stored), version=stored.version)
+
+
+@blueprint.put("/<name>")
+@operation(
+    "Create or replace a pipeline; what is under way goes by the gates that it had when it was asked for",
+    role="admin",
+    body=PipelineSchema,
+    results={200: ("replaced", PipelineAnswerSchema), 201: ("created", PipelineAnswerSchema)},
+    headers={"If-Match": "the ETag that was read", "If-None-Match": "* to create only"},
+    query={"set": "the set that the pipeline belongs to from now on"},
+)
+def put_pipeline(name: str) -> Response:
+    """Save a pipeline whose registries are there, and whose project may do what it names; the secret apart."""
+    owner = set_parameter()
+    document = _in_own_project(named(read_json(), name))
+    pipeline, secret = load_pipeline(document, read_key=read_key)
+    current = _current(name)
+    expected = expected_version(current.version if current else None)
+    _check(pipeline)
+    _check_secret(pipeline, current, secret)
+    written = {key: value for key, value in document.items() if key != "secret"}
+    changes.note(
+        action="replace" if current else "create",
+        project=pipeline.project,
+        before=current.document if current else None,
+        after={**written, "secret": "set"} if secret else written,
+    )
+    stored = services().pipelines.put(
+        pipeline,
+        document=written,
+        private=actor().project is None,
+        secret=secret,
+        expected_version=expected,
+        set_name=owner,
+    )
+    if current is not None:
+        return answer(show_pipeline(stored), version=stored.version)
+    return answer(show_pipeline(stored), 201, version=stored.version, Location=request.path)
+
+
+@blueprint.delete("/<name>")
+@operation(
+    "Forget a pipeline; what it has promoted stays, and its history",
+    role="admin",
+    results={204: ("forgotten", None)},
+    headers={"If-Match": "the ETag that was read"},
+)
+def delete_pipeline(name: str) -> Response:
+    """Forget one pipeline."""
+    expected_version(find_pipeline(name).version)
+    services().pipelines.delete(name)
+    return Response(status=204)
+
+
+def find_pipeline(name: str) -> StoredPipeline:
+    """Return a pipeline that the caller may see. Raises NotFoundInStore."""
+    try:
+        stored = services().pipelines.get(name)
+    except NotFoundInStore:
+        stored = None
+    if stored is None or not is_own(stored.pipeline.project):
+        known = services().pipelines.list(project=actor().project)
+        raise missing("pipeline", name, (one.pipeline.name for one in known))
+    changes.note(name=name, project=stored.pipeline.project, before=stored.document)
+    return stored
+
+
+def _current(name: str) -> StoredPipeline | None:
+    try:
+        stored = services().pipelines.get(name)
+    except NotFoundInStore:
+        return None
+    if not is_own(stored.pipeline.project):
+        raise NotFoundInStore(f"there is no pipeline named {name}", hint="choose another name")
+    return stored
+
+
+def _in_own_project(document: Any) -> Any:
+    """Put the pipeline of a project's token into that project; it can name no other."""
+    scope = actor().project
+    if scope is None or not isinstance(document, dict):
+        return document
+    if document.get("project", scope) != scope:
+        problem = FieldProblem(
+            "project", f"this token writes pipelines of {scope} only", "leave it out"
+        )
+        raise InvalidFields((problem,))
+    return {**document, "project": scope}
+
+
+def _check(pipeline: Pipeline) -> None:
+    try:
+        project = services().projects.get(pipeline.project).project
+    except NotFoundInStore as error:
+        known = [one.project.name for one in services().projects.list()]
+        problem = FieldProblem("project", error.message, suggest(pipeline.project, known))
+        raise InvalidFields((problem,)) from error
+    problems = check_pipeline(pipeline, endpoints(), project, borders())
+    if problems:
+        raise InvalidFields(problems)
+
+
+def _check_secret(pipeline: Pipeline, current: StoredPipeline | None, secret: str | None) -> None:
+    """Refuse a pipeline that is to post to somebody, or be told something, and has nothing to sign with."""
+    kept = current is not None and current.secret_set and pipeline.urls <= current.pipeline.urls
+    if not pipeline.needs_secret or secret or kept or pipeline.secret_env:
+        return
+    changed = current is not None and current.secret_set
+    problem = FieldProblem(
+        "secret",
+        "is not kept, since a webhook has another address now" if changed else "is missing",
+        "write one, or secret_env: its webhooks are signed with it, and their answers have to be",
+    )
+    raise InvalidFields((problem,))

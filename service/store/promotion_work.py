@@ -1,0 +1,387 @@
+"""Promotions as their keeper sees them: what is due, and what came of it. Each write is made once, whoever makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
+
+from service.model.pipeline import (
+    AFTER,
+    OPEN,
+    SCAN,
+    TRIGGER,
+    WEBHOOK,
+    PromotionState,
+    StepState,
+)
+from service.model.rule import SyncRule
+from service.model.states import CopyState
+from service.store.clock import database_now, now_epoch
+from service.store.creation import insert_tags
+from service.store.database import Database
+from service.store.image_promotions import Asked, insert_promotion
+from service.store.promotion_rows import audited, close_gate, end, lock, machine, tell
+from service.store.promotion_values import Promotion, Promotions, Step, as_promotion, as_step
+from service.store.tables import copies
+from service.store.tables_pipelines import pipeline_pushes, promotion_steps, promotions
+
+_CALLED = (WEBHOOK, SCAN, AFTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A step whose webhook is to be posted to, by whoever has taken it."""
+
+    promotion: Promotion
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A tag that was pushed into the first stage of a pipeline that promotes by itself."""
+
+    pipeline: str
+    repository: str
+    tag: str
+    attempts: int
+
+
+Calls = Sequence[Call]
+
+
+class PromotionWork:
+    """The tables of promotions, for their keeper."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def open(self, limit: int = 1000) -> Promotions:
+        """Return the promotions that are under way, the oldest first."""
+        query = select(promotions).where(promotions.c.state.in_(OPEN)).order_by(promotions.c.id)
+        with self._database.read() as connection:
+            return [as_promotion(row) for row in connection.execute(query.limit(limit))]
+
+    def step(self, promotion: Promotion) -> Step | None:
+        """Return the gate that a promotion waits for; None when all have agreed."""
+        table = promotion_steps.c
+        query = select(promotion_steps).where(
+            table.promotion == promotion.id, table.position == promotion.gate
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).first()
+        return None if row is None or promotion.gate >= promotion.gates else as_step(row)
+
+    def expire(self, promotion: Promotion) -> bool:
+        """End a promotion whose gate's time is over; whether it was."""
+
+        def work(connection: Connection) -> bool:
+            row = lock(connection, promotion.id)
+            if row.state != PromotionState.WAITING or row.gate != promotion.gate:
+                return False
+            table = promotion_steps.c
+            found = connection.execute(
+                select(promotion_steps).where(table.promotion == row.id, table.position == row.gate)
+            ).one()
+            if found.state != StepState.WAITING or found.deadline_at > database_now(connection):
+                return False
+            why = f": {found.reason}" if found.reason else ""
+            reason = f"gate {row.gate} ({found.kind}) has not agreed in time{why}"
+            close_gate(connection, row, StepState.EXPIRED, machine(row), reason)
+            audited(connection, row, machine(row), "expire", gate=row.gate)
+            return True
+
+        return self._database.write(work)
+
+    def late(self) -> Sequence[str]:
+        """Return the promotions whose gate's time is over."""
+        step = promotion_steps.c
+        query = (
+            select(promotions.c.id)
+            .join(
+                promotion_steps,
+                and_(step.promotion == promotions.c.id, step.position == promotions.c.gate),
+            )
+            .where(
+                promotions.c.state == PromotionState.WAITING,
+                step.state == StepState.WAITING,
+                step.deadline_at <= now_epoch(),
+            )
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def passed(self, promotion: Promotion, reason: str) -> bool:
+        """Open the gate that a promotion waits for; whether it waited."""
+
+        def work(connection: Connection) -> bool:
+            row = lock(connection, promotion.id)
+            if row.state != PromotionState.WAITING or row.gate != promotion.gate:
+                return False
+            close_gate(connection, row, StepState.PASSED, machine(row), reason)
+            audited(connection, row, machine(row), "pass", gate=promotion.gate)
+            return True
+
+        return self._database.write(work)
+
+    def note(self, step: Step, reason: str, pause: float | None = None) -> None:
+        """Say what a gate waits for, and when it is looked at next; without a pause nothing is counted."""
+        table = promotion_steps.c
+        values: dict[str, Any] = {"reason": reason}
+        if pause is not None:
+            values |= {"not_before": now_epoch() + pause, "attempts": table.attempts + 1}
+        statement = (
+            update(promotion_steps)
+            .where(
+                table.promotion == step.promotion,
+                table.position == step.position,
+                table.state == StepState.WAITING,
+            )
+            .values(**values)
+        )
+        self._database.write(lambda connection: connection.execute(statement))
+
+    def is_due(self, step: Step) -> bool:
+        """Whether a gate is to be looked at now."""
+        with self._database.read() as connection:
+            return step.not_before <= database_now(connection)
+
+    # ---- what is posted --------------------------------------------------------------------------
+
+    def take_calls(self, limit: int, lease_seconds: float) -> Calls:
+        """Take posts that are due, for so long; an attempt is counted before it is made."""
+        step = promotion_steps.c
+        due = (
+            step.state == StepState.WAITING,
+            step.not_before <= now_epoch(),
+            step.kind.in_(_CALLED),
+            or_(
+                and_(
+                    step.kind != AFTER,
+                    promotions.c.state == PromotionState.WAITING,
+                    promotions.c.gate == step.position,
+                    step.deadline_at > now_epoch(),
+                ),
+                and_(step.kind == AFTER, promotions.c.state == PromotionState.PLACED),
+            ),
+        )
+        joined = promotion_steps.join(promotions, promotions.c.id == step.promotion)
+        with self._database.read() as connection:
+            query = select(func.count()).select_from(joined).where(*due)
+            if connection.execute(query).scalar_one() == 0:
+                return []
+
+        def work(connection: Connection) -> Calls:
+            taken = []
+            chosen = select(promotion_steps).select_from(joined).where(*due)
+            for row in connection.execute(chosen.order_by(step.not_before).limit(limit)).all():
+                changed = connection.execute(
+                    update(promotion_steps)
+                    .where(
+                        step.promotion == row.promotion,
+                        step.position == row.position,
+                        step.state == StepState.WAITING,
+                        step.attempts == row.attempts,
+                    )
+                    .values(attempts=row.attempts + 1, not_before=now_epoch() + lease_seconds)
+                )
+                if changed.rowcount == 1:
+                    whole = connection.execute(
+                        select(promotions).where(promotions.c.id == row.promotion)
+                    ).one()
+                    taken.append(Call(as_promotion(whole), as_step(row)))
+            return taken
+
+        return self._database.write(work)
+
+    def not_answered(self, call: Call, status: int | None, reason: str, pause: float) -> None:
+        """Write down that a post came to no answer that counts; it is made again after a pause."""
+        step = promotion_steps.c
+
+        def work(connection: Connection) -> None:
+            changed = connection.execute(
+                update(promotion_steps)
+                .where(
+                    step.promotion == call.promotion.id,
+                    step.position == call.step.position,
+                    step.state == StepState.WAITING,
+                )
+                .values(status=status, reason=reason, not_before=now_epoch() + pause)
+            )
+            if changed.rowcount and reason != call.step.reason:
+                row = lock(connection, call.promotion.id)
+                tell(
+                    connection,
+                    row.id,
+                    machine(row),
+                    "after.not_taken" if call.step.gate.kind == AFTER else "gate.no_answer",
+                    gate=call.step.position,
+                    reason=reason,
+                )
+
+        self._database.write(work)
+
+    def told(self, call: Call, status: int | None, reason: str = "") -> None:
+        """Write down that what is told afterwards was taken, or with a reason that it never was."""
+        step = promotion_steps.c
+        state = StepState.FAILED if reason else StepState.PASSED
+
+        def work(connection: Connection) -> None:
+            row = lock(connection, call.promotion.id)
+            changed = connection.execute(
+                update(promotion_steps)
+                .where(
+                    step.promotion == row.id,
+                    step.position == call.step.position,
+                    step.state == StepState.WAITING,
+                )
+                .values(state=state, status=status, reason=reason, ended_at=now_epoch())
+            )
+            if changed.rowcount:
+                event = "after.failed" if reason else "after.delivered"
+                tell(connection, row.id, machine(row), event, reason=reason)
+                audited(connection, row, machine(row), event, status=status)
+
+        self._database.write(work)
+
+    # ---- the copy --------------------------------------------------------------------------------
+
+    def begin_copy(self, promotion: Promotion, rule: SyncRule) -> str:
+        """Save the execution that copies a promotion whose gates have all agreed; returns its id.
+
+        "" when it is not to be copied, or something else is being copied to the same name.
+        """
+
+        def work(connection: Connection) -> str:
+            name = promotion.destination
+            table = promotions.c
+            same_name = connection.execute(  # locked in one order: two keepers cannot begin at once
+                select(promotions)
+                .where(
+                    table.registry == name.registry,
+                    table.repository == name.repository,
+                    table.tag == name.tag,
+                    table.state.in_(OPEN),
+                )
+                .order_by(table.id)
+                .with_for_update()
+            ).all()
+            row = next((one for one in same_name if one.id == promotion.id), None)
+            if row is None or row.state != PromotionState.WAITING or row.gate < row.gates:
+                return ""
+            if any(one.state == PromotionState.COPYING for one in same_name):
+                return ""
+            execution = insert_tags(
+                connection,
+                rule,
+                [(row.source_repository, row.digest)],
+                trigger=TRIGGER,
+                idempotency_key=f"promotion:{row.id}",
+            )
+            connection.execute(
+                update(promotions)
+                .where(table.id == row.id)
+                .values(state=PromotionState.COPYING, execution_id=execution)
+            )
+            tell(connection, row.id, machine(row), "copying", reason=execution)
+            audited(connection, row, machine(row), "copy", execution=execution)
+            return execution
+
+        return self._database.write(work)
+
+    def found(self, promotion: Promotion) -> str | None:
+        """Return the digest that stood under the name before the copy, "" for nothing, None where it wrote nothing."""
+        query = select(copies.c.found).where(
+            copies.c.execution_id == promotion.execution,
+            copies.c.destination_registry == promotion.destination.registry,
+            copies.c.destination_repository == promotion.destination.repository,
+            copies.c.destination_reference == promotion.destination.tag,
+            copies.c.state == CopyState.COPIED,
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def place(self, promotion: Promotion, found: str | None, following: Asked | None) -> bool:
+        """Note that the image is whole at its stage, and ask for the next one; whether it was not noted before."""
+
+        def work(connection: Connection) -> bool:
+            row = lock(connection, promotion.id)
+            if not end(connection, row, PromotionState.PLACED, machine(row)):
+                return False
+            connection.execute(
+                update(promotions).where(promotions.c.id == row.id).values(found=found)
+            )
+            step = promotion_steps.c
+            connection.execute(
+                update(promotion_steps)
+                .where(step.promotion == row.id, step.kind == AFTER)
+                .values(state=StepState.WAITING, begun_at=now_epoch(), not_before=0)
+            )
+            audited(connection, row, machine(row), "place", found=found)
+            if following is not None:
+                _ask_on(connection, following)
+            return True
+
+        return self._database.write(work)
+
+    def end(self, promotion: Promotion, state: PromotionState, reason: str) -> bool:
+        """Note that a promotion has come to nothing; whether it was under way."""
+
+        def work(connection: Connection) -> bool:
+            row = lock(connection, promotion.id)
+            ended = end(connection, row, state, machine(row), reason)
+            if ended:
+                audited(connection, row, machine(row), str(state), reason=reason)
+            return ended
+
+        return self._database.write(work)
+
+    # ---- pushes ----------------------------------------------------------------------------------
+
+    def pushes(self, limit: int = 100) -> Sequence[Push]:
+        """Return pushes that are due, the oldest first."""
+        table = pipeline_pushes.c
+        query = (
+            select(table.pipeline, table.repository, table.tag, table.attempts)
+            .where(table.not_before <= now_epoch())
+            .order_by(table.received_at)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [Push(*row) for row in connection.execute(query)]
+
+    def promote(self, push: Push, asked: Asked | None) -> None:
+        """Ask for the promotion of a push, if there is anything to ask for, and forget the push: both or neither."""
+
+        def work(connection: Connection) -> None:
+            if connection.execute(delete(pipeline_pushes).where(*_this(push))).rowcount and asked:
+                _ask_on(connection, asked)
+
+        self._database.write(work)
+
+    def postpone(self, push: Push, pause: float) -> None:
+        """Look at a push again later."""
+        statement = (
+            update(pipeline_pushes)
+            .where(*_this(push))
+            .values(attempts=push.attempts + 1, not_before=now_epoch() + pause)
+        )
+        self._database.write(lambda connection: connection.execute(statement))
+
+
+def _ask_on(connection: Connection, asked: Asked) -> None:
+    identity, made = insert_promotion(connection, asked)
+    if made:
+        row = lock(connection, identity)
+        audited(connection, row, machine(row), "ask", trigger=asked.trigger)
+
+
+def _this(push: Push) -> Any:
+    table = pipeline_pushes.c
+    return (
+        table.pipeline == push.pipeline,
+        table.repository == push.repository,
+        table.tag == push.tag,
+    )
