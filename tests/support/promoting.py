@@ -8,12 +8,19 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from sqlalchemy import update
+
 from service.bootstrap import Services
 from service.model.pipeline import Gate, Pipeline, PromotionState, Stage
+from service.registry.post import ask
+from service.replication.promotion_calls import PromotionCalls
+from service.replication.promotion_keeper import PromotionKeeper
 from service.store.promotion_values import Promotion, Step
+from service.store.tables_pipelines import promotion_steps
 from tests.support.content import push_image
 from tests.support.planning import finish
 from tests.support.processes import wait_until
@@ -67,6 +74,8 @@ class GateReceiver(Receiver):
 class Flow:
     """A pipeline from east (dev) to west (prod), and what scheduler and worker do about it."""
 
+    repository = "web"
+
     def __init__(self, world: World, *gates: Gate, services: Services | None = None, **stage: Any):
         self.world = world
         self.services = services or world.services
@@ -79,6 +88,7 @@ class Flow:
             secret_env=VARIABLE,
         )
         self.save(self.pipeline)
+        self.keeper = self.keeper_of(0.3)
 
     def save(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
@@ -100,12 +110,35 @@ class Flow:
     def gate(self, promotion: Promotion, position: int = 0) -> Step:
         return self.services.promotions.steps(promotion.id)[position]
 
+    def keeper_of(self, patience: float) -> PromotionKeeper:
+        """A keeper that waits for receivers so many seconds, and not 10."""
+        one = self.services
+        calls = PromotionCalls(
+            one.settings,
+            one.promotion_work,
+            one.promotions,
+            one.pipelines,
+            one.registries,
+            send=partial(ask, seconds=patience),
+        )
+        return PromotionKeeper(
+            one.settings,
+            one.promotion_work,
+            one.promotions,
+            one.pipelines,
+            one.executions,
+            one.promotion_asker,
+            calls,
+            one.clients,
+            one.guard,
+        )
+
     def step(self) -> None:
         """What the scheduler does in a second, and then the worker."""
-        self.services.promotion_keeper.step()
+        self.keeper.step()
         for one in self.services.promotions.list(state=PromotionState.COPYING):
             if not self.services.executions.get(one.execution).state.ended:
-                assert self.services.planner.plan(one.execution, self.services.boot)
+                self.services.planner.plan(one.execution, self.services.boot)
                 finish(self.world, one.execution)
 
     def until(self, promotion: Promotion, state: PromotionState, timeout: float = 20) -> Promotion:
@@ -126,3 +159,13 @@ class Flow:
         repository, _, tag = name.partition(":")
         found = self.world.west.storage.manifest(repository, tag)
         return None if found is None else found.digest
+
+    def time_is_over(self, promotion: Promotion) -> Promotion:
+        """Have the time of a promotion's gate be over, and see what the keeper makes of it."""
+        table = promotion_steps
+        self.services.database.write(
+            lambda connection: connection.execute(
+                update(table).where(table.c.promotion == promotion.id).values(deadline_at=1.0)
+            )
+        )
+        return self.until(promotion, PromotionState.EXPIRED)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import httpx
 import pytest
 
+from api.samples.faults import FaultRule
+from api.samples.manifests import OCI_IMAGE
 from service.errors import Conflict, InvalidFields
-from service.model.pipeline import APPROVAL, Gate, PromotionState, StepState
+from service.model.events.values import Action, Delivery, RegistryEvent
+from service.model.pipeline import APPROVAL, Gate, Name, PromotionState, Stage, StepState
 from tests.integration.engine.databases import on_both_databases
-from tests.support.promoting import Flow
+from tests.support.content import push_image
+from tests.support.processes import wait_until
+from tests.support.promoting import SECRET, VARIABLE, Flow, GateReceiver
 from tests.support.world import World
 
 TWO = Gate(APPROVAL, count=2)
@@ -114,3 +124,207 @@ def test_what_is_not_there_or_does_not_enter_is_refused(world: World) -> None:
     promotion = flow.ask(f"shop/web:v1@{digest}")
     failed = flow.until(promotion, PromotionState.FAILED)
     assert "transship executions failures" in failed.reason
+
+
+def three(flow: Flow, *gates: Gate, **last: Any) -> None:
+    """A stage between: west's test/, which what is pushed comes to by itself."""
+    dev, _ = flow.pipeline.stages
+    middle = Stage("test", "west", "test/{name}", "{tag}", auto=True)
+    live = Stage("prod", "west", "live/{name}", "{tag}-{digest}", gates, **last)
+    flow.save(replace(flow.pipeline, stages=(dev, middle, live)))
+
+
+def told(flow: Flow, name: str, digest: str) -> None:
+    """The registry of the first stage tells of a push."""
+    repository, _, tag = name.partition(":")
+    event = RegistryEvent(Action.PUSHED, repository, tag, digest)
+    flow.services.events.accept("east", (), Delivery((event,)))
+    wait_until(
+        lambda: flow.services.events.consume(lambda *_: None) > 0, 10, "the hint to be consumed"
+    )
+
+
+def test_what_is_pushed_goes_to_the_next_stage_by_itself_and_waits_at_its_gates(
+    world: World,
+) -> None:
+    flow = Flow(world)
+    three(flow, Gate(APPROVAL), auto=True)
+    digest = flow.push()
+    flow.push("shop/web:latest")
+    flow.push("other/web:v1")
+    for name in ("shop/web:v1", "shop/web:latest", "other/web:v1", "shop/gone:v1"):
+        told(flow, name, digest)
+
+    flow.step()
+    (first,) = flow.services.promotions.list(stage="test")
+    assert (first.trigger, first.asked_by, first.digest) == ("auto", "pipeline shop", digest)
+    flow.until(first, PromotionState.PLACED)
+    assert flow.live("test/web:v1") == digest
+    (second,) = flow.services.promotions.list(stage="prod")
+    flow.step()
+    assert (second.trigger, flow.get(second).state) == ("auto", PromotionState.WAITING)
+    assert second.source == Name("west", "test/web", "v1")
+    flow.services.promotions.approve(second.id, 0, "anna", digest)
+    flow.until(second, PromotionState.PLACED)
+    assert flow.live(f"live/web:v1-{digest[7:]}") == digest
+    assert len(flow.services.promotions.list()) == 2
+
+
+def test_a_push_whose_registry_is_away_is_promoted_when_it_is_back(world: World) -> None:
+    flow = Flow(world, auto=True)
+    digest = flow.push()
+    told(flow, "shop/web:v1", digest)
+    world.east.faults.add(FaultRule(status=500, times=4))
+
+    wait_until(lambda: flow.step() or flow.live() == digest, 20, "the push to arrive")
+
+
+def test_a_stage_takes_only_what_the_pipeline_has_put_at_the_one_before(world: World) -> None:
+    """Whoever pushes into a stage behind the first has passed none of its gates."""
+    flow = Flow(world)
+    three(flow)
+    digest = flow.push()
+    push_image(world.west.storage, "test/web", "v1", mark="shop/web:v1")
+
+    with pytest.raises(Conflict, match="has not put test/web@"):
+        flow.ask("test/web:v1", "prod")
+
+    flow.until(flow.ask("shop/web:v1", "test"), PromotionState.PLACED)
+    moved = push_image(world.west.storage, "test/web", "v1", mark="smuggled")
+    with pytest.raises(Conflict, match="has not put test/web@"):
+        flow.ask("test/web:v1", "prod")
+    promotion = flow.ask(f"test/web:v1@{digest}", "prod")
+    flow.until(promotion, PromotionState.PLACED)
+    assert flow.live(f"live/web:v1-{digest[7:]}") == digest != moved
+
+
+def test_the_deploy_webhook_comes_when_the_image_is_whole(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its receiver pulls the image by digest while it is told, and refuses twice: it is told until it takes it."""
+    monkeypatch.setenv(VARIABLE, SECRET)
+    whole: list[bool] = []
+
+    def pull(data: dict[str, Any]) -> tuple[int, bytes, str]:
+        base = f"http://{data['image'].partition('/')[0]}/v2/{data['repository']}"
+        accept = {"Accept": OCI_IMAGE}
+        manifest = httpx.get(f"{base}/manifests/{data['digest']}", headers=accept, timeout=5)
+        found = hashlib.sha256(manifest.content).hexdigest() == data["digest"][7:]
+        blobs = [manifest.json()["config"], *manifest.json()["layers"]]
+        for blob in blobs:
+            content = httpx.get(f"{base}/blobs/{blob['digest']}", timeout=5).content
+            found = found and f"sha256:{hashlib.sha256(content).hexdigest()}" == blob["digest"]
+        whole.append(found)
+        return (200 if len(whole) > 2 else 503), b"", ""
+
+    with GateReceiver(say=pull) as receiver:
+        services = world.open(replace(world.settings, webhook_retry_seconds=0.01))
+        flow = Flow(world, Gate(APPROVAL), services=services, after_url=receiver.url)
+        flow.keeper = flow.keeper_of(10)
+        digest = flow.push()
+        promotion = flow.ask()
+        flow.step()
+        assert receiver.received == [], "told before it was there"
+        flow.services.promotions.approve(promotion.id, 0, "anna", digest)
+        flow.until(promotion, PromotionState.PLACED)
+        wait_until(
+            lambda: flow.step() or flow.gate(promotion, 1).state is StepState.PASSED, 20, "the news"
+        )
+
+    assert whole == [True, True, True]
+    event = receiver.received[-1]
+    assert event.is_signed_with(SECRET)
+    assert event.event["type"] == "transship.promotion.placed"
+    assert event.event["data"]["approved_by"] == ["anna"]
+    assert len({one.event["id"] for one in receiver.received}) == 1, "one event, told again"
+    history = [one.event for one in flow.services.promotions.history(promotion.id)]
+    assert history[-2:] == ["after.not_taken", "after.delivered"]
+
+
+def test_a_deployer_that_never_takes_it_is_given_up_and_that_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, SECRET)
+    services = world.open(replace(world.settings, webhook_attempts=2, webhook_retry_seconds=0.01))
+    with GateReceiver(mode="refuse") as receiver:
+        flow = Flow(world, services=services, after_url=receiver.url)
+        flow.push()
+        promotion = flow.until(flow.ask(), PromotionState.PLACED)
+        wait_until(
+            lambda: flow.step() or flow.gate(promotion).state is StepState.FAILED, 20, "the end"
+        )
+
+    assert len(receiver.received) == 2
+    assert flow.gate(promotion).reason == "the receiver answered 500"
+    assert flow.events(promotion)[-1] == "after.failed"
+    assert flow.get(promotion).state is PromotionState.PLACED
+
+
+@on_both_databases
+def test_any_earlier_digest_comes_back_through_the_gates(world: World) -> None:
+    flow = Flow(world)
+    before = push_image(world.west.storage, "live/web", "v1", mark="before the pipeline")
+    digests, placed = [], []
+    for mark in ("one", "two", "three"):
+        digests.append(flow.push(mark=mark))
+        placed.append(flow.until(flow.ask(), PromotionState.PLACED))
+    assert [one.found for one in placed] == [before, *digests[:2]]
+    asker, store = flow.services.promotion_asker, flow.services.promotions
+    dev, live = flow.pipeline.stages
+    flow.save(replace(flow.pipeline, stages=(dev, replace(live, gates=(Gate(APPROVAL),)))))
+    world.east.storage.delete_manifest("shop/web", digests[0])
+
+    back, _ = asker.roll_back(placed[2].id, "", "ops")
+    flow.step()
+    assert (back.digest, back.trigger, back.takes_back) == (digests[1], "rollback", placed[2].id)
+    assert flow.live() == digests[2], "a rollback that no gate has let through"
+    store.approve(back.id, 0, "anna", digests[1])
+    assert flow.until(back, PromotionState.PLACED).found == digests[2]
+    assert flow.live() == digests[1]
+
+    for wanted in (digests[0], before):
+        further, _ = asker.roll_back(placed[2].id, wanted, "ops")
+        store.approve(further.id, 0, "anna", wanted)
+        flow.until(further, PromotionState.PLACED)
+        assert flow.live() == wanted
+    with pytest.raises(Conflict, match="has not stood there"):
+        asker.roll_back(placed[2].id, f"sha256:{'0' * 64}", "ops")
+    waiting = flow.ask()
+    with pytest.raises(Conflict, match="is waiting"):
+        asker.roll_back(waiting.id, "", "ops")
+
+
+def test_two_promotions_to_one_name_are_copied_one_after_the_other(world: World) -> None:
+    flow = Flow(world)
+    digests = [flow.push(mark="one")]
+    first = flow.ask()
+    digests.append(flow.push(mark="two"))
+    second = flow.ask()
+
+    flow.services.promotion_keeper.step()
+    assert flow.get(first).state is PromotionState.COPYING
+    assert flow.get(second).state is PromotionState.WAITING
+    flow.until(second, PromotionState.PLACED)
+    assert flow.get(second).found == digests[0]
+    assert flow.live() == digests[1]
+
+
+def test_a_promotion_is_cancelled_while_it_waits_and_while_it_is_copied(world: World) -> None:
+    flow = Flow(world, Gate(APPROVAL))
+    digest = flow.push()
+    store = flow.services.promotions
+    waiting = flow.ask()
+    store.cancel(waiting.id, "anna")
+    assert flow.get(waiting).state is PromotionState.CANCELLED
+    copying = flow.ask()
+    store.approve(copying.id, 0, "anna", digest)
+    flow.services.promotion_keeper.step()
+    assert flow.get(copying).state is PromotionState.COPYING
+    store.cancel(copying.id, "anna")
+
+    ended = flow.until(copying, PromotionState.CANCELLED)
+
+    assert "was cancelled" in ended.reason
+    assert flow.live() is None
+    with pytest.raises(Conflict, match="is cancelled"):
+        store.cancel(copying.id, "anna")
