@@ -18,6 +18,7 @@ from api.v1 import (
     executions,
     flows,
     health,
+    history,
     images,
     links,
     migrations,
@@ -75,6 +76,7 @@ def create_app(
     app.after_request(_harden)
     for resource in (
         overview,
+        history,
         regions,
         agents,
         links,

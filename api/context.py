@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 from flask import current_app
 
@@ -11,6 +12,7 @@ from api.throttle import Guesses, Throttle
 from service.bootstrap import Services
 from service.model.ports import Publisher
 from service.replication.metrics_server import read_token
+from service.store.shared import SharedAnswers
 
 KEY = "transship"
 
@@ -29,12 +31,14 @@ class ApiContext:
         default_factory=lambda: threading.BoundedSemaphore(2)
     )
     closing: threading.Event = field(default_factory=threading.Event)
+    watched: SharedAnswers[Any] = field(init=False)  # what live streams tell of executions
     throttle: Throttle = field(init=False)
     metrics_token: str = field(init=False, repr=False)
     guesses: Guesses = field(default_factory=Guesses)
 
     def __post_init__(self) -> None:
         settings = self.services.settings
+        self.watched = SharedAnswers(self.stream_seconds)
         self.throttle = Throttle(settings.api_requests_per_second, settings.api_concurrency)
         self.metrics_token = read_token(settings.metrics_token_file)
 

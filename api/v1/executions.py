@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, json
@@ -227,12 +228,14 @@ def _events(surroundings: ApiContext, identity: str) -> Iterator[str]:
     while time.monotonic() - begun < MAX_STREAM_SECONDS:
         try:
             record = store.get(identity)
-            seen = render.execution_detail(record, surroundings.services)
+            if record.state.ended:
+                yield _event("end", render.execution_detail(record, surroundings.services))
+                return
+            seen = surroundings.watched.get(
+                identity, partial(render.execution_detail, record, surroundings.services)
+            )
         except TransshipError as error:
             yield _event("problem", {"code": error.code})
-            return
-        if record.state.ended:
-            yield _event("end", seen)
             return
         changed = {key: value for key, value in seen.items() if key != "seconds"}
         if changed != last:

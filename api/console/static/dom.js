@@ -80,21 +80,23 @@ export function span(seconds) {
   return Math.floor(seconds / 86400) + " d " + Math.round((seconds % 86400) / 3600) + " h";
 }
 
+// An element of a picture (SVG).
+export function drawn(name, values, children = []) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(values)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
 // A bar of parts [name, count, class] of a whole, told in words, too.
 export function bar(parts) {
   const whole = Math.max(1, parts.reduce((sum, [, count]) => sum + count, 0));
   const label = parts.map(([name, count]) => number(count) + " " + name).join(", ");
-  const SVG = "http://www.w3.org/2000/svg";
-  const made = document.createElementNS(SVG, "svg");
-  const set = (node, values) => Object.entries(values).forEach(([key, value]) => node.setAttribute(key, value));
-  set(made, { class: "bar", role: "img", "aria-label": label, viewBox: "0 0 100 4", preserveAspectRatio: "none" });
   let x = 0;
-  for (const [, count, kind] of parts) {
-    const part = document.createElementNS(SVG, "rect");
+  const made = parts.map(([, count, kind]) => {
     const width = (100 * count) / whole;
-    set(part, { x, y: 0, width, height: 4, class: kind });
-    made.append(part);
     x += width;
-  }
-  return made;
+    return drawn("rect", { x: x - width, y: 0, width, height: 4, class: kind });
+  });
+  return drawn("svg", { class: "bar", role: "img", "aria-label": label, viewBox: "0 0 100 4", preserveAspectRatio: "none" }, made);
 }

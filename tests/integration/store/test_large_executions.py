@@ -14,6 +14,7 @@ from service.store.database import Database
 from service.store.executions import ExecutionStore
 from service.store.failure_counts import FailureCounts
 from service.store.figures import FigureStore
+from service.store.history import HistoryStore
 from tests.integration.store.builders import Plot
 
 Ask = Callable[[Database, str, int], object]
@@ -28,6 +29,7 @@ QUESTIONS: dict[str, Ask] = {
     "failures": lambda db, run, one: FailureCounts(db).failed([run], 50),
     "one copy": lambda db, run, one: CopyDetails(db).get(run, one),
     "bytes lately": lambda db, run, one: FigureStore(db).bytes_lately(60),
+    "the last hour": lambda db, run, one: HistoryStore(db).hour(),
     "open copies": lambda db, run, one: FigureStore(db).open_copies(),
 }
 

@@ -11,6 +11,7 @@ from sqlalchemy import update
 from api.openapi import routes
 from service.bootstrap import Services
 from service.model.migration import WaveState
+from service.model.pipeline import PromotionState
 from service.model.release import ACTIONS, ReleaseState
 from service.model.states import CopyState
 from service.store.examinations import Question
@@ -19,6 +20,8 @@ from service.store.tables_releases import releases
 from service.store.tokens import AGENT_ROLE, ROLES
 from tests.support.deletions import waiting_deletion
 from tests.support.migrations import standing_migration
+from tests.support.pipelines import DIGEST as PROMOTED
+from tests.support.pipelines import STAGES, standing_pipeline, standing_promotion
 from tests.support.replicas import standing_replica
 from tests.unit.api.conftest import EAST, FLEET, WEST, Api
 from tests.unit.api.test_executions_api import add_copy
@@ -123,7 +126,28 @@ TABLE = {
     ("POST", "/api/v1/migrations/{name}/waves/{wave}/start"): Row("operator", "team-a"),
     ("POST", "/api/v1/migrations/{name}/pause"): Row("operator", "team-a"),
     ("POST", "/api/v1/migrations/{name}/resume"): Row("operator", "team-a"),
+    ("GET", "/api/v1/pipelines"): Row("viewer"),
+    ("GET", "/api/v1/pipelines/{name}"): Row("viewer", "team-a"),
+    ("PUT", "/api/v1/pipelines/{name}"): Row("admin", "team-a", {"stages": STAGES}),
+    ("DELETE", "/api/v1/pipelines/{name}"): Row("admin", "team-a"),
+    ("GET", "/api/v1/promotions"): Row("viewer"),
+    ("POST", "/api/v1/promotions"): Row(
+        "operator",
+        "team-a",
+        {"pipeline": "shop", "ref": f"shop/web:v2@{PROMOTED}", "to": "prod"},
+    ),
+    ("GET", "/api/v1/promotions/{identity}"): Row("viewer", "team-a"),
+    ("POST", "/api/v1/promotions/{identity}/approve"): Row(
+        "operator", "team-a", {"digest": PROMOTED}
+    ),
+    ("POST", "/api/v1/promotions/{identity}/reject"): Row(
+        "operator", "team-a", {"digest": PROMOTED}
+    ),
+    ("POST", "/api/v1/promotions/{identity}/cancel"): Row("operator", "team-a"),
+    ("POST", "/api/v1/promotions/{identity}/rollback"): Row("operator", "team-a", {}),
+    ("POST", "/hooks/gates/{identity}/{gate}"): Row(HOOK, body={}),
     ("GET", "/api/v1/overview"): Row("viewer"),
+    ("GET", "/api/v1/overview/history"): Row("viewer"),
     ("GET", "/api/v1/plans"): Row("viewer"),
     ("POST", "/api/v1/plans"): Row("operator", "team-a", {"rule": "fleet"}),
     ("GET", "/api/v1/plans/{identity}"): Row("viewer", "team-a"),
@@ -225,6 +249,16 @@ def concrete(api: Api, method: str, path: str, row: Row) -> str:
         begun = WaveState.PENDING if method == "PUT" else WaveState.DONE
         made = standing_migration(services, project="team-a", waves=begun)
         path = path.replace("{name}", made).replace("{wave}", "first")
+    if path.startswith(("/api/v1/pipelines", "/api/v1/promotions", "/hooks/gates")):
+        services = api.app.extensions["transship"].services
+        both = {name: ["**"] for name in ("east", "west")}
+        api.put("/api/v1/projects/team-a", {"read": both, "write": both})
+        api.put("/api/v1/registries/west", WEST)
+        if path.startswith("/api/v1/pipelines"):
+            return path.replace("{name}", standing_pipeline(services, project="team-a").name)
+        over = PromotionState.PLACED if path.endswith("/rollback") else PromotionState.WAITING
+        made = standing_promotion(services, project="team-a", state=over).id
+        return path.replace("{identity}", made).replace("{gate}", "0")
     if "/examinations/" in path:
         store = api.app.extensions["transship"].services.examinations
         asked = store.ask(Question(name, "scratch", write=False), "hub", seconds=60)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from sqlalchemy import insert, update
 
 from service.bootstrap import Services
+from service.model.states import CopyState
 from service.store.clock import now_epoch
 from service.store.incidents import Incident
-from service.store.tables import executions, processes, registries
+from service.store.tables import copies, executions, processes, registries
 from service.store.tables_health import registry_health
 from tests.unit.api.conftest import Api
+from tests.unit.api.test_executions_api import add_copy
 
 
 def overview(api: Api, role: str = "viewer") -> dict[str, Any]:
@@ -131,3 +134,24 @@ def test_a_document_is_judged_as_a_rule_is(teams: Api) -> None:
     assert unknown.status_code == 400
     outside = teams.post("/api/v1/plans", {"rule": "new", "document": RULE}, role="team-b.operator")
     assert outside.status_code in (400, 403)
+
+
+def test_history_is_of_the_rules_that_the_caller_sees(teams: Api, services: Services) -> None:
+    identity = teams.post("/api/v1/rules/fleet/executions").get_json()["id"]
+    add_copy(services, identity, CopyState.COPIED, bytes_copied=7)
+    now = time.time()
+    services.database.write(lambda c: c.execute(update(copies).values(updated_at=now)))
+
+    found = teams.get("/api/v1/overview/history", role="team-a.viewer").get_json()
+
+    assert sum(found["copies"]) == 1
+    assert sum(found["bytes"]) == 7
+    assert len(found["copies"]) == len(found["bytes"]) == 60
+    (rule,) = found["rules"]
+    assert (rule["rule"], rule["copies"], rule["objective_seconds"]) == ("fleet", 1, None)
+    assert [one is None for one in rule["seconds"]].count(False) == 1
+    assert rule["late"] == []
+    assert found["rules_total"] == 1
+
+    others = teams.get("/api/v1/overview/history", role="team-b.viewer").get_json()
+    assert (sum(others["copies"]), others["rules"]) == (0, [])

@@ -2,13 +2,15 @@
 
 import { all, read } from "../api.js";
 import { bar, facts, h, number, pill, size, span, table, to, when } from "../dom.js";
+import { lastHour } from "./charts.js";
 import { progress } from "./parts.js";
 
 const PLACES = { rule: "rules", registry: "registries", region: "regions", deletion: "deletions" };
 
 export async function overview(_parts, page) {
-  const [whole, running, last, regions] = await Promise.all([
+  const [whole, history, running, last, regions] = await Promise.all([
     read("overview", { signal: page.signal }),
+    read("overview/history", { signal: page.signal }),
     read("executions?state=running&limit=10", { signal: page.signal }),
     read("executions?limit=8", { signal: page.signal }),
     all("regions", { signal: page.signal }),
@@ -25,6 +27,7 @@ export async function overview(_parts, page) {
         ["rules", number(whole.rules.active) + " of " + number(whole.rules.total) + " active"],
       ]),
       running.items.length ? running.items.map((one) => running_(one)) : h("p", { class: "empty" }, "No execution runs.")),
+    lastHour(history),
     h("section", { "aria-labelledby": "regions" },
       h("h2", { id: "regions" }, "Regions"),
       table("Regions with their workers", [
