@@ -36,36 +36,12 @@ class Came:
         return str(json.loads(self.body)["errors"][0]["code"])
 
 
-class Gateway:
-    """One running gateway; `token` is shown with each request, as `docker login` has it."""
+class Client:
+    """A client of a gateway; `token` is shown with each request, as `docker login` has it."""
 
-    def __init__(
-        self, folder: Path, config: dict[str, Any], environment: dict[str, str], name: str = "gw"
-    ) -> None:
-        self.port = free_port()
-        self.metrics_port = free_port()
-        self.host = f"127.0.0.1:{self.port}"
-        self.token = ""
-        path = folder / f"{name}.yaml"
-        path.write_text(json.dumps({"version": 1, "gateway": config}))
-        words = ["gateway", "-f", str(path), "--listen", self.host]
-        self.process = ManagedProcess(
-            name,
-            [*command_line(), *words],
-            log_directory=folder,
-            environment={
-                **clean_environment(),
-                "TRANSSHIP_GATEWAY_DIR": str(folder / f"{name}.dir"),
-                "TRANSSHIP_METRICS_LISTEN": f"127.0.0.1:{self.metrics_port}",
-                **environment,
-            },
-        )
-
-    def start(self) -> Gateway:
-        """Start it and wait until it answers."""
-        self.process.start()
-        self.process.wait_ready(lambda: self.get("/healthz").status == 200)
-        return self
+    def __init__(self, port: int, token: str = "") -> None:
+        self.port = port
+        self.token = token
 
     def get(
         self, path: str, *, method: str = "GET", token: str | None = None, **headers: str
@@ -107,6 +83,37 @@ class Gateway:
         assert len(answer.body) == size
         assert digest == f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
         return answer.body
+
+
+class Gateway(Client):
+    """One running gateway, and a client of it."""
+
+    def __init__(
+        self, folder: Path, config: dict[str, Any], environment: dict[str, str], name: str = "gw"
+    ) -> None:
+        super().__init__(free_port())
+        self.metrics_port = free_port()
+        self.host = f"127.0.0.1:{self.port}"
+        path = folder / f"{name}.yaml"
+        path.write_text(json.dumps({"version": 1, "gateway": config}))
+        words = ["gateway", "-f", str(path), "--listen", self.host]
+        self.process = ManagedProcess(
+            name,
+            [*command_line(), *words],
+            log_directory=folder,
+            environment={
+                **clean_environment(),
+                "TRANSSHIP_GATEWAY_DIR": str(folder / f"{name}.dir"),
+                "TRANSSHIP_METRICS_LISTEN": f"127.0.0.1:{self.metrics_port}",
+                **environment,
+            },
+        )
+
+    def start(self) -> Gateway:
+        """Start it and wait until it answers."""
+        self.process.start()
+        self.process.wait_ready(lambda: self.get("/healthz").status == 200)
+        return self
 
     def metrics(self) -> dict[str, float]:
         """Every sample by its name with labels."""

@@ -1,0 +1,583 @@
+"""One gateway over real registries: who may pull what, and what it does when a registry does not do its part."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import random
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert
+
+from api.gateway.main import Gateway as Process
+from api.samples.auth import BearerAuth, TokenService
+from api.samples.http_messages import WireFault
+from api.samples.registry import SampleRegistry
+from service.model.endpoint import CredentialSpec, RegistryEndpoint
+from service.model.gateway import GatewayConfig, NameRule
+from service.model.pull_token import PullKeys
+from service.model.rule import Destination, NameFilter, Selection, SyncRule
+from service.settings import Settings
+from service.store.keyring import KeyRing, write_new_key
+from service.store.schema import create_or_upgrade
+from service.store.tables import written_tags
+from service.stores import Stores
+from tests.support.content import push_artifact
+from tests.support.gateway import Client
+from tests.support.images import push_image
+from tests.support.processes import wait_until
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class World:
+    """A database with registries, and gateways over it in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        write_new_key(folder / "keys")
+        self.settings = Settings(
+            database_url=f"sqlite:///{folder / 'transship.db'}",
+            secret_key_file=str(folder / "keys"),
+            gateway_listen="127.0.0.1:0",
+            drain_seconds=1.0,
+        )
+        self.stores = Stores(self.settings)
+        create_or_upgrade(self.stores.database)
+
+    def registry(self, name: str, url: str, password: str = "", **more: Any) -> None:
+        """Save a registry; with a password, of the user `puller`."""
+        spec = CredentialSpec(username="puller", stored=True) if password else CredentialSpec()
+        endpoint = RegistryEndpoint(name, url, credentials=spec, **more)
+        self.stores.registries.put(
+            endpoint, document={"name": name, "url": url}, secret=password or None
+        )
+
+    def token(self, name: str, *repositories: str, lifetime: float | None = None) -> str:
+        """Make a pull token."""
+        record = self.stores.pull_tokens.create(name, repositories, lifetime)
+        return PullKeys(KeyRing.from_file(self.settings.secret_key_file).every).sign(record.grant)
+
+    def gateway(self, config: GatewayConfig, **more: Any) -> Process:
+        """Start a gateway."""
+        process = Process(replace(self.settings, **more), config)
+        process.start()
+        return process
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("gateway"))
+    yield made
+    made.stores.database.close()
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[SampleRegistry]:
+    """A private registry, by Bearer tokens."""
+    tokens = TokenService({"puller": "s3cret"})
+    with SampleRegistry(auth=BearerAuth(tokens)) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def client(world: World, source: SampleRegistry) -> Iterator[Client]:
+    world.registry("private", source.url, "s3cret")
+    names = (NameRule("private"), NameRule("private", "alias/of", "team"))
+    process = world.gateway(GatewayConfig(names, anonymous=("public/**",)))
+    yield Client(process.server.port, world.token("team", "team/**", "alias/**"))
+    process.close(1.0)
+
+
+def test_a_private_image_is_pulled_by_a_pull_token(client: Client, source: SampleRegistry) -> None:
+    digest = push_image(source, "team/app", "v1")
+    assert client.pull("team/app", "v1") == digest
+    assert client.pull("alias/of/app", "v1") == digest  # another name for the same
+    assert client.pull("team/app", digest) == digest
+
+
+def test_who_has_not_the_token_learns_nothing_of_what_there_is(
+    client: Client, source: SampleRegistry
+) -> None:
+    digest = push_image(source, "secret/app", "v1")
+    blob = json.loads(source.storage.manifest("secret/app", "v1").raw)["config"]["digest"]  # type: ignore[union-attr]
+    for token in ("", "tpt_forged.forged", client.token):
+        told = set()
+        for name in ("secret/app", "secret/none"):
+            for path in (
+                "manifests/v1", f"manifests/{digest}", f"blobs/{blob}", "tags/list", f"referrers/{digest}",
+            ):  # fmt: skip
+                answer = client.get(f"/v2/{name}/{path}", token=token)
+                told.add(
+                    (
+                        answer.status,
+                        answer.headers["www-authenticate"].replace(name, "N"),
+                        answer.body,
+                    )
+                )
+        assert len(told) == 1, told
+        assert told.pop()[0] == 401
+
+
+def test_a_blob_of_another_repository_is_not_had_through_one_that_may_be_read(
+    client: Client, source: SampleRegistry
+) -> None:
+    push_image(source, "secret/layers", "v1")
+    raw = source.storage.manifest("secret/layers", "v1").raw  # type: ignore[union-attr]
+    blob = json.loads(raw)["layers"][0]["digest"]
+    push_image(source, "team/other", "v1")
+    client.pull("team/other", "v1")
+    # also where the registry itself would give any blob by any repository's name
+    source.storage.put_blob("team/other", blob, source.storage.blob_bytes(blob))
+    assert client.get(f"/v2/team/other/blobs/{blob}").code == "BLOB_UNKNOWN"
+    assert client.get(f"/v2/team/other/blobs/{blob}", method="HEAD").status == 404
+
+
+def test_docker_login_and_its_tokens(client: Client, source: SampleRegistry) -> None:
+    push_image(source, "team/login", "v1")
+    refused = client.get("/v2/", token="")
+    challenge = refused.headers["www-authenticate"]
+    realm = re.search(r'realm="http://[^"/]+(/[^"]+)"', challenge)
+    assert refused.status == 401
+    assert realm
+    service = re.search(r'service="([^"]+)"', challenge)
+    assert service
+    query = f"?service={service[1]}&scope=repository:team/login:pull,push&scope=repository:secret/app:pull"
+    answer = client.get(realm[1] + query)
+    access = json.loads(answer.body)
+    assert answer.status == 200
+    assert access["token"] == access["access_token"]
+    bearer = {"Authorization": f"Bearer {access['token']}"}
+    assert client.get("/v2/", token="", **bearer).status == 200
+    assert client.get("/v2/team/login/manifests/v1", token="", **bearer).status == 200
+    assert client.get("/v2/team/app/manifests/v1", token="", **bearer).status == 401
+    assert client.get("/v2/secret/app/manifests/v1", token="", **bearer).status == 401
+    # what one pull is given is no password
+    again = base64.b64encode(f"t:{access['token']}".encode()).decode()
+    assert client.get(realm[1] + query, token="", Authorization=f"Basic {again}").status == 401
+    assert client.get(realm[1] + query, token="tpt_none.none").status == 401
+    # nobody in particular gets a token for what anybody may read, and for nothing else
+    push_image(source, "public/app", "v1")
+    nobody = json.loads(client.get(f"{realm[1]}?scope=repository:team/login:pull", token="").body)
+    bearer = {"Authorization": f"Bearer {nobody['token']}"}
+    assert client.get("/v2/team/login/manifests/v1", token="", **bearer).status == 401
+    assert client.get("/v2/public/app/manifests/v1", token="").status == 200
+
+
+def test_a_token_ends_when_it_is_revoked_or_over(world: World, client: Client) -> None:
+    fresh = world.token("short", "team/**", lifetime=3600)
+    over = world.token("over", "team/**", lifetime=-1)
+    assert client.get("/v2/", token=fresh).status == 200
+    assert client.get("/v2/", token=over).status == 401
+    world.stores.pull_tokens.revoke("short")
+    wait_until(lambda: client.get("/v2/", token=fresh).status == 401, 15, "the revocation")
+
+
+def test_a_changed_text_is_no_token(client: Client) -> None:
+    seed = random.randrange(1 << 30)
+    draw = random.Random(seed)
+    for _ in range(200):
+        place = draw.randrange(len(client.token))
+        other = draw.choice("AZaz09-_.")
+        text = client.token[:place] + other + client.token[place + 1 :]
+        if text != client.token:
+            assert client.get("/v2/", token=text).status == 401, f"seed {seed}: {text}"
+
+
+def test_nothing_is_pushed_or_listed(client: Client, source: SampleRegistry) -> None:
+    before = len(source.log)
+    for method in ("PUT", "POST", "PATCH", "DELETE"):
+        answer = client.get("/v2/team/app/manifests/v1", method=method)
+        assert (answer.status, answer.code) == (405, "UNSUPPORTED"), method
+    assert client.get("/v2/_catalog").status == 405
+    assert len(source.log) == before
+
+
+@pytest.mark.parametrize("name", ["..", "team//app", "TEAM/app", "team/app%2f..", "a" * 300])
+def test_a_name_that_is_none_reaches_no_registry(
+    client: Client, source: SampleRegistry, name: str
+) -> None:
+    before = len(source.log)
+    answer = client.get(f"/v2/{name}/manifests/v1")
+    assert answer.status in (400, 404)
+    assert len(source.log) == before
+
+
+def test_ranges_and_heads(client: Client, source: SampleRegistry) -> None:
+    data = bytes(range(256)) * 40
+    push_image(source, "team/ranges", "v1", layers=[data])
+    client.pull("team/ranges", "v1")
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    path = f"/v2/team/ranges/blobs/{digest}"
+    size = len(data)
+    for asked, first, last in (
+        ("bytes=0-0", 0, 0),
+        ("bytes=100-199", 100, 199),
+        ("bytes=9000-", 9000, size - 1),
+        ("bytes=-5", size - 5, size - 1),
+        ("bytes=10-999999", 10, size - 1),
+    ):
+        answer = client.get(path, Range=asked)
+        assert answer.status == 206, asked
+        assert answer.headers["content-range"] == f"bytes {first}-{last}/{size}"
+        assert answer.body == data[first : last + 1]
+    assert client.get(path, Range=f"bytes={size}-").status == 416
+    assert client.get(path, Range="bytes=5-2").status == 200  # no range: ignored
+    assert client.get(path, Range="bytes=0-1,4-5").body == data
+    head = client.get(path, method="HEAD")
+    assert (head.status, head.headers["content-length"], head.body) == (200, str(size), b"")
+    manifest = client.get("/v2/team/ranges/manifests/v1")
+    head = client.get("/v2/team/ranges/manifests/v1", method="HEAD")
+    assert head.headers["content-length"] == str(len(manifest.body))
+    assert head.body == b""
+    assert head.headers["docker-content-digest"] == manifest.headers["docker-content-digest"]
+
+
+def test_tags_come_by_pages(client: Client, source: SampleRegistry) -> None:
+    for number in range(7):
+        push_image(source, "team/pages", f"v{number}")
+    found, path = [], "/v2/team/pages/tags/list?n=3"
+    while path:
+        answer = client.get(path)
+        page = json.loads(answer.body)
+        assert page["name"] == "team/pages"
+        assert len(page["tags"]) <= 3
+        found += page["tags"]
+        link = re.fullmatch(r'<([^>]+)>; rel="next"', answer.headers.get("link", ""))
+        path = link[1] if link else ""
+    assert found == [f"v{number}" for number in range(7)]
+    assert client.get("/v2/team/nothing/tags/list").code == "NAME_UNKNOWN"
+    assert client.get("/v2/team/pages/tags/list?n=x").status == 400
+
+
+def test_what_is_attached_is_told(client: Client, source: SampleRegistry) -> None:
+    digest = push_image(source, "team/signed", "v1")
+    for kind in ("application/vnd.test.sig", "application/vnd.test.sbom"):
+        push_artifact(source.storage, "team/signed", None, subject=digest, artifact_type=kind)
+    answer = client.get(f"/v2/team/signed/referrers/{digest}")
+    kinds = {one["artifactType"] for one in json.loads(answer.body)["manifests"]}
+    assert kinds == {"application/vnd.test.sig", "application/vnd.test.sbom"}
+    only = client.get(f"/v2/team/signed/referrers/{digest}?artifactType=application%2Fvnd.test.sig")
+    assert [one["artifactType"] for one in json.loads(only.body)["manifests"]] == [
+        "application/vnd.test.sig"
+    ]
+    assert only.headers["oci-filters-applied"] == "artifactType"
+    nothing = client.get(f"/v2/team/signed/referrers/sha256:{'0' * 64}")
+    assert nothing.status == 200
+    assert json.loads(nothing.body)["manifests"] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET /v2/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+        "GET /v2/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET /v2/ HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n",
+        "GET /v2/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET /v2/ HTTP/1.1\r\n\r\n",
+        "GET /v2/ HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n",
+        "GET /v2/ HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n",
+        "GET /v2/ HTTP/1.1\nHost: a\n\nGET /v2/ HTTP/1.1\r\n\r\n",
+        "GET http://a/v2/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /v2/ HTTP/2.0\r\nHost: a\r\n\r\n",
+        "GET /v2/\x00 HTTP/1.1\r\nHost: a\r\n\r\n",
+        'GET /v2/ HTTP/1.1\r\nHost: a",realm="x\r\n\r\n',
+        "GET /v2/ HTTP/1.1\r\nHost: a\r\n" + "X: y\r\n" * 100 + "\r\n",
+        "GET /v2/ HTTP/1.1\r\nHost: a\r\nX: " + "y" * 20000 + "\r\n\r\n",
+    ],
+)
+def test_an_ambiguous_request_is_refused_and_the_connection_closed(
+    client: Client, text: str
+) -> None:
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as sock:
+        sock.sendall(text.encode("latin-1") + b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        got = b""
+        while piece := sock.recv(65536):
+            got += piece
+    assert re.match(rb"HTTP/1.1 (400|405|431) ", got), got[:100]
+    assert got.count(b"HTTP/1.1 ") == 1, "what came behind it was answered, too"
+
+
+def test_a_connection_serves_one_request_after_another(
+    client: Client, source: SampleRegistry
+) -> None:
+    push_image(source, "team/kept", "v1")
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
+    connection.request("GET", "/healthz")
+    connection.getresponse().read()
+    sock = connection.sock
+    for _ in range(3):
+        connection.request("GET", "/v2/team/none/manifests/v1")
+        assert connection.getresponse().read()
+    assert connection.sock is sock
+    connection.close()
+
+
+# registries that do not do their part
+
+
+class Pair:
+    """Two registries with the same images: SQL says that they are whole at the second, which is preferred."""
+
+    def __init__(self, world: World, first: SampleRegistry, second: SampleRegistry) -> None:
+        self.world = world
+        self.first = first
+        self.second = second
+
+    def image(self, name: str, layer: bytes, *, push: bool = True) -> str:
+        """Put an image of one layer at both, and say that it was copied."""
+        if push:
+            push_image(self.first, name, "v1", layers=[layer])
+        digest = push_image(self.second, name, "v1", layers=[layer])
+
+        def work(connection: Connection) -> None:
+            row = {"registry": "second", "repository": name, "tag": "v1", "digest": digest}
+            connection.execute(
+                insert(written_tags).values(**row, rule="move", written_at=time.time())
+            )
+
+        self.world.stores.database.write(work)
+        return digest
+
+    def blob_of(self, layer: bytes) -> str:
+        """The digest of a layer."""
+        return f"sha256:{hashlib.sha256(layer).hexdigest()}"
+
+
+@pytest.fixture(scope="module")
+def pair(world: World) -> Iterator[Pair]:
+    with SampleRegistry() as first, SampleRegistry() as second:
+        world.registry("first", first.url)
+        world.registry("second", second.url)
+        everything = Selection(NameFilter(include=("**",)))
+        rule = SyncRule("move", "first", (everything,), (Destination(registry="second"),))
+        world.stores.rules.put(rule, document={"name": "move"})
+        yield Pair(world, first, second)
+
+
+@pytest.fixture(scope="module")
+def gateway(world: World, pair: Pair) -> Iterator[Process]:
+    names = (NameRule("first"),)
+    process = world.gateway(GatewayConfig(names, anonymous=("**",), prefer=("second",)))
+    yield process
+    process.close(1.0)
+
+
+@pytest.fixture
+def puller(pair: Pair, gateway: Process) -> Iterator[Client]:
+    gateway.routes._images.places.pauses._until.clear()
+    yield Client(gateway.server.port)
+    pair.first.faults.clear()
+    pair.second.faults.clear()
+
+
+def _layer(seed: int, size: int = 3 << 20) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def _sample(process: Process, name: str, **labels: str) -> float:
+    return process.figures.registry.get_sample_value(name, labels) or 0.0
+
+
+def test_it_is_read_from_where_it_is_whole(pair: Pair, puller: Client) -> None:
+    pair.image("app/near", _layer(1))
+    before = len(pair.first.log)
+    puller.pull("app/near", "v1")
+    assert not [one for one in pair.first.log[before:] if "/blobs/" in one.path]
+    # another image under the tag at the source: the copy of the old one is not served for it
+    moved = push_image(pair.first, "app/near", "v1", mark="new", layers=[_layer(2)])
+    wait_until(lambda: puller.pull("app/near", "v1") == moved, 10, "the new image")
+
+
+@pytest.mark.parametrize("fault", ["reset_at", "truncate_at"])
+def test_a_blob_that_breaks_off_is_gone_on_with_from_the_next_registry(
+    pair: Pair, puller: Client, gateway: Process, fault: str
+) -> None:
+    layer = _layer(len(fault))
+    pair.image(f"app/{fault.replace('_', '-')}", layer)
+    name = f"app/{fault.replace('_', '-')}"
+    rule = pair.second.fault(
+        f"blobs/{pair.blob_of(layer)}", wire=WireFault(**{fault: 2_000_000}), times=9
+    )
+    puller.pull(name, "v1")
+    assert rule.fired
+    ranged = [
+        one for one in pair.first.log if pair.blob_of(layer) in one.path and one.status == 206
+    ]
+    assert ranged
+    assert ranged[-1].bytes < len(layer)
+    assert _sample(
+        gateway, "transship_gateway_passed_over_total", registry="second", **{"class": "network"}
+    )
+
+
+def test_bytes_that_are_not_the_digests_never_become_a_whole_answer(
+    pair: Pair, puller: Client, gateway: Process
+) -> None:
+    layer = _layer(5)
+    pair.image("app/wrong", layer)
+    rule = pair.second.fault(f"blobs/{pair.blob_of(layer)}", wire=WireFault(flip_at=1000))
+    puller.get("/v2/app/wrong/manifests/v1")
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        puller.get(f"/v2/app/wrong/blobs/{pair.blob_of(layer)}")
+    assert rule.fired
+    assert _sample(gateway, "transship_gateway_cut_total", reason="corrupt") >= 1
+    # who tries again gets it from the other registry
+    assert puller.blob("app/wrong", pair.blob_of(layer), len(layer)) == layer
+
+
+def test_a_blob_of_another_length_and_a_manifest_of_other_bytes_are_passed_over(
+    pair: Pair, puller: Client
+) -> None:
+    layer = _layer(6)
+    digest = pair.image("app/lies", layer)
+    short = pair.second.fault(f"blobs/{pair.blob_of(layer)}", status=200, body=b"short")
+    other = pair.second.fault(f"manifests/{digest}", status=200, body=b"{}")
+    assert puller.pull("app/lies", "v1") == digest
+    assert short.fired
+    assert other.fired
+
+
+@pytest.mark.parametrize("status", [500, 429, 403, 404])
+def test_a_registry_that_refuses_is_passed_over(pair: Pair, puller: Client, status: int) -> None:
+    layer = _layer(status)
+    pair.image(f"app/s{status}", layer)
+    rule = pair.second.fault(f"blobs/{pair.blob_of(layer)}", status=status, times=9)
+    puller.pull(f"app/s{status}", "v1")
+    assert rule.fired
+
+
+def test_what_is_nowhere_is_not_found_and_what_nobody_answers_for_is_tried_later(
+    pair: Pair, puller: Client
+) -> None:
+    assert puller.get("/v2/app/none/manifests/v1").code == "MANIFEST_UNKNOWN"
+    pair.first.fault("app/gone", status=503, times=99)
+    answer = puller.get("/v2/app/gone/manifests/v1")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+
+
+def test_a_tag_that_is_deleted_at_its_source_is_gone(pair: Pair, puller: Client) -> None:
+    pair.image("app/deleted", _layer(7))
+    puller.pull("app/deleted", "v1")
+    pair.first.storage.delete_tag("app/deleted", "v1")
+    wait_until(lambda: puller.get("/v2/app/deleted/manifests/v1").status == 404, 10, "its end")
+
+
+def test_the_last_known_image_is_served_while_the_source_is_away(
+    pair: Pair, puller: Client
+) -> None:
+    digest = pair.image("app/known", _layer(8))
+    assert puller.pull("app/known", "v1") == digest
+    pair.first.fault("", status=503, times=10_000)
+    for _ in range(5):
+        assert puller.pull("app/known", "v1") == digest
+    tags = json.loads(puller.get("/v2/app/known/tags/list").body)["tags"]
+    assert tags == ["v1"]
+
+
+def test_a_redirect_of_the_registrys_own_is_passed_on(world: World, pair: Pair) -> None:
+    with SampleRegistry(redirect_blobs=True) as store:
+        world.registry("redirecting", store.url, trusted_hosts=(store.cdn_host,))
+        layer = _layer(9, 100_000)
+        push_image(store, "app/x", "v1", layers=[layer])
+        path = f"/v2/app/x/blobs/{pair.blob_of(layer)}"
+        names = (NameRule("redirecting"),)
+        for more, status in (
+            ({}, 307),
+            ({"redirects": False}, 200),
+            ({"stream": ("redirecting",)}, 200),
+        ):
+            config = GatewayConfig(names, anonymous=("**",), **more)  # type: ignore[arg-type]
+            process = world.gateway(config)
+            try:
+                puller = Client(process.server.port)
+                puller.get("/v2/app/x/manifests/v1")
+                answer = puller.get(path, Authorization="Basic dDp4")
+                assert answer.status == status
+                if status == 307:
+                    assert answer.headers["location"].startswith(f"http://{store.cdn_host}/")
+                else:
+                    assert answer.body == layer
+            finally:
+                process.close(1.0)
+
+
+def test_a_redirect_into_a_private_network_is_not_passed_on(world: World, pair: Pair) -> None:
+    with SampleRegistry() as store:
+        world.registry("misled", store.url)
+        layer = _layer(10, 1000)
+        push_image(store, "app/x", "v1", layers=[layer])
+        store.fault(
+            "/blobs/", status=307, headers={"Location": "http://127.0.0.2:9/secret"}, times=99
+        )
+        process = world.gateway(GatewayConfig((NameRule("misled"),), anonymous=("**",)))
+        try:
+            puller = Client(process.server.port)
+            puller.get("/v2/app/x/manifests/v1")
+            answer = puller.get(f"/v2/app/x/blobs/{pair.blob_of(layer)}")
+            assert answer.status == 503
+            assert "location" not in answer.headers
+        finally:
+            process.close(1.0)
+
+
+def test_a_gateway_that_never_served_the_manifest_finds_the_blobs_repository(
+    world: World, pair: Pair, puller: Client
+) -> None:
+    layer = _layer(11, 1000)
+    pair.image("app/cold", layer)
+    blob = pair.blob_of(layer)
+    assert puller.blob("app/cold", blob, len(layer)) == layer
+    assert puller.get(f"/v2/app/cold2/blobs/{blob}").status == 404
+
+
+def test_kept_blobs_are_served_from_disk_and_bounded(
+    world: World, pair: Pair, tmp_path: Path
+) -> None:
+    layers = [_layer(20 + n, 200_000) for n in range(8)]
+    push_image(pair.first, "app/kept", "v1", layers=layers)
+    config = GatewayConfig((NameRule("first"),), anonymous=("**",))
+    for _ in range(2):  # the second one takes up what the first has left
+        process = world.gateway(config, gateway_dir=str(tmp_path), gateway_cache_bytes=1_000_000)
+        try:
+            puller = Client(process.server.port)
+            puller.pull("app/kept", "v1")
+            before = len(pair.first.log)
+            puller.blob("app/kept", pair.blob_of(layers[-1]), 200_000)
+            answer = puller.get(
+                f"/v2/app/kept/blobs/{pair.blob_of(layers[-1])}", Range="bytes=10-19"
+            )
+            assert answer.body == layers[-1][10:20]
+            assert len(pair.first.log) == before
+            kept = sum(file.stat().st_size for file in (tmp_path / "blobs").iterdir())
+            assert 0 < kept <= 1_000_000
+        finally:
+            process.close(1.0)
+
+
+def test_more_connections_than_allowed_are_refused(world: World, pair: Pair) -> None:
+    config = GatewayConfig((NameRule("first"),), anonymous=("**",))
+    process = world.gateway(config, gateway_connections=2)
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", process.server.port)) as one,
+            socket.create_connection(("127.0.0.1", process.server.port)) as two,
+        ):
+            for sock in (one, two):
+                sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert sock.recv(4096)
+            with socket.create_connection(("127.0.0.1", process.server.port)) as three:
+                assert three.recv(4096).startswith(b"HTTP/1.1 503 ")
+        wait_until(lambda: Client(process.server.port).get("/healthz").status == 200, 5, "a place")
+    finally:
+        process.close(1.0)
