@@ -45,6 +45,7 @@ PUT_HOOK = {"url": "https://receiver.example/y", "events": ["execution.*"]}
 TABLE = {
     ("GET", "/api/v1/registries"): Row("viewer"),
     ("GET", "/api/v1/registries/{name}"): Row("viewer", "team-a"),
+    ("GET", "/api/v1/registries/{name}/standing"): Row("viewer", "team-a"),
     ("PUT", "/api/v1/registries/{name}"): Row("admin", "platform", EAST),
     ("DELETE", "/api/v1/registries/{name}"): Row("admin", "platform"),
     ("GET", "/api/v1/registries/{name}/hook"): Row("operator", "platform"),
