@@ -43,6 +43,34 @@ class Lease:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What a registry has said of its own quota: requests that are left, of how many, in which time.
+
+    `seconds`: until it is renewed, or its window, as the registry told; None: it did not.
+    """
+
+    left: int
+    limit: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the fleet's limiter of a registry stands, as one region's Redis has it.
+
+    `requests_per_second`: what "too much" or a low quota holds it to, growing back; None: nothing does.
+    `blocked_seconds`: the registry wants nothing for so long. `processes` hold a part now. `quota`: what it
+    told last, `quota_seconds` ago; None: nothing in the last hour of its use.
+    """
+
+    requests_per_second: float | None = None
+    blocked_seconds: float = 0.0
+    processes: int = 0
+    quota: Quota | None = None
+    quota_seconds: float = 0.0
+
+
 def floor(limits: Limits) -> Lease:
     """Return what a process keeps to while nobody can tell it its part."""
     rate, bandwidth = limits.requests_per_second, limits.bandwidth
@@ -72,3 +100,6 @@ class Budgets(Protocol):
 
     def pace(self, name: str, requests_per_second: float, seconds: float) -> None:
         """Tell that no more than this rate is left of a registry's own quota for some seconds."""
+
+    def heard(self, name: str, quota: Quota) -> None:
+        """Keep what a registry has said of its own quota, for whoever looks at it."""

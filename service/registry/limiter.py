@@ -14,9 +14,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from service.errors import Throttled
-from service.model.budget import Lease, Wish
+from service.model.budget import Lease, Quota, Wish
 from service.model.endpoint import Limits
-from service.registry.quota import left_of_quota
+from service.registry.quota import left_of_quota, told_quota
 from service.registry.wire_errors import retry_after
 
 MAX_WAIT_SECONDS = 60.0  # without anybody getting a turn; then one is sent away with the time
@@ -32,6 +32,7 @@ NOTHING = Lease()
 
 Slowed = Callable[[float, float], None]  # requests a second lately, Retry-After or 0
 Paced = Callable[[float, float], None]  # requests a second that are left, for so many seconds
+Heard = Callable[[Quota], None]  # what an answer has said of the registry's quota
 
 
 class _Schedule:
@@ -77,10 +78,11 @@ class Limiter:
         wake: Callable[[Limiter], None] | None = None,
         slowed: Slowed | None = None,
         paced: Paced | None = None,
+        heard: Heard | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`wake` is told when a lease is needed at once; `slowed` and `paced` tell the fleet."""
+        """`wake` is told when a lease is needed at once; `slowed`, `paced` and `heard` tell the fleet."""
         self.name = name
         self.limits = limits
         self.used_at = 0.0  # by the clock; who is not used needs no lease
@@ -91,6 +93,7 @@ class Limiter:
         self._wake = wake
         self._slowed = slowed
         self._paced = paced
+        self._heard = heard
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -154,6 +157,8 @@ class Limiter:
             if self._slowed is not None:
                 self._slowed(self._rate(now), wait)
             return
+        if self._heard is not None and (quota := told_quota(headers)) is not None:
+            self._heard(quota)
         left = left_of_quota(headers)
         if left is not None and self._paced is not None:
             self._paced(*left)

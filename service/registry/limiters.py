@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 
 from service.errors import StoreUnavailable
-from service.model.budget import LEASE_SECONDS, Budgets, floor
+from service.model.budget import LEASE_SECONDS, Budgets, Quota, floor
 from service.model.endpoint import Limits
 from service.registry.limiter import Limiter, LimiterState
 from service.telemetry import get_logger
 
 RENEW_SECONDS = LEASE_SECONDS / 3
+QUOTA_SECONDS = 2.0  # what a registry says of its quota is kept so often at most
 IDLE_SECONDS = 3.0  # a registry that nobody asked for so long needs no lease
 
 OF_RULE = "rule:"
@@ -40,6 +41,7 @@ class Limiters:
         self._pid = 0
         self._away = False
         self._told: dict[str, float] = {}
+        self._kept: dict[str, float] = {}
 
     def get(self, name: str, limits: Limits) -> Limiter:
         """Return the limiter of a name, held to these limits from now on."""
@@ -52,6 +54,7 @@ class Limiters:
                     wake=self._wake,
                     slowed=lambda rate, wait: self._slowed(name, rate, wait),
                     paced=lambda rate, seconds: self._paced(name, rate, seconds),
+                    heard=lambda quota: self._heard(name, quota),
                     clock=self._clock,
                 )
         found.set_limits(limits)
@@ -124,6 +127,17 @@ class Limiters:
         except StoreUnavailable as error:
             log.warning("throttle_not_told", registry=name, error=error.message)
         self._urgent.set()
+
+    def _heard(self, name: str, quota: Quota) -> None:
+        """Keep it for whoever looks, now and then: it is told with every answer."""
+        now = self._clock()
+        if now - self._kept.get(name, -1e9) < QUOTA_SECONDS:
+            return
+        self._kept[name] = now
+        try:
+            self._budgets.heard(name, quota)
+        except StoreUnavailable as error:
+            log.debug("quota_not_told", registry=name, error=error.message)
 
     def _paced(self, name: str, rate: float, seconds: float) -> None:
         now = self._clock()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from service.model.budget import Quota
+
 HOLD_SECONDS = 5.0  # how long a told rest is believed; the next answer tells it anew
 LOW = 0.1  # part of the limit below which the rest is stretched
 MIN_RATE = 1.0  # requests a second that a low rest is stretched to at least: HEADs are often free
@@ -34,6 +36,19 @@ def left_of_quota(headers: Mapping[str, str]) -> tuple[float, float] | None:
         if seconds is None:
             return None
         return max(MIN_RATE, rest / seconds), HOLD_SECONDS
+    return None
+
+
+def told_quota(headers: Mapping[str, str]) -> Quota | None:
+    """Return what an answer says of the registry's own quota; None: nothing that can be read."""
+    for prefix in _PREFIXES:
+        remaining = _VALUE.match(headers.get(f"{prefix}remaining", ""))
+        if remaining is None:
+            continue
+        limit = _VALUE.match(headers.get(f"{prefix}limit", ""))
+        window = remaining[2] or (limit[2] if limit else None)
+        seconds = back_in_seconds(headers) or (float(window) if window else None)
+        return Quota(int(remaining[1]), int(limit[1]) if limit else None, seconds)
     return None
 
 

@@ -9,10 +9,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from service.errors import StoreUnavailable
-from service.model.budget import LEASE_SECONDS, Budgets, Lease, Wish, floor, whole
+from service.model.budget import (
+    LEASE_SECONDS,
+    Budgets,
+    Lease,
+    Quota,
+    Standing,
+    Wish,
+    floor,
+    whole,
+)
 from service.model.endpoint import Limits
 from service.store.redis_errors import is_redis_error
 
@@ -21,7 +31,7 @@ EPOCH_SECONDS = 1.0  # several answers of one congestion are one
 LIFT_FACTOR = 8.0  # grown to so many times what it was cut to, a rate is no bound any more
 KEEP_SECONDS = 3600
 
-# Fields: "cut", "cut_at", "blocked" and one a process: demand|rate|concurrency|bandwidth|until|sent
+# Fields: "cut", "cut_at", "blocked", "quota" (left/limit/seconds/at) and one a process: demand|rate|concurrency|bandwidth|until|sent
 _COMMON = """
 local function clock()
   local t = redis.call('TIME')
@@ -121,6 +131,29 @@ redis.call('EXPIRE', key, ARGV[4])
 """
 
 
+_HEARD = """
+local LIFT = 0
+COMMON
+redis.call('HSET', KEYS[1], 'quota', string.format('%s/%.3f', ARGV[1], clock()))
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+"""
+
+_STANDING = """
+local LIFT = ARGV[1]
+COMMON
+local key, now = KEYS[1], clock()
+local held = 0
+local all = redis.call('HGETALL', key)
+for i = 1, #all, 2 do
+  local untl = string.match(all[i + 1], '^.-|.-|.-|.-|(.-)|')
+  if untl and tonumber(untl) > now then held = held + 1 end
+end
+local blocked = tonumber(redis.call('HGET', key, 'blocked') or '0')
+return {tostring(cap(key, now) or -1), tostring(math.max(0, blocked - now)), tostring(held),
+        redis.call('HGET', key, 'quota') or '', tostring(now)}
+"""
+
+
 class NoBudgets:
     """Where there is no Redis: every process keeps to its floor."""
 
@@ -134,6 +167,9 @@ class NoBudgets:
 
     def pace(self, name: str, requests_per_second: float, seconds: float) -> None:
         """Tell nobody: there is no fleet."""
+
+    def heard(self, name: str, quota: Quota) -> None:
+        """Keep nothing: nobody looks."""
 
 
 class LateBudgets:
@@ -165,6 +201,11 @@ class LateBudgets:
         """Bound the fleet's rate for some seconds. Raises StoreUnavailable."""
         self.share().pace(name, requests_per_second, seconds)
 
+    def heard(self, name: str, quota: Quota) -> None:
+        """Keep a quota where others look, if there are any. Raises StoreUnavailable."""
+        if self._shared is not None:
+            self._shared.heard(name, quota)
+
 
 class RedisBudgets:
     """Budgets in one region's Redis, leased by one process."""
@@ -172,9 +213,9 @@ class RedisBudgets:
     def __init__(self, redis: Any, boot: str, *, prefix: str = "transship:limits:") -> None:
         self._boot = boot
         self._prefix = prefix
-        self._lease, self._throttled, self._pace = (
+        self._lease, self._throttled, self._pace, self._heard, self._standing = (
             redis.register_script(text.replace("COMMON", _COMMON))
-            for text in (_LEASE, _THROTTLED, _PACE)
+            for text in (_LEASE, _THROTTLED, _PACE, _HEARD, _STANDING)
         )
 
     def lease(self, name: str, limits: Limits, wish: Wish) -> Lease:
@@ -218,6 +259,29 @@ class RedisBudgets:
     def pace(self, name: str, requests_per_second: float, seconds: float) -> None:
         """Bound the fleet's rate for some seconds. Raises StoreUnavailable."""
         self._ask(self._pace, name, requests_per_second, seconds, LIFT_FACTOR, KEEP_SECONDS)
+
+    def heard(self, name: str, quota: Quota) -> None:
+        """Keep what a registry has said of its quota. Raises StoreUnavailable."""
+        told = (quota.left, quota.limit, quota.seconds)
+        text = "/".join("" if one is None else str(one) for one in told)
+        self._ask(self._heard, name, text, KEEP_SECONDS)
+
+    def standing(self, name: str) -> Standing:
+        """Return where the fleet's limiter stands. Raises StoreUnavailable."""
+        rate, blocked, held, quota, now = (
+            one.decode() if isinstance(one, bytes) else str(one)
+            for one in self._ask(self._standing, name, LIFT_FACTOR)
+        )
+        found = Standing(None if float(rate) < 0 else float(rate), float(blocked), int(float(held)))
+        if not quota:
+            return found
+        left, limit, seconds, at = quota.split("/")
+        told = Quota(
+            int(float(left)),
+            int(float(limit)) if limit else None,
+            float(seconds) if seconds else None,
+        )
+        return replace(found, quota=told, quota_seconds=max(0.0, float(now) - float(at)))
 
     def _ask(self, script: Any, name: str, *arguments: object) -> Any:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from api.samples.registry import SampleRegistry
@@ -19,6 +21,8 @@ def test_from_nothing_to_a_rule_that_runs_and_to_why_an_image_failed(
         push_image(east.storage, "team/app", f"v{number}")
     push_image(east.storage, "team/refused", "v1")
     page = console.page
+    quota = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "98;w=21600"}
+    east.fault(method="GET", times=1 << 20, headers=quota)
     console.title("There is no rule yet")
 
     for name, url in (("east", east.url), ("west", west.url)):
@@ -70,3 +74,15 @@ def test_from_nothing_to_a_rule_that_runs_and_to_why_an_image_failed(
     assert (west.storage.tags("team/refused") or {}).keys() == {"v1"}
     console.go("Overview")
     console.title("Everything is where it should be")
+    page.get_by_role("img", name="Copies that landed, minute by minute: ").filter(
+        has=page.locator("rect")
+    ).wait_for()
+    lags = page.get_by_role("table", name="From a change to its copy, by rule").get_by_role("row")
+    fleet = lags.filter(has=page.get_by_role("link", name="fleet", exact=True))
+    chart = fleet.get_by_role("img").get_attribute("aria-label") or ""
+    assert re.search(r"minute by minute: at most [\d.]+ .+, 4 copies$", chart), chart
+
+    console.go("Registries", "east")
+    console.title("east")
+    console.sees("98 of 100 requests in 6 h 0 min, as of")
+    east.faults.clear()

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from service.errors import StoreUnavailable
-from service.model.budget import LEASE_SECONDS, Lease, Wish
+from service.model.budget import LEASE_SECONDS, Lease, Quota, Standing, Wish
 from service.model.endpoint import Limits
 from service.store import budgets as budgets_module
 from service.store.budgets import RedisBudgets
@@ -200,3 +200,36 @@ def test_redis_that_is_away_is_told() -> None:
         ):
             with pytest.raises(StoreUnavailable):
                 call()
+
+
+# ---- what whoever looks is told ------------------------------------------------------------------
+
+
+def test_nothing_is_known_of_who_was_not_asked(client: redis.Redis) -> None:
+    assert process(client).standing("east") == Standing()
+
+
+def test_quota_is_told_as_it_was_heard_last_beside_the_leases(client: redis.Redis) -> None:
+    one, other = process(client), process(client, "host-2-b")
+    one.lease("east", LIMITS, BUSY)
+    other.lease("east", LIMITS, BUSY)
+    one.heard("east", Quota(99, 100, 21600.0))
+    other.heard("east", Quota(123456789))
+
+    found = one.standing("east")
+
+    assert found.quota == Quota(123456789)
+    assert 0 <= found.quota_seconds < 5
+    assert (found.processes, found.requests_per_second, found.blocked_seconds) == (2, None, 0.0)
+    assert one.lease("east", LIMITS, BUSY).requests_per_second == pytest.approx(50, abs=1)
+
+
+def test_a_registry_that_says_too_much_is_told_with_its_rate_and_its_rest(
+    client: redis.Redis,
+) -> None:
+    process(client).throttled("east", 40.0, 30.0)
+
+    found = process(client).standing("east")
+
+    assert found.requests_per_second == pytest.approx(20.0)
+    assert 28 < found.blocked_seconds <= 30

@@ -1,7 +1,7 @@
 // Registries: health, what each can do, pause, and a way to add one.
 
 import { all, at, read, Refused, send } from "../api.js";
-import { button, facts, h, pill, table, to, when } from "../dom.js";
+import { button, facts, h, number, pill, span, table, to, when } from "../dom.js";
 
 export async function registries(_parts, page) {
   const found = await all("registries", { signal: page.signal });
@@ -28,7 +28,8 @@ function health(one) {
 export async function registry([name], page) {
   if (name === "+new") return editor(page);
   const path = "registries/" + at(name);
-  const [found, rules] = await Promise.all([read(path, { signal: page.signal }), all("rules", { signal: page.signal })]);
+  const [found, rules, standing] = await Promise.all([read(path, { signal: page.signal }), all("rules", { signal: page.signal }),
+    read(path + "/standing", { signal: page.signal })]);
   const using = rules.filter((one) => one.source === name || one.effective.destinations.some((place) =>
     place.registry === name || (place.group && found.effective.groups.includes(place.group))));
   const { limits, capabilities } = found.effective;
@@ -53,6 +54,13 @@ export async function registry([name], page) {
       ["requests a second", limits.requests_per_second ?? "not limited"], ["at once", limits.concurrency ?? "not limited"],
       ["last check", when(found.health?.checked_at)],
     ]),
+    h("h2", null, "How much it takes now"),
+    facts([
+      ["quota left", quota(standing)],
+      ["held to", standing.requests_per_second === null ? "nothing: it has not asked for less" : standing.requests_per_second.toFixed(1) + " requests a second, growing back"],
+      ["wants nothing for", standing.blocked_seconds ? span(standing.blocked_seconds) : "-"],
+      ["processes that ask it now", number(standing.processes)],
+    ], "wide"),
     page.state.findings ? [h("h2", null, "What it answered"), table("Findings", [
       ["Ability", (one) => one.name], ["", (one) => pill(one.result, { yes: "good", no: "warn" }[one.result])],
       ["What that means", (one) => one.means], ["Seen", (one) => one.detail],
@@ -64,6 +72,14 @@ export async function registry([name], page) {
     ], using, "No rule uses it."),
     h("details", null, h("summary", null, "Capabilities"), facts(Object.entries(capabilities).map(([key, value]) => [key, String(value)]))),
   ];
+}
+
+// What it said last of its own quota; most registries say nothing.
+function quota({ known, quota: told }) {
+  if (!known) return "not known: Redis does not answer";
+  if (!told) return "not told";
+  return [number(told.left) + (told.limit === null ? "" : " of " + number(told.limit)) + " requests" +
+    (told.seconds === null ? "" : " in " + span(told.seconds)) + ", as of ", when(told.told_at)];
 }
 
 function credentials(given) {

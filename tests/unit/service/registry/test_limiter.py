@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from service.errors import Throttled
-from service.model.budget import LEASE_SECONDS, Lease, Wish
+from service.model.budget import LEASE_SECONDS, Lease, Quota, Wish
 from service.model.endpoint import Limits
 from service.registry.limiter import BLOCKED_WAIT_SECONDS, MIN_PIECE, Limiter, hold_all
 
@@ -33,6 +33,7 @@ class Told:
     def __init__(self) -> None:
         self.slowed: list[tuple[float, float]] = []
         self.paced: list[tuple[float, float]] = []
+        self.heard: list[Quota] = []
 
 
 def made(
@@ -50,6 +51,7 @@ def made(
         wake=wake,
         slowed=(lambda *a: told.slowed.append(a)) if told else None,
         paced=(lambda *a: told.paced.append(a)) if told else None,
+        heard=told.heard.append if told else None,
         clock=clock,
         sleep=clock.sleep,
     )
@@ -225,7 +227,10 @@ def test_low_quota_is_told() -> None:
         {"ratelimit-limit": "1000", "ratelimit-remaining": "90", "ratelimit-reset": "30"},
     )
 
+    limiter.saw(200, {"content-length": "5"})
+
     assert told.paced == [(3.0, 5.0)]
+    assert told.heard == [Quota(90, 100, 60.0), Quota(90, 1000, 30.0)]
 
 
 def test_lease_of_a_cap_slows_what_has_no_limit_and_goes_again() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.registry.quota import HOLD_SECONDS, left_of_quota
+from service.model.budget import Quota
+from service.registry.quota import HOLD_SECONDS, left_of_quota, told_quota
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,27 @@ from service.registry.quota import HOLD_SECONDS, left_of_quota
 )
 def test_rest_of_a_quota(headers: dict[str, str], rate: float | None) -> None:
     assert left_of_quota(headers) == (None if rate is None else (rate, HOLD_SECONDS))
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({}, None),
+        ({"ratelimit-remaining": "x"}, None),
+        (
+            {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "98;w=21600"},
+            Quota(98, 100, 21600.0),
+        ),
+        ({"ratelimit-remaining": "0"}, Quota(0)),
+        (
+            {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "10", "x-ratelimit-reset": "20"},
+            Quota(10, 5000, 20.0),
+        ),
+        (
+            {"x-ratelimit-remaining": "10", "x-ratelimit-reset": "1700000000"},
+            Quota(10),
+        ),
+    ],
+)
+def test_quota_is_told_as_it_was_written(headers: dict[str, str], told: Quota | None) -> None:
+    assert told_quota(headers) == told
