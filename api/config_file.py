@@ -66,11 +66,15 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What stands elsewhere (on a server) and may be named by a file that does not have it."""
+    """What stands elsewhere (on a server) and may be named by a file that does not have it.
+
+    `of_server`: there is one, and it reads the files of keys that are named.
+    """
 
     endpoints: Mapping[str, RegistryEndpoint] = field(default_factory=dict)
     projects: Mapping[str, Project] = field(default_factory=dict)
     regions: Mapping[str, str | None] = field(default_factory=dict)  # with their jurisdictions
+    of_server: bool = False
 
 
 class FileSchema(StrictSchema):
@@ -166,7 +170,7 @@ class _Whole:
 
     def __init__(self, outside: Outside) -> None:
         self.outside = outside
-        self.read_key = leave_to_server if outside.endpoints else read_key_here
+        self.read_key = leave_to_server if outside.of_server else read_key_here
         self.readings: list[_Reading] = []
         self.unread: dict[str, set[str]] = {kind: set() for kind in KINDS}
         self.problems: list[FieldProblem] = []

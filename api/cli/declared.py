@@ -53,7 +53,7 @@ class State:
             for name, item in self.items["projects"].items()
         }
         regions = {name: item.get("jurisdiction") for name, item in self.items["regions"].items()}
-        return Outside(endpoints, projects, regions)
+        return Outside(endpoints, projects, regions, of_server=True)
 
 
 def read_state(server: Connection) -> State:

@@ -1,0 +1,272 @@
+"""An image flows from a push in development to production: through an approval and a signature gate, across two
+accounts and a border, with the trace of every step (issue 10)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from api.samples.auth import BasicAuth
+from api.samples.manifests import OCI_IMAGE
+from api.samples.registry import SampleRegistry
+from tests.support.content import push_image
+from tests.support.processes import wait_until
+from tests.support.promoting import SECRET, GateReceiver
+from tests.support.signing import Signer
+from tests.support.transship import clean_environment, transship
+from tests.support.up import Up, running_up
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+DEV, PROD = ("builder", "the password of development"), ("deployer", "another one of production")
+
+
+@pytest.fixture(scope="module")
+def registries() -> Iterator[dict[str, SampleRegistry]]:
+    with (
+        SampleRegistry(auth=BasicAuth(dict([DEV]))) as dev,
+        SampleRegistry(auth=BasicAuth(dict([PROD]))) as prod,
+    ):
+        yield {"dev": dev, "prod": prod}
+
+
+@pytest.fixture(scope="module")
+def signer() -> Signer:
+    return Signer()
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory, signer: Signer) -> Iterator[Up]:
+    folder = tmp_path_factory.mktemp("promotions")
+    (folder / "cosign.pub").write_text(signer.public)
+    variables = {
+        "TRANSSHIP_SECRETS_DIR": str(folder),
+        "TRANSSHIP_SECRET_DEV": DEV[1],
+        "TRANSSHIP_SECRET_PROD": PROD[1],
+        "TRANSSHIP_SECRET_SHOP": SECRET,
+    }
+    with running_up(folder / "up", **variables) as running:
+        yield running
+
+
+def declared(registries: dict[str, SampleRegistry], hook: str) -> dict[str, Any]:
+    """What a team writes down: two accounts on two sides of a border, and the way from one to the other."""
+    accounts = {"dev": ("us-east", "us", DEV[0]), "prod": ("eu-west", "eu", PROD[0])}
+    return {
+        "version": 1,
+        "regions": [{"name": region, "jurisdiction": law} for region, law, _ in accounts.values()],
+        "registries": [
+            {
+                "name": name,
+                "url": registries[name].url,
+                "region": region,
+                "credentials": {
+                    "username": user,
+                    "password_env": f"TRANSSHIP_SECRET_{name.upper()}",
+                },
+            }
+            for name, (region, _, user) in accounts.items()
+        ],
+        "pipelines": [
+            {
+                "name": "shop",
+                "secret_env": "TRANSSHIP_SECRET_SHOP",
+                "stages": [
+                    {
+                        "name": "development",
+                        "registry": "dev",
+                        "repository": "shop/*",
+                        "tag": "v*",
+                    },
+                    {
+                        "name": "production",
+                        "registry": "prod",
+                        "repository": "live/{name}",
+                        "auto": True,
+                        "gates": [
+                            {"approval": {"role": "admin"}},
+                            {"signature": {"key_file": "cosign.pub"}},
+                        ],
+                        "after": {"webhook": hook},
+                    },
+                ],
+            }
+        ],
+    }
+
+
+class Person:
+    """Somebody with a token and the command line."""
+
+    def __init__(self, up: Up, token: str) -> None:
+        self.environment = {
+            **clean_environment(),
+            "TRANSSHIP_URL": up.url,
+            "TRANSSHIP_TOKEN": token,
+        }
+
+    def run(self, *words: str, code: int = 0) -> str:
+        done = transship(*words, environment=self.environment)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + ("" if code == 0 else done.stderr)
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        done = transship(*words, "--json", environment=self.environment)
+        assert done.returncode == code, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+
+def person(up: Up, name: str, role: str) -> Person:
+    return Person(up, up.ask("POST", "/tokens", {"name": name, "role": role})["token"])
+
+
+def test_from_a_push_in_development_to_production(
+    up: Up, registries: dict[str, SampleRegistry], signer: Signer, tmp_path: Path
+) -> None:
+    dev, prod = registries["dev"].storage, registries["prod"].storage
+    pulled: list[str] = []
+
+    def pull(data: dict[str, Any]) -> tuple[int, bytes, str]:
+        """Pull the image by its digest with production's account, and say what came."""
+        host, _, rest = data["image"].partition("/")
+        repository = rest.partition("@")[0]
+        with httpx.Client(auth=PROD, trust_env=False, headers={"Accept": OCI_IMAGE}) as client:
+            base = f"http://{host}/v2/{repository}"
+            manifest = client.get(f"{base}/manifests/{data['digest']}")
+            found = f"sha256:{hashlib.sha256(manifest.content).hexdigest()}"
+            for blob in (manifest.json()["config"], *manifest.json()["layers"]):
+                content = client.get(f"{base}/blobs/{blob['digest']}").content
+                assert f"sha256:{hashlib.sha256(content).hexdigest()}" == blob["digest"]
+        pulled.append(found)
+        return 200, b"", ""
+
+    with GateReceiver(say=pull) as deployer:
+        file = tmp_path / "transship.yaml"
+        file.write_text(yaml.safe_dump(declared(registries, deployer.url)))
+        owner = Person(up, up.token)
+        assert "pipelines/shop created" in owner.run("apply", "-f", str(file))
+        assert "pipelines/shop unchanged" in owner.run("apply", "-f", str(file))
+        assert owner.json("diff", "-f", str(file))["different"] is False
+        assert "shop" in owner.run("pipelines", "ls")
+        anna, ben = person(up, "anna", "admin"), person(up, "ben", "operator")
+
+        digest = push_image(dev, "shop/web", "v1", mark="the first")
+        secret = up.hook("dev")
+        pushed = {
+            "events": [
+                {
+                    "id": "1",
+                    "action": "push",
+                    "target": {
+                        "mediaType": OCI_IMAGE,
+                        "repository": "shop/web",
+                        "tag": "v1",
+                        "digest": digest,
+                    },
+                }
+            ]
+        }
+        told = up.notify(
+            "distribution/dev",
+            json.dumps(pushed).encode(),
+            {"Authorization": f"Bearer {secret}"},
+        )
+        assert told.status_code == 202, told.text
+        (waiting,) = wait_until(
+            lambda: ben.json("promotions", "ls", "--state", "waiting")["items"], 20, "the promotion"
+        )
+        assert (waiting["digest"], waiting["trigger"], waiting["gate"]) == (digest, "auto", 0)
+        identity = waiting["id"]
+
+        assert "needs admin" in ben.run("promotions", "approve", identity, code=2)
+        assert anna.json("promotions", "approve", identity)["gate"] == 1
+        moved = push_image(dev, "shop/web", "v1", mark="pushed between approval and promotion")
+        late = ben.json("promotions", "show", identity, "--wait", "--timeout", "2", code=3)
+        assert "no signature" in late["steps"][1]["reason"]
+        assert prod.tags("live/web") is None
+        signature = signer.attach(dev, "shop/web", digest)
+
+        placed = ben.json("promotions", "show", identity, "--wait", "--timeout", "60")
+        wait_until(
+            lambda: ben.json("promotions", "show", identity)["steps"][2]["state"] == "passed",
+            20,
+            "the deployer to be told",
+        )
+
+    assert placed["state"] == "placed"
+    tags = prod.tags("live/web")
+    assert tags is not None
+    assert tags.pop("v1") == digest != moved
+    assert tags == {f"{digest.replace(':', '-')}.sig": signature}, "the signature comes along"
+    assert pulled == [digest]
+    assert deployer.received[0].is_signed_with(SECRET)
+    history = ben.json("promotions", "show", identity)["history"]
+    assert [(one["actor"], one["event"], one["gate"]) for one in history] == [
+        ("pipeline shop", "asked", None),
+        ("anna", "approved", 0),
+        ("anna", "gate.passed", 0),
+        ("pipeline shop", "gate.passed", 1),
+        ("pipeline shop", "copying", None),
+        ("pipeline shop", "placed", None),
+        ("pipeline shop", "after.delivered", None),
+    ]
+    assert [one["at"] for one in history] == sorted(one["at"] for one in history)
+    rows = up.ask("GET", "/audit?limit=100")["items"]
+    trace = [
+        (row["actor"], row["action"])
+        for row in reversed(rows)
+        if row["kind"] == "promotions" and row["name"] == identity
+    ]
+    assert trace == [
+        ("pipeline shop", "ask"),
+        ("anna", "approve"),
+        ("pipeline shop", "pass"),
+        ("pipeline shop", "copy"),
+        ("pipeline shop", "place"),
+        ("pipeline shop", "after.delivered"),
+    ]
+    crossed = [row for row in rows if row["action"] == "cross"]
+    assert crossed, "the image has crossed a border, and the audit log does not say so"
+    assert up.ask("GET", "/audit/verification")["broken"] is None
+
+
+def test_ask_wait_and_roll_back_by_hand(up: Up, registries: dict[str, SampleRegistry]) -> None:
+    """A second pipeline, without gates: what a script does, and the way back."""
+    dev, prod = registries["dev"].storage, registries["prod"].storage
+    document = {
+        "stages": [
+            {"name": "development", "registry": "dev", "repository": "plain/*"},
+            {"name": "production", "registry": "prod"},
+        ]
+    }
+    up.ask("PUT", "/pipelines/plain", document)
+    owner = Person(up, up.token)
+    digests, identities = [], []
+    for mark in ("one", "two"):
+        digests.append(push_image(dev, "plain/app", "stable", mark=mark))
+        words = ("plain", "plain/app:stable", "--to", "production", "--wait", "--timeout", "60")
+        identities.append(owner.json("promote", *words)["id"])
+    assert (prod.tags("plain/app") or {})["stable"] == digests[1]
+
+    back = owner.json("promotions", "rollback", identities[1], "--wait", "--timeout", "60")
+
+    assert (back["state"], back["digest"], back["takes_back"]) == (
+        "placed",
+        digests[0],
+        identities[1],
+    )
+    assert (prod.tags("plain/app") or {})["stable"] == digests[0]
+    exported = yaml.safe_load(owner.run("export", "--pipeline", "plain"))
+    assert exported["pipelines"] == [{"name": "plain", **document}]
+    assert "development" in owner.run("pipelines", "show", "plain")
+    gone = f"plain/app:stable@sha256:{'0' * 64}"
+    failed = owner.json("promote", "plain", gone, "--to", "production", "--wait", code=1)
+    assert failed["state"] == "failed"
+    assert "executions failures" in failed["reason"]
