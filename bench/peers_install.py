@@ -36,6 +36,11 @@ PACKAGES = (
     Package("registry3", "github.com/distribution/distribution/v3/cmd/registry", "v3.1.2"),
     Package("olareg", "github.com/olareg/olareg/cmd/olareg", "latest"),
     Package("helm", "helm.sh/helm/v3/cmd/helm", "v3.19.2"),  # for tests/integration/test_helm.py
+    Package(  # for tests/integration/test_gateway.py
+        "oci-conformance",
+        "github.com/opencontainers/distribution-spec/conformance",
+        "v0.0.0-20260831232431-97274622c111",
+    ),
     Package("ocync", "ocync", "latest", builder="cargo"),
 )
 

@@ -228,6 +228,9 @@ class Server:
                 return b"", b""
             if not data:
                 deadline = time.monotonic() + HEAD_SECONDS
+                if not piece[:1].isupper():  # TLS where there is none: the client is told at once
+                    self._bad(sock, BadRequest(400, "this is plain HTTP"))
+                    return b"", b""
             data += piece
         if end > MAX_HEAD_BYTES:
             self._bad(sock, BadRequest(431, "the request's head is too long"))

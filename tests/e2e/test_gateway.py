@@ -1,82 +1,226 @@
-"""Images under one name: whatever registry stands behind it, and while one takes the place of another."""
+"""A fleet moves to another registry behind one name while clients pull all the time: no pull fails (issue 10)."""
 
 from __future__ import annotations
 
+import contextlib
+import random
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
-from api.samples.auth import BasicAuth
-from api.samples.registry import SampleRegistry
-from tests.support.gateway import Gateway, beside, running_gateway
-from tests.support.images import push_image
+from bench.peers_install import find
+from tests.support.gateway import Client, Gateway, beside, running_gateway
 from tests.support.processes import require, wait_until
 from tests.support.servers import RealRegistry
 from tests.support.up import Up, running_up
+from tests.support.wire import Wire, image_body
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+MIB = 1 << 20
+CONFIG = {"names": [{"registry": "old"}], "anonymous": ["public/**"]}
 
 
 class Stage:
-    """An engine, an old and a new registry, and a gateway before them."""
+    """An engine, an old and a new registry, and a gateway before them that keeps no blobs."""
 
-    def __init__(self, up: Up, old: SampleRegistry, new: RealRegistry, gateway: Gateway) -> None:
+    def __init__(self, up: Up, old: RealRegistry, new: RealRegistry, gateway: Gateway) -> None:
         self.up = up
         self.old = old
         self.new = new
         self.gateway = gateway
+        self.fleet: dict[tuple[str, str], str] = {}
+
+    def push(self, repository: str, tag: str, layer: bytes) -> str:
+        """Push an image of one layer to the old registry."""
+        with Wire(self.old.url) as wire:
+            config = f'{{"of": "{repository}:{tag}"}}'.encode()
+            for blob in (layer, config):
+                assert wire.push_blob(repository, blob).status == 201
+            answer = wire.put_manifest(repository, tag, image_body(config, [layer]))
+        assert answer.status == 201
+        digest = str(answer["Docker-Content-Digest"])
+        self.fleet[repository, tag] = digest
+        return digest
+
+    def step(self, action: str, *states: str) -> None:
+        """Take a step of the migration, and wait until it is there."""
+        self.up.ask("POST", f"/migrations/move/{action}")
+        wait_until(
+            lambda: self.up.ask("GET", "/migrations/move")["state"] in states,
+            120,
+            f"{action}: {states}",
+        )
+
+
+class Pulling:
+    """Clients that pull the fleet, all of them all the time; `failed` says what did not come, and why."""
+
+    def __init__(self, stage: Stage, clients: int, seed: int) -> None:
+        self.pulls = 0
+        self.failed: list[str] = []
+        self._stage = stage
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [
+            threading.Thread(target=self._run, args=(seed + number,)) for number in range(clients)
+        ]
+
+    def _run(self, seed: int) -> None:
+        dice = random.Random(seed)
+        client = Client(self._stage.gateway.port, self._stage.gateway.token)
+        while not self._over.is_set():
+            (repository, tag), digest = dice.choice(list(self._stage.fleet.items()))
+            try:
+                assert client.pull(repository, tag) == digest
+            except Exception as error:
+                with self._lock:
+                    self.failed.append(f"{repository}:{tag}: {type(error).__name__}: {error}")
+            with self._lock:
+                self.pulls += 1
+
+    def more(self, count: int) -> None:
+        """Wait for so many more pulls."""
+        wanted = self.pulls + count
+        wait_until(lambda: self.pulls >= wanted, 120, f"{count} more pulls")
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("gateway")
-    with (
-        SampleRegistry() as old,
-        RealRegistry() as new,
-        running_up(folder) as up,
-    ):
+    with contextlib.ExitStack() as stack:
+        old = stack.enter_context(RealRegistry())
+        new = stack.enter_context(RealRegistry())
+        up = stack.enter_context(running_up(folder))
         up.registry("old", old.url)
         up.registry("new", new.url)
-        up.rule("move", "old", "new")
-        config = {"names": [{"registry": "old"}]}
         kept = {"TRANSSHIP_GATEWAY_CACHE_BYTES": "0"}
-        with running_gateway(folder, config, **beside(folder / "data"), **kept) as gateway:
-            gateway.token = up.ask("POST", "/pull-tokens", {"name": "all", "repositories": ["**"]})[
-                "token"
-            ]
-            yield Stage(up, old, new, gateway)
+        gateway = stack.enter_context(
+            running_gateway(folder, CONFIG, **beside(folder / "data"), **kept)
+        )
+        wanted = {"name": "all", "repositories": ["**"], "expires_in": "1h"}
+        gateway.token = up.ask("POST", "/pull-tokens", wanted)["token"]
+        yield Stage(up, old, new, gateway)
 
 
-def test_a_pull_comes_from_the_source_and_then_from_the_copy(stage: Stage, tmp_path: Path) -> None:
-    digest = push_image(stage.old, "team/app", "v1")
-    assert stage.gateway.pull("team/app", "v1") == digest
-    # the miss has asked the rule for the copy, and once it is proved, it is read from there
-    wait_until(lambda: b"v1" in _tags(stage.new, "team/app"), 30, "the copy")
-    stage.up.idle()
-    before = len(stage.old.log)
-    wait_until(lambda: _is_read_from_new(stage), 20, "the new registry being read")
-    subprocess.run(
-        [require("skopeo"), "copy", "-q", "--src-tls-verify=false",
-         f"--src-creds=any:{stage.gateway.token}",
-         f"docker://{stage.gateway.host}/team/app:v1", f"dir:{tmp_path / 'image'}"],
-        check=True, timeout=60,
-    )  # fmt: skip
-    blobs = [one for one in stage.old.log[before:] if "/blobs/" in one.path]
-    assert not blobs, f"the old registry was read from: {blobs}"
+def test_memory_does_not_grow_with_a_blob(stage: Stage) -> None:
+    _flat(stage, 64 * MIB)
 
 
-def _is_read_from_new(stage: Stage) -> bool:
-    stage.new.clear_access_log()
-    stage.gateway.pull("team/app", "v1")
-    return any("/blobs/" in one.path for one in stage.new.access_log())
+@pytest.mark.nightly
+def test_memory_does_not_grow_with_a_blob_of_a_gibibyte(stage: Stage) -> None:
+    _flat(stage, 1024 * MIB)
 
 
-def _tags(registry: RealRegistry, repository: str) -> bytes:
-    import httpx
+def _flat(stage: Stage, size: int) -> None:
+    layer = random.Random(7).randbytes(MIB) * (size // MIB)
+    stage.push("big/app", "v1", layer)
+    before = _peak(stage.gateway)
+    threads = [threading.Thread(target=_drain, args=(stage.gateway, layer)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert _sent(stage.gateway) >= 3 * size
+    assert _peak(stage.gateway) - before < 24 * MIB
+    del stage.fleet["big/app", "v1"]
 
-    return httpx.get(f"{registry.url}/v2/{repository}/tags/list", trust_env=False).content
+
+def _drain(gateway: Gateway, layer: bytes) -> None:
+    client = Client(gateway.port, gateway.token)
+    client.pull("big/app", "v1")
+    assert layer
 
 
-__all__ = ["BasicAuth"]
+def _peak(gateway: Gateway) -> int:
+    status = Path(f"/proc/{gateway.process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def _sent(gateway: Gateway) -> float:
+    return gateway.metrics().get('transship_gateway_bytes_total{registry="old"}', 0.0)
+
+
+def test_skopeo_and_crane_pull_by_a_token(stage: Stage, tmp_path: Path) -> None:
+    digest = stage.push("tools/app", "v1", b"a layer" * 1000)
+    image = f"{stage.gateway.host}/tools/app:v1"
+    skopeo = require("skopeo")
+    with_token = f"--src-creds=any:{stage.gateway.token}"
+    copy = [skopeo, "copy", "-q", "--src-tls-verify=false"]
+    done = _run([*copy, with_token, f"docker://{image}", f"dir:{tmp_path / 'image'}"])
+    assert done.returncode == 0, done.stderr
+    refused = _run([*copy, f"docker://{image}", f"dir:{tmp_path / 'none'}"])
+    assert refused.returncode != 0
+    crane = find("crane")
+    if crane is not None:
+        login = [crane, "auth", "login", stage.gateway.host, "-u", "any", "-p", stage.gateway.token]
+        config = {"DOCKER_CONFIG": str(tmp_path), "HOME": str(tmp_path)}
+        assert _run(login, **config).returncode == 0
+        pulled = _run([crane, "pull", "--insecure", image, str(tmp_path / "x.tar")], **config)
+        assert pulled.returncode == 0, pulled.stderr
+        assert _run([crane, "digest", "--insecure", image], **config).stdout.strip() == digest
+    del stage.fleet["tools/app", "v1"]
+
+
+def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, env=environment or None
+    )
+
+
+@pytest.mark.parametrize(
+    ("clients", "tags"), [(6, 3), pytest.param(200, 20, marks=pytest.mark.nightly)]
+)
+def test_a_fleet_moves_while_clients_pull_and_no_pull_fails(
+    stage: Stage, clients: int, tags: int
+) -> None:
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    for number in range(6):
+        for tag in range(tags):
+            name = f"{('team-a', 'team-b')[number % 2]}/app{number}"
+            stage.push(name, f"v{tag}", dice.randbytes(dice.randrange(1000, 200_000)))
+    stage.up.ask(
+        "PUT",
+        "/migrations/move",
+        {
+            "source": "old",
+            "destination": "new",
+            "namespaces": [{"from": "**", "to": "moved/{repository}"}],
+            "waves": [{"name": "a", "repositories": ["team-a/**"]}, {"name": "rest"}],
+        },
+    )
+    with Pulling(stage, clients, seed) as pulling:
+        stage.step("inventory", "surveyed")
+        pulling.more(clients)
+        stage.step("waves/a/start", "begun")
+        wait_until(lambda: _reads_new(stage), 60, "the new registry being read")
+        stage.step("waves/rest/start", "moved")
+        stage.step("freeze", "frozen")
+        stage.step("prove", "proved")
+        pulling.more(2 * clients)
+        stage.old.stop()  # cut over: from now on there is the new one alone
+        pulling.more(4 * clients)
+    assert not pulling.failed, f"{len(pulling.failed)} of {pulling.pulls}: {pulling.failed[:5]}"
+    for (repository, tag), digest in stage.fleet.items():
+        assert stage.gateway.pull(repository, tag) == digest
+    print(f"{pulling.pulls} pulls, none failed")
+
+
+def _reads_new(stage: Stage) -> bool:
+    return stage.gateway.metrics().get('transship_gateway_bytes_total{registry="new"}', 0.0) > 0

@@ -9,6 +9,7 @@ import json
 import random
 import re
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ from api.gateway.main import Gateway as Process
 from api.samples.auth import BearerAuth, TokenService
 from api.samples.http_messages import WireFault
 from api.samples.registry import SampleRegistry
+from bench.peers_install import find
 from service.model.endpoint import CredentialSpec, RegistryEndpoint
 from service.model.gateway import GatewayConfig, NameRule
 from service.model.pull_token import PullKeys
@@ -321,6 +323,61 @@ def test_a_connection_serves_one_request_after_another(
         assert connection.getresponse().read()
     assert connection.sock is sock
     connection.close()
+
+
+def test_the_conformance_suite_of_the_oci_finds_nothing_amiss(
+    client: Client, source: SampleRegistry, tmp_path: Path
+) -> None:
+    """Its read-only part: ping, tags, manifests, blobs, referrers, and what is not there."""
+    suite = find("oci-conformance")
+    if suite is None:
+        pytest.skip("it is not installed: python -m bench.peers_install oci-conformance")
+    name = "team/conformance"
+    digests = [push_image(source, name, tag, layers=[tag.encode() * 999]) for tag in ("v1", "v2")]
+    digests.append(
+        push_artifact(
+            source.storage, name, None, subject=digests[0], artifact_type="application/vnd.test.sig"
+        )
+    )
+    layer = hashlib.sha256(b"v1" * 999).hexdigest()
+    environment = {
+        "OCI_REGISTRY": f"127.0.0.1:{client.port}",
+        "OCI_TLS": "disabled",
+        "OCI_REPO1": name,
+        "OCI_USERNAME": "any",
+        "OCI_PASSWORD": client.token,
+        "OCI_API_PUSH": "false",
+        "OCI_API_MANIFESTS_DELETE": "false",
+        "OCI_API_TAGS_DELETE": "false",
+        "OCI_API_BLOBS_DELETE": "false",
+        "OCI_API_BLOBS_DIGEST_HEADER": "true",
+        "OCI_RO_DATA_TAGS": "v1 v2",
+        "OCI_RO_DATA_MANIFESTS": " ".join(digests),
+        "OCI_RO_DATA_BLOBS": f"sha256:{layer}",
+        "OCI_RO_DATA_REFERRERS": digests[0],
+        "OCI_RESULTS_DIR": str(tmp_path),
+    }
+    done = subprocess.run(  # its exit code is of no use: it stumbles over its own file of results
+        [suite],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    found = dict(re.findall(r"^  (\w+)\.+: +(\d+)$", done.stdout, re.MULTILINE))
+    assert "OCI Conformance Result: Pass" in done.stdout, done.stdout[-6000:]
+    assert (found["FAIL"], found["Error"]) == ("0", "0")
+    assert int(found["Pass"]) >= 20
+    for api in (
+        "Blob get",
+        "Manifest get by tag",
+        "Manifest head by digest",
+        "Tag listing",
+        "Referrers",
+    ):
+        assert re.search(rf"^  {api}\.+: +Pass$", done.stdout, re.MULTILINE), api
 
 
 # registries that do not do their part
