@@ -9,6 +9,8 @@ import { executions } from "./views/executions.js";
 import { images } from "./views/images.js";
 import { migrations } from "./views/migrations.js";
 import { overview } from "./views/overview.js";
+import { pipelines } from "./views/pipelines.js";
+import { promotions } from "./views/promotions.js";
 import { regions } from "./views/regions.js";
 import { registries, registry } from "./views/registries.js";
 import { releases } from "./views/releases.js";
@@ -31,6 +33,8 @@ const PAGES = {
   registries: { title: "Registries", make: (parts, page) => (parts.length ? registry : registries)(parts, page) },
   regions: { title: "Regions", make: regions },
   migrations: { title: "Migrations", make: migrations },
+  pipelines: { title: "Pipelines", make: pipelines },
+  promotions: { title: "Promotions", make: promotions },
   replicas: { title: "Replicas", make: replicas },
   releases: { title: "Releases", make: releases },
   verifications: { title: "Verifications", make: verifications },

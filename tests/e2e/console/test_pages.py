@@ -13,6 +13,7 @@ from api.samples.registry import SampleRegistry
 from tests.support.browser import Console, console_of
 from tests.support.content import push_image
 from tests.support.processes import wait_until
+from tests.support.signing import Signer
 from tests.support.up import Up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -53,6 +54,18 @@ def addresses(up: Up, east: SampleRegistry, west: SampleRegistry) -> Iterator[di
     up.ask("PUT", "/regions/us", {"jurisdiction": "us"})
     up.ask("PUT", "/links/eu:us", {"bandwidth": "200Mbit/s", "cost_per_gib": 0.02})
     up.ask("PUT", "/migrations/move", {"source": "from", "destination": "there"})
+    stages = [
+        {"name": "dev", "registry": "from", "repository": "many/*"},
+        {
+            "name": "prod",
+            "registry": "there",
+            "repository": "live/{name}",
+            "gates": [{"approval": {"own": True}}, {"signature": {"key": Signer().public}}],
+        },
+    ]
+    up.ask("PUT", "/pipelines/shop", {"stages": stages})
+    wish = {"pipeline": "shop", "ref": "many/app:v1", "to": "prod"}
+    promotion = up.ask("POST", "/promotions", wish)["id"]
     up.idle(60)
     whole = {"source": "from", "mode": "replicate", "delete": {"enabled": False}}
     up.ask("PUT", "/rules/instance", {**whole, "destinations": [{"registry": "there"}]})
@@ -79,6 +92,10 @@ def addresses(up: Up, east: SampleRegistry, west: SampleRegistry) -> Iterator[di
         "regions": "regions",
         "migrations": "migrations",
         "migration": "migrations/move",
+        "pipelines": "pipelines",
+        "pipeline": "pipelines/shop",
+        "promotions": "promotions",
+        "promotion": f"promotions/{promotion}",
         "verifications": "verifications",
         "replicas": "replicas",
         "replica": "replicas/instance/there",
@@ -91,7 +108,14 @@ def addresses(up: Up, east: SampleRegistry, west: SampleRegistry) -> Iterator[di
         "tokens": "tokens",
     }
     west.faults.clear()
-    for made in ("releases/december", "webhooks/told", "rules/instance", "rules/looked-at"):
+    up.ask("POST", f"/promotions/{promotion}/cancel")
+    for made in (
+        "pipelines/shop",
+        "releases/december",
+        "webhooks/told",
+        "rules/instance",
+        "rules/looked-at",
+    ):
         up.ask("DELETE", f"/{made}")
 
 
