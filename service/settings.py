@@ -80,7 +80,7 @@ class Settings:
         24, "requests of one token that one API process serves at the same time"
     )
     metrics_listen: str = _setting(
-        "", "HOST:PORT of health and metrics of worker and scheduler; empty: none"
+        "", "HOST:PORT of health and metrics of worker, scheduler and gateway; empty: none"
     )
     metrics_token_file: str = _setting(
         "",
@@ -182,7 +182,8 @@ class Settings:
         "away, and blobs that it keeps; empty: it forgets when it ends, and keeps no blobs",
     )
     gateway_cache_bytes: int = _setting(
-        1 << 30, "bytes of blobs that a gateway keeps in its folder, none over a quarter of it; 0: none"
+        1 << 30,
+        "bytes of blobs that a gateway keeps in its folder, none over a quarter of it; 0: none",
     )
     gateway_connections: int = _setting(
         1024, "connections of clients that one gateway has at once; each is a thread"

@@ -25,17 +25,23 @@ from api.engine.data_dir import DataDir
     metavar="HOST:PORT",
 )  # fmt: skip
 @click.option(
+    "--dir", "folder", envvar="TRANSSHIP_GATEWAY_DIR", type=click.Path(file_okay=False),
+    help="Folder of its own: what it knows, and blobs that it keeps.",
+)  # fmt: skip
+@click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Data folder of a `transship up` on this machine, whose registries and rules it serves by.",
 )
-def gateway(path: str, region: str, listen: str, data: Path | None) -> None:
+def gateway(path: str, region: str, listen: str, folder: str | None, data: Path | None) -> None:
     """Serve images under one name from the nearest registry that has them, until SIGTERM."""
     if data is not None:
-        folder = DataDir(data)
-        os.environ["TRANSSHIP_DATABASE_URL"] = folder.database_url
-        os.environ["TRANSSHIP_SECRET_KEY_FILE"] = str(folder.key_file)
-        os.environ.setdefault("TRANSSHIP_GATEWAY_DIR", str(folder.path / "gateway"))
+        engine = DataDir(data)
+        os.environ["TRANSSHIP_DATABASE_URL"] = engine.database_url
+        os.environ["TRANSSHIP_SECRET_KEY_FILE"] = str(engine.key_file)
+        folder = folder or str(engine.path / "gateway")
+    if folder:
+        os.environ["TRANSSHIP_GATEWAY_DIR"] = folder
     os.environ["TRANSSHIP_GATEWAY_FILE"] = path
     os.environ["TRANSSHIP_REGION"] = region
     os.environ["TRANSSHIP_GATEWAY_LISTEN"] = listen

@@ -22,6 +22,7 @@ from service.errors import InvalidConfiguration, StoreUnavailable, TransshipErro
 from service.model.gateway import GatewayConfig
 from service.model.pull_token import PullKeys
 from service.registry.pulls import PULL_TIMEOUTS
+from service.replication.borders import BorderGuard
 from service.replication.clients import Clients
 from service.replication.gateway.blobs import Blobs
 from service.replication.gateway.cache import BlobCache
@@ -64,8 +65,9 @@ class Gateway:
             timeouts=PULL_TIMEOUTS,
         )
         locator = Locator(self.services.registries, LocationStore(database), self.clients)
+        guard = BorderGuard(settings, self.services.regions, self.clients)
         places = Places(
-            config, locator, self.services.links, self.clients, self._gate, settings.region
+            config, locator, self.services.links, self.clients, self._gate, guard, settings.region
         )
         self.nudges = Nudges(
             self.services.rules, self.services.executions, self._gate, self.figures

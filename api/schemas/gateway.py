@@ -69,7 +69,7 @@ class GatewaySchema(StrictSchema):
 class NewPullTokenSchema(StrictSchema):
     """A pull token to be made."""
 
-    name = Name(required=True)
+    name = Name(required=True, metadata={"example": "cluster-1"})
     repositories = Items(
         Judged(compile_glob, longest=255),
         most=MOST_PATTERNS,

@@ -27,6 +27,7 @@ from bench.peers_install import find
 from service.model.endpoint import CredentialSpec, RegistryEndpoint
 from service.model.gateway import GatewayConfig, NameRule
 from service.model.pull_token import PullKeys
+from service.model.region import Link, Region
 from service.model.rule import Destination, NameFilter, Selection, SyncRule
 from service.settings import Settings
 from service.store.keyring import KeyRing, write_new_key
@@ -540,6 +541,55 @@ def test_the_last_known_image_is_served_while_the_source_is_away(
         assert puller.pull("app/known", "v1") == digest
     tags = json.loads(puller.get("/v2/app/known/tags/list").body)["tags"]
     assert tags == ["v1"]
+
+
+def test_the_nearest_registry_is_read_and_none_behind_a_border(world: World) -> None:
+    """By region and link; of two as near the copy before its source; behind a border only what the file names."""
+    with SampleRegistry() as far, SampleRegistry() as near, SampleRegistry() as abroad:
+        registries = {"far": far, "near": near, "abroad": abroad}
+        regions = {"far": "us", "near": "eu", "abroad": "cn"}
+        for name, registry in registries.items():
+            world.registry(name, registry.url, region=regions[name])
+        for region in ("us", "eu", "eu-2", "cn"):
+            drawn = Region(region, "cn" if region == "cn" else "west")
+            world.stores.regions.put(drawn, document={"name": region})
+        world.stores.links.put(Link("cn", "eu-2"), document={})
+        world.stores.links.put(Link("eu", "eu-2", cost_per_gib=0.01), document={})
+        world.stores.links.put(Link("us", "eu-2", cost_per_gib=0.09), document={})
+        everything = Selection(NameFilter(include=("**",)))
+        to = (Destination(registry="near"), Destination(registry="abroad"))
+        rule = SyncRule("spread", "far", (everything,), to)
+        world.stores.rules.put(rule, document={"name": "spread"})
+        for registry in registries.values():
+            digest = push_image(registry, "app/x", "v1", layers=[b"layer" * 100])
+
+        def work(connection: Connection) -> None:
+            for name in ("near", "abroad"):
+                row = {"registry": name, "repository": "app/x", "tag": "v1", "digest": digest}
+                connection.execute(
+                    insert(written_tags).values(**row, rule="spread", written_at=time.time())
+                )
+
+        world.stores.database.write(work)
+        for region, prefer, wanted in (
+            ("eu", (), "near"),
+            ("eu-2", (), "near"),  # a byte from there costs less
+            ("us", (), "far"),
+            ("cn", (), "abroad"),
+            ("us", ("abroad",), "abroad"),  # it is said
+        ):
+            config = GatewayConfig((NameRule("far"),), anonymous=("**",), prefer=prefer)
+            process = world.gateway(config, region=region)
+            try:
+                Client(process.server.port).pull("app/x", "v1")
+                read = [
+                    name
+                    for name in registries
+                    if _sample(process, "transship_gateway_bytes_total", registry=name)
+                ]
+                assert read == [wanted], (region, prefer)
+            finally:
+                process.close(1.0)
 
 
 def test_a_redirect_of_the_registrys_own_is_passed_on(world: World, pair: Pair) -> None:

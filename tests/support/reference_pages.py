@@ -18,6 +18,7 @@ from api.openapi import routes
 from service.bootstrap import Services, open_services
 from service.model.provider import Capabilities, Offers
 from service.registry.providers.table import PROVIDERS
+from service.replication.gateway.figures import GatewayFigures
 from service.replication.metrics import Metrics
 from service.replication.process_metrics import ProcessFigures
 from service.replication.state_metrics import state_gauges
@@ -180,19 +181,25 @@ def metrics() -> str:
         worker = Metrics().registry
         worker.register(ProcessFigures(None, tuple, 0))
         scheduler = SchedulerMetrics(services, lambda _region: {}).registry
+        gateway = GatewayFigures().registry
         shown = {
             "api": list(state_gauges(FigureStore(services.database))),
             "scheduler": list(scheduler.collect()),
             "worker": list(worker.collect()),
+            "gateway": list(gateway.collect()),
         }
-        counters = {**scheduler._names_to_collectors, **worker._names_to_collectors}
+        counters = {
+            **scheduler._names_to_collectors,
+            **worker._names_to_collectors,
+            **gateway._names_to_collectors,
+        }
         services.close()
     lines = [
         "# Metrics",
         "",
         "*Generated from the collectors by `make docs`.*",
         "",
-        "Worker and scheduler show theirs at `http://TRANSSHIP_METRICS_LISTEN/metrics`, the API at its own `/metrics`; see",
+        "Worker, scheduler and gateway show theirs at `http://TRANSSHIP_METRICS_LISTEN/metrics`, the API at its own `/metrics`; see",
         "[watch a fleet](../how-to/watch.md). Labels are names that an administrator has given and closed lists, never a",
         "repository, a tag or a digest.",
         "",

@@ -12,6 +12,7 @@ from service.errors import RegistryError, StoreUnavailable, TransshipError
 from service.model.digest import Digest
 from service.model.gateway import GatewayConfig, ImagePlace
 from service.model.region import Link
+from service.replication.borders import BorderGuard
 from service.replication.clients import Clients
 from service.replication.gateway.steady import StoreGate
 from service.replication.locate import Location, LocationState, Locator
@@ -71,6 +72,7 @@ class Places:
         links: LinkStore,
         clients: Clients,
         gate: StoreGate,
+        guard: BorderGuard,
         region: str,
     ) -> None:
         self.pauses = Pauses()
@@ -79,6 +81,7 @@ class Places:
         self._links = links
         self._clients = clients
         self._gate = gate
+        self._guard = guard
         self._region = region
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[ImagePlace, str, str], tuple[float, Found]] = OrderedDict()
@@ -131,7 +134,14 @@ class Places:
 
     def _asked(self, source: ImagePlace, reference: str, digest: str) -> Found:
         rows = self._locator.locate(source[1], reference, source=source[0], digest=digest)
-        wanted = [row for row in rows if row.repository and row.rule and row.registry != source[0]]
+        wanted = [
+            row
+            for row in rows
+            if row.repository
+            and row.rule
+            and row.registry != source[0]
+            and not self._is_foreign(row.registry)
+        ]
         whole = [row for row in wanted if _is_whole(row, digest)]
         there = [_place(row) for row in whole]
         return Found(
@@ -139,6 +149,14 @@ class Places:
             tuple(_place(row) for row in wanted if _place(row) not in there),
             tuple(dict.fromkeys(row.rule for row in wanted if row.state in _WANTED)),
         )
+
+    def _is_foreign(self, registry: str) -> bool:
+        """Whether a border lies between it and here: then it is read from only if the gateway's file names it."""
+        if registry in self._config.prefer:
+            return False
+        borders = self._guard.borders()
+        there = self._guard.region_of(registry) or f"registry {registry}"
+        return borders.are_drawn and borders.lies_between(there, self._region)
 
     def _rank(self, place: ImagePlace, source: ImagePlace) -> tuple[object, ...]:
         registry = place[0]
