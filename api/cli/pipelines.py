@@ -19,7 +19,7 @@ from service.errors import InvalidConfiguration
 LOOK_SECONDS = 0.3
 IDENTITY = click.argument("identity", metavar="ID")
 TIMEOUT = click.option(
-    "--timeout", type=float, help="Seconds to wait; then exit 3, and the promotion goes on."
+    "--timeout", help="How long to wait: 30s, 5m, 1h; then exit 3, and the promotion goes on."
 )
 WAIT = click.option(
     "--wait", is_flag=True, help="Wait until it is placed, or comes to nothing: exit 1."
@@ -116,7 +116,7 @@ def promote(
     ref: str,
     stage: str,
     wait: bool,
-    timeout: float | None,
+    timeout: str | None,
     data: Path | None,
     as_json: bool,
 ) -> None:
@@ -178,7 +178,7 @@ promotions.add_command(list_promotions, "list")
 @DATA
 @JSON
 def show_promotion(
-    identity: str, wait: bool, timeout: float | None, data: Path | None, as_json: bool
+    identity: str, wait: bool, timeout: str | None, data: Path | None, as_json: bool
 ) -> None:
     """Show a promotion with its gates, who has approved, and its history."""
     with connect(data) as server:
@@ -238,7 +238,7 @@ def rollback(
     identity: str,
     digest: str | None,
     wait: bool,
-    timeout: float | None,
+    timeout: str | None,
     data: Path | None,
     as_json: bool,
 ) -> None:
@@ -250,7 +250,7 @@ def rollback(
 
 
 def _shown(
-    server: Connection, found: dict[str, Any], wait: bool, timeout: float | None, as_json: bool
+    server: Connection, found: dict[str, Any], wait: bool, timeout: str | None, as_json: bool
 ) -> None:
     """Print a promotion, when it has ended if that is waited for; then it ends the process with what it came to."""
     late = False
@@ -264,10 +264,14 @@ def _shown(
 
 
 def _followed(
-    server: Connection, found: dict[str, Any], timeout: float | None
+    server: Connection, found: dict[str, Any], timeout: str | None
 ) -> tuple[dict[str, Any], bool]:
     """Look until it has ended; returns it then, and whether the time ran out before."""
-    deadline = None if timeout is None else time.monotonic() + timeout
+    from api.schemas.fields import Duration, seconds
+
+    if timeout is not None:
+        Duration(least=0, most=30 * 86400).deserialize(timeout)
+    deadline = None if timeout is None else time.monotonic() + seconds(timeout)
     told = ""
     while found["state"] in ("waiting", "copying"):
         if (now := words(found)) != told:

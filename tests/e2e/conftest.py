@@ -11,8 +11,11 @@ import pytest
 from api.samples.fleet import FleetSummary, push_fleet
 from api.samples.fleet_plan import FleetSpec
 from tests.oracle.closure import Place
+from tests.support.promoting import SECRET
 from tests.support.servers import RealRegistry
+from tests.support.signing import Signer
 from tests.support.source_log import RequestCost
+from tests.support.up import Up, running_up
 
 
 @dataclass
@@ -59,3 +62,28 @@ def destination() -> Iterator[RealRegistry]:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
+
+
+DEV, PROD = ("builder", "the password of development"), ("deployer", "another one of production")
+"""The accounts of two private registries, whose passwords `flowing` has."""
+
+
+@pytest.fixture(scope="session")
+def signer() -> Signer:
+    """Whose public key is `cosign.pub` in the folder of secrets of `flowing`."""
+    return Signer()
+
+
+@pytest.fixture(scope="session")
+def flowing(tmp_path_factory: pytest.TempPathFactory, signer: Signer) -> Iterator[Up]:
+    """One service for all tests of pipelines."""
+    folder = tmp_path_factory.mktemp("flowing")
+    (folder / "cosign.pub").write_text(signer.public)
+    variables = {
+        "TRANSSHIP_SECRETS_DIR": str(folder),
+        "TRANSSHIP_SECRET_DEV": DEV[1],
+        "TRANSSHIP_SECRET_PROD": PROD[1],
+        "TRANSSHIP_SECRET_SHOP": SECRET,
+    }
+    with running_up(folder / "up", **variables) as running:
+        yield running

@@ -106,8 +106,8 @@ def stage(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
 
 
 def _clear(up: Up) -> None:
-    """Take away what a page has left, its rules, its webhooks and its hook, and let all come to rest."""
-    for kind in ("rules", "webhooks"):
+    """Take away what a page has left, its rules, webhooks, pipelines and its hook, and let all come to rest."""
+    for kind in ("rules", "webhooks", "pipelines"):
         for one in up.ask("GET", f"/{kind}")["items"]:
             up.ask("DELETE", f"/{kind}/{one['name']}")
     up.ask("DELETE", "/registries/east/hook")

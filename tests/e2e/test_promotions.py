@@ -16,16 +16,15 @@ import yaml
 from api.samples.auth import BasicAuth
 from api.samples.manifests import OCI_IMAGE
 from api.samples.registry import SampleRegistry
+from tests.e2e.conftest import DEV, PROD
 from tests.support.content import push_image
 from tests.support.processes import wait_until
 from tests.support.promoting import SECRET, GateReceiver
 from tests.support.signing import Signer
 from tests.support.transship import clean_environment, transship
-from tests.support.up import Up, running_up
+from tests.support.up import Up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
-
-DEV, PROD = ("builder", "the password of development"), ("deployer", "another one of production")
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +34,6 @@ def registries() -> Iterator[dict[str, SampleRegistry]]:
         SampleRegistry(auth=BasicAuth(dict([PROD]))) as prod,
     ):
         yield {"dev": dev, "prod": prod}
-
-
-@pytest.fixture(scope="module")
-def signer() -> Signer:
-    return Signer()
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory, signer: Signer) -> Iterator[Up]:
-    folder = tmp_path_factory.mktemp("promotions")
-    (folder / "cosign.pub").write_text(signer.public)
-    variables = {
-        "TRANSSHIP_SECRETS_DIR": str(folder),
-        "TRANSSHIP_SECRET_DEV": DEV[1],
-        "TRANSSHIP_SECRET_PROD": PROD[1],
-        "TRANSSHIP_SECRET_SHOP": SECRET,
-    }
-    with running_up(folder / "up", **variables) as running:
-        yield running
 
 
 def declared(registries: dict[str, SampleRegistry], hook: str) -> dict[str, Any]:
@@ -76,7 +56,7 @@ def declared(registries: dict[str, SampleRegistry], hook: str) -> dict[str, Any]
         ],
         "pipelines": [
             {
-                "name": "shop",
+                "name": "flagship",
                 "secret_env": "TRANSSHIP_SECRET_SHOP",
                 "stages": [
                     {
@@ -128,8 +108,9 @@ def person(up: Up, name: str, role: str) -> Person:
 
 
 def test_from_a_push_in_development_to_production(
-    up: Up, registries: dict[str, SampleRegistry], signer: Signer, tmp_path: Path
+    flowing: Up, registries: dict[str, SampleRegistry], signer: Signer, tmp_path: Path
 ) -> None:
+    up = flowing
     dev, prod = registries["dev"].storage, registries["prod"].storage
     pulled: list[str] = []
 
@@ -151,10 +132,10 @@ def test_from_a_push_in_development_to_production(
         file = tmp_path / "transship.yaml"
         file.write_text(yaml.safe_dump(declared(registries, deployer.url)))
         owner = Person(up, up.token)
-        assert "pipelines/shop created" in owner.run("apply", "-f", str(file))
-        assert "pipelines/shop unchanged" in owner.run("apply", "-f", str(file))
+        assert "pipelines/flagship created" in owner.run("apply", "-f", str(file))
+        assert "pipelines/flagship unchanged" in owner.run("apply", "-f", str(file))
         assert owner.json("diff", "-f", str(file))["different"] is False
-        assert "shop" in owner.run("pipelines", "ls")
+        assert "flagship" in owner.run("pipelines", "ls")
         anna, ben = person(up, "anna", "admin"), person(up, "ben", "operator")
 
         digest = push_image(dev, "shop/web", "v1", mark="the first")
@@ -188,12 +169,12 @@ def test_from_a_push_in_development_to_production(
         assert "needs admin" in ben.run("promotions", "approve", identity, code=2)
         assert anna.json("promotions", "approve", identity)["gate"] == 1
         moved = push_image(dev, "shop/web", "v1", mark="pushed between approval and promotion")
-        late = ben.json("promotions", "show", identity, "--wait", "--timeout", "2", code=3)
+        late = ben.json("promotions", "show", identity, "--wait", "--timeout", "2s", code=3)
         assert "no signature" in late["steps"][1]["reason"]
         assert prod.tags("live/web") is None
         signature = signer.attach(dev, "shop/web", digest)
 
-        placed = ben.json("promotions", "show", identity, "--wait", "--timeout", "60")
+        placed = ben.json("promotions", "show", identity, "--wait", "--timeout", "60s")
         wait_until(
             lambda: ben.json("promotions", "show", identity)["steps"][2]["state"] == "passed",
             20,
@@ -209,13 +190,13 @@ def test_from_a_push_in_development_to_production(
     assert deployer.received[0].is_signed_with(SECRET)
     history = ben.json("promotions", "show", identity)["history"]
     assert [(one["actor"], one["event"], one["gate"]) for one in history] == [
-        ("pipeline shop", "asked", None),
+        ("pipeline flagship", "asked", None),
         ("anna", "approved", 0),
         ("anna", "gate.passed", 0),
-        ("pipeline shop", "gate.passed", 1),
-        ("pipeline shop", "copying", None),
-        ("pipeline shop", "placed", None),
-        ("pipeline shop", "after.delivered", None),
+        ("pipeline flagship", "gate.passed", 1),
+        ("pipeline flagship", "copying", None),
+        ("pipeline flagship", "placed", None),
+        ("pipeline flagship", "after.delivered", None),
     ]
     assert [one["at"] for one in history] == sorted(one["at"] for one in history)
     rows = up.ask("GET", "/audit?limit=100")["items"]
@@ -225,20 +206,21 @@ def test_from_a_push_in_development_to_production(
         if row["kind"] == "promotions" and row["name"] == identity
     ]
     assert trace == [
-        ("pipeline shop", "ask"),
+        ("pipeline flagship", "ask"),
         ("anna", "approve"),
-        ("pipeline shop", "pass"),
-        ("pipeline shop", "copy"),
-        ("pipeline shop", "place"),
-        ("pipeline shop", "after.delivered"),
+        ("pipeline flagship", "pass"),
+        ("pipeline flagship", "copy"),
+        ("pipeline flagship", "place"),
+        ("pipeline flagship", "after.delivered"),
     ]
     crossed = [row for row in rows if row["action"] == "cross"]
     assert crossed, "the image has crossed a border, and the audit log does not say so"
     assert up.ask("GET", "/audit/verification")["broken"] is None
 
 
-def test_ask_wait_and_roll_back_by_hand(up: Up, registries: dict[str, SampleRegistry]) -> None:
+def test_ask_wait_and_roll_back_by_hand(flowing: Up, registries: dict[str, SampleRegistry]) -> None:
     """A second pipeline, without gates: what a script does, and the way back."""
+    up = flowing
     dev, prod = registries["dev"].storage, registries["prod"].storage
     document = {
         "stages": [
@@ -251,11 +233,11 @@ def test_ask_wait_and_roll_back_by_hand(up: Up, registries: dict[str, SampleRegi
     digests, identities = [], []
     for mark in ("one", "two"):
         digests.append(push_image(dev, "plain/app", "stable", mark=mark))
-        words = ("plain", "plain/app:stable", "--to", "production", "--wait", "--timeout", "60")
+        words = ("plain", "plain/app:stable", "--to", "production", "--wait", "--timeout", "60s")
         identities.append(owner.json("promote", *words)["id"])
     assert (prod.tags("plain/app") or {})["stable"] == digests[1]
 
-    back = owner.json("promotions", "rollback", identities[1], "--wait", "--timeout", "60")
+    back = owner.json("promotions", "rollback", identities[1], "--wait", "--timeout", "60s")
 
     assert (back["state"], back["digest"], back["takes_back"]) == (
         "placed",
