@@ -26,7 +26,7 @@ KUBERNETES = "1.31"
 
 THE_CHARTS_OWN = frozenset({
     "database_url", "redis_url", "token", "url", "agent_dir", "secret_key_file", "secrets_dir", "listen",
-    "metrics_listen", "metrics_token_file", "flower_listen", "flower_password_file", "region", "one_machine",
+    "metrics_listen", "metrics_token_file", "gateway_listen", "gateway_file", "gateway_dir", "flower_listen", "flower_password_file", "region", "one_machine",
     "testing", "crash", "without", "durable",
 })  # fmt: skip
 """Settings that stand in a Secret, that the chart sets, or that no fleet has: values may not name them."""
@@ -77,6 +77,15 @@ def values_schema() -> str:
         },
         workerDefaults=worker,
         agent=_object(region=TEXT, url=TEXT, storage=TEXT, storageClass=TEXT, **pods),
+        gateway=_object(
+            enabled=YES,
+            replicas=COUNT,
+            region=TEXT,
+            config=OBJECT,
+            service=_object(type=TEXT, port={"type": "integer"}, annotations=OBJECT),
+            storage=TEXT,
+            **pods,
+        ),
         flower=_object(enabled=YES, **pods),
         podDisruptionBudget=_object(enabled=YES, maxUnavailable={"type": ["integer", "string"]}),
         terminationGracePeriodSeconds=COUNT,
@@ -97,7 +106,9 @@ def values_schema() -> str:
             cooldownSeconds=COUNT,
             authentication=TEXT,
         ),
-        networkPolicy=_object(enabled=YES, apiFrom=OBJECTS, metricsFrom=OBJECTS, egress=OBJECTS),
+        networkPolicy=_object(
+            enabled=YES, apiFrom=OBJECTS, gatewayFrom=OBJECTS, metricsFrom=OBJECTS, egress=OBJECTS
+        ),
     )
     schema["properties"]["global"] = OBJECT  # of charts that hold this one
     return json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", **schema}, indent=1) + "\n"  # fmt: skip

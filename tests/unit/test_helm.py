@@ -14,6 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from api.schemas.gateway import read_gateway
 from service.settings import Settings
 from tests.support import helm
 from tests.support.processes import require
@@ -193,7 +194,7 @@ def test_user_is_the_images_own() -> None:
 
 @EACH
 def test_every_variable_is_a_setting_and_every_file_is_mounted(example: str) -> None:
-    (config,) = of_kind(example, "ConfigMap")
+    (config,) = [one for one in of_kind(example, "ConfigMap") if "gateway.yaml" not in one["data"]]
     for owner, pod in pods(example):
         files = {
             f"/run/transship/{item['path']}"
@@ -224,6 +225,21 @@ def test_every_variable_is_a_setting_and_every_file_is_mounted(example: str) -> 
                 ),
             }
             Settings.from_env({name: value for name, value in values.items() if value})
+
+
+def test_a_gateways_file_is_one_that_it_can_read(tmp_path: Path) -> None:
+    (file,) = [
+        one["data"]["gateway.yaml"]
+        for one in of_kind("fleet", "ConfigMap")
+        if "gateway.yaml" in one["data"]
+    ]
+    (tmp_path / "gateway.yaml").write_text(file)
+    config = read_gateway(str(tmp_path / "gateway.yaml"))
+    assert config.place_of("team/app") == ("old", "team/app")
+    (box,) = [box for _, pod in pods("fleet") for box in boxes(pod) if box["name"] == "gateway"]
+    paths = {mount["mountPath"] for mount in box["volumeMounts"]}
+    assert {"/data", "/etc/transship"} <= paths
+    assert box["command"][2:4] == ["-f", "/etc/transship/gateway.yaml"]
 
 
 @EACH

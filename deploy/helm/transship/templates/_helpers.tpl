@@ -85,6 +85,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 - name: passwords
   secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
+{{- with .gateway }}
+- name: data
+  emptyDir: {sizeLimit: {{ $.root.Values.gateway.storage }}}
+- name: gateway
+  configMap: {name: {{ . }}}
+{{- end }}
 {{- with .root.Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -123,7 +129,8 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 
 {{/*
 The template of a pod. Arguments: root, component, region, command (list), resources, scheduling, settings (of this process alone),
-port (name and number), health (path), ready (path), more (keys of the Secret), agent (whether it has a volume /data).
+port (name and number), metrics (whether it has that port beside), health (path), ready (path), more (keys of the Secret), agent (whether it has a
+volume /data), gateway (the ConfigMap of its file).
 */}}
 {{- define "transship.pod" -}}
 metadata:
@@ -166,6 +173,9 @@ spec:
 {{- end }}
       ports:
         - {name: {{ .port.name }}, containerPort: {{ .port.number }}}
+{{- if .metrics }}
+        - {name: metrics, containerPort: 9400}
+{{- end }}
       startupProbe:
         httpGet: {path: {{ .health }}, port: {{ .port.name }}}
         periodSeconds: 2
@@ -189,6 +199,10 @@ spec:
 {{ include "transship.mounts" .root | indent 8 }}
 {{- if .agent }}
         - {name: data, mountPath: /data}
+{{- end }}
+{{- if .gateway }}
+        - {name: data, mountPath: /data}
+        - {name: gateway, mountPath: /etc/transship, readOnly: true}
 {{- end }}
   volumes:
 {{ include "transship.volumes" . | indent 4 }}
