@@ -173,6 +173,7 @@ class Settings:
     flower_password_file: str = _setting(
         "", "file with the password of Flower's user admin; FLOWER_BASIC_AUTH goes before it"
     )
+    flower_tasks: int = _setting(10_000, "tasks that Flower keeps in memory, the last ones")
 
     gateway_listen: str = _setting("127.0.0.1:8480", "HOST:PORT of a gateway")
     gateway_file: str = _setting("", "transship.yaml whose `gateway:` says what a gateway serves")
