@@ -171,6 +171,33 @@ def _copies(server: Connection, identity: str, states: list[str]) -> Iterator[di
     return server.items(f"/executions/{part(identity)}/copies", **query)
 
 
+@executions.command("copy")
+@click.argument("identity")
+@click.argument("number", type=click.IntRange(1))
+@DATA
+@JSON
+def show_copy(identity: str, number: int, data: Path | None, as_json: bool) -> None:
+    """Show one copy of a run: its way, why it failed, and its attempts. NUMBER is its `id` in `log --json`."""
+    with connect(data) as server:
+        copy = server.ask("GET", f"/executions/{part(identity)}/copies/{number}")
+    if as_json:
+        exits.print_json(copy)
+        return
+    click.echo(_told(copy))
+    click.echo(f"  by {' -> '.join(copy['route'])}, in region {copy['region']}")
+    for hint in filter(None, (copy["meaning"], copy["hint"], copy["fix"])):
+        click.echo(f"  {hint}")
+    for one in copy["attempts_log"]:
+        click.echo(f"  {_attempt(one)}")
+
+
+def _attempt(one: dict[str, Any]) -> str:
+    first = one["number"] - one["times"] + 1
+    numbers = f"{first} to {one['number']}" if one["times"] > 1 else str(one["number"])
+    why = f" [{one['class']}] {one['reason']}" if one["class"] or one["reason"] else ""
+    return f"{one['ended_at']}  attempt {numbers}: {one['outcome']}, by {one['worker']}{why}"
+
+
 @executions.command("failures")
 @click.argument("identity")
 @click.option(

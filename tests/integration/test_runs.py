@@ -113,6 +113,14 @@ def test_log_and_report_tell_each_copy_and_the_whole(
     assert (report.json["state"], report.json["failures_total"]) == ("partial", 2)
     assert "fleet: partial" in told.out
 
+    shown = run("executions", "copy", identity, str(bad["id"]), "--json").json
+    lines = run("executions", "copy", identity, str(bad["id"])).out.splitlines()
+    last = shown["attempts_log"][-1]
+    assert (last["outcome"], last["class"]) == ("failed", "gone")
+    assert f"{last['ended_at']}  attempt {last['number']}: failed, by {last['worker']}" in lines[-1]
+    assert "by east -> west, in region local" in lines[1]
+    assert run("executions", "copy", identity, "999999").code != 0
+
 
 def test_shape_of_a_run_is_that_of_sync(
     world: World, server: ApiProcess, run: Run, tmp_path: Path
