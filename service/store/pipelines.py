@@ -59,6 +59,7 @@ class PipelineStore:
         private ones, since an administrator of the platform wrote them. Raises Conflict.
         """
         sealed = None if secret is None else self._ring().seal(_owner(pipeline.name), secret)
+        written = {key: value for key, value in document.items() if key != "secret"}
 
         def work(connection: Connection) -> bool:
             row = connection.execute(
@@ -68,7 +69,7 @@ class PipelineStore:
             check_set("pipeline", pipeline.name, row, set_name)
             values: dict[str, Any] = {
                 "project": pipeline.project,
-                "document": codec.dump(document),
+                "document": codec.dump(written),
                 "spec": codec.dump(pipeline),
                 "secret": sealed,
                 "private": private,

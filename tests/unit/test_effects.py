@@ -25,6 +25,23 @@ SHARED = {
     "defaults.on_empty": "test_defaults_of_a_file_stand_beneath_its_rules",
     "defaults.priority": "test_defaults_of_a_file_stand_beneath_its_rules",
     "defaults.referrers": "test_defaults_of_a_file_stand_beneath_its_rules",
+    **{
+        f"pipelines.{key}": "test_effect_pipelines_stages"
+        for key in (
+            "name",
+            *(f"stages.{one}" for one in ("name", "registry", "repository", "tag", "auto")),
+        )
+    },
+    "pipelines.secret_env": "test_effect_pipelines_secret",
+    "pipelines.stages.after.webhook": "test_from_a_push_in_development_to_production",
+    "pipelines.stages.gates.approval.count": "test_effect_pipelines_stages_gates_approval",
+    "pipelines.stages.gates.approval.own": "test_effect_pipelines_stages_gates_approval",
+    "pipelines.stages.gates.approval.role": "test_from_a_push_in_development_to_production",
+    "pipelines.stages.gates.scan.webhook": "test_effect_pipelines_stages_gates_scan",
+    "pipelines.stages.gates.scan.worst": "test_effect_pipelines_stages_gates_scan",
+    "pipelines.stages.gates.signature.key_file": "test_from_a_push_in_development_to_production",
+    "pipelines.stages.gates.timeout": "test_effect_pipelines_stages_gates_approval",
+    "pipelines.stages.gates.webhook": "test_effect_pipelines_secret",
     "projects.name": "test_effect_projects_write",
     "registries.credentials.password.set": "test_effect_registries_credentials_password",
     "regions.name": "test_effect_links_from",
