@@ -34,6 +34,7 @@ from service.store.keyring import write_new_key
 from service.store.schema import create_or_upgrade
 from service.store.tables import processes
 from service.store.tables_governance import webhook_deliveries
+from service.store.tables_pipelines import promotion_steps
 from tests.oracle.closure import Report, check
 from tests.oracle.cost import open_uploads
 from tests.oracle.pushes import DELETED, Place, PushLog
@@ -216,9 +217,10 @@ class Lab:
             client.delete(f"{PREFIX_OF_KEYS}unacked", f"{PREFIX_OF_KEYS}unacked_index")
 
     def let_letters_go(self) -> None:
-        """Have the lease on deliveries to webhooks lapse, which lasts a minute."""
-        statement = update(webhook_deliveries).values(not_before=0)
-        self._services.database.write(lambda connection: connection.execute(statement))
+        """Have the leases on deliveries to webhooks, and on questions of gates, lapse, which last a minute."""
+        for table in (webhook_deliveries, promotion_steps):
+            statement = update(table).values(not_before=0)
+            self._services.database.write(lambda connection, one=statement: connection.execute(one))
 
     def heal(self) -> None:
         """End all faults of registries and ways."""

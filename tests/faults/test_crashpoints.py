@@ -12,15 +12,17 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import pytest
 
 from api.samples.registry import OCI_1_1, SampleRegistry
 from service.crashpoints import POINTS
-from tests.faults.lab import Lab, Scene
+from tests.faults.lab import PREFIX, Lab, Scene
 from tests.oracle.closure import check
 from tests.support.processes import wait_until
+from tests.support.promoting import SECRET, GateReceiver, yes
 from tests.support.receiver import Receiver
 from tests.support.tally import killed
 
@@ -73,6 +75,8 @@ ELSEWHERE = {
     "delete.before_sql",
     "hook.before_mark",
     "layout.before_rename",  # tests/integration/registry/test_layout.py
+    "promotion.before_answer",
+    "promotion.before_place",
     "recon.found",
     "recon.requeued",
     "release.prepared",  # test_releases.py
@@ -325,3 +329,44 @@ def test_a_sender_that_died_before_it_noted_a_delivery_sends_it_again(lab: Lab) 
         wait_until(lambda: len(told()) >= 2, 60, "the second delivery")
         assert len(set(told())) == 1, "the same event, by its id"
         lab.ask("DELETE", "/webhooks/crash")
+
+
+@pytest.mark.parametrize("point", ["promotion.before_answer", "promotion.before_place"])
+def test_a_scheduler_that_died_over_a_promotion_leaves_it_to_the_next(lab: Lab, point: str) -> None:
+    """The gate's answer is lost, and asked for again; the copy's end is not noted, and is found. Nothing happens twice."""
+    name = point.replace(".", "-").replace("_", "-")
+    scene = lab.scene(name)
+    scene.push("app:v1")
+    with GateReceiver(say=_agree_or_take) as receiver:
+        there = {"name": "there", "registry": "west", "repository": f"{PREFIX}{{repository}}"}
+        gates = {"gates": [{"webhook": receiver.url}], "after": {"webhook": receiver.url}}
+        stages = [{"name": "here", "registry": "east", "repository": f"{name}/*"}, there | gates]
+        lab.ask("PUT", f"/pipelines/{name}", {"stages": stages, "secret": SECRET})
+        lab.rearm("scheduler", crash(point, "kill9"))
+        wish = {"pipeline": name, "ref": f"{name}/app:v1", "to": "there"}
+        identity = lab.ask("POST", "/promotions", wish)["id"]
+        dead(lab, "scheduler", point)
+        lab.rearm("scheduler", {})
+        lab.let_letters_go()
+
+        def told() -> bool:
+            found = lab.ask("GET", f"/promotions/{identity}")
+            return bool(found["steps"][-1]["state"] == "passed")
+
+        wait_until(told, 60, "the promotion to be placed and told")
+
+    history = [one["event"] for one in lab.ask("GET", f"/promotions/{identity}")["history"]]
+    assert history == ["asked", "gate.passed", "copying", "placed", "after.delivered"]
+    scene.runs += [
+        one["id"] for one in lab.ask("GET", f"/executions?rule=pipeline-{name}-there")["items"]
+    ]
+    assert len(scene.runs) == 1
+    asked = [one.event["type"].rpartition(".")[2] for one in receiver.received]
+    assert asked[-1] == "placed"
+    assert asked.count("webhook") == (2 if point.endswith("answer") else 1)
+    whole(scene, tags=1, blobs=3)
+
+
+def _agree_or_take(asked: dict[str, Any]) -> tuple[int, bytes, str]:
+    """A gate's answer; what is told afterwards is taken."""
+    return yes(asked) if "gate" in asked else (204, b"", "")
