@@ -68,8 +68,9 @@ release: .venv/.dev ## put sdist, wheel, chart, pins with hashes, SBOM and check
 	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt --group release
 	$(BIN)/python -m tests.support.release $(RELEASE) $(if $(DIRTY),--dirty)
 
-pictures: .venv/.dev ## draw the README's picture of a run
+pictures: .venv/.dev ## draw the pictures of the documentation: the demo's, and the console's over a fleet of eight minutes
 	$(BIN)/python -m tests.support.pictures
+	PICTURES=docs/pictures PICTURE_MINUTES=8 $(BIN)/pytest -m nightly tests/e2e/console/test_pictures.py
 
 clean: ## remove what these targets made
 	rm -rf .venv dist build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -257,10 +258,9 @@ def test_class_is_told_with_what_to_press_and_pressing_leads_on(
     elif wanted[0] == "Edit the rule":
         console.title(f"Edit {case.name}")
     else:
-        console.page.locator("h1 .pill").filter(has_text="succeeded").or_(
-            console.page.locator("h1 .pill").filter(has_text="partial")
-        ).wait_for()
-        assert case.execution not in console.page.url
+        console.page.wait_for_url(lambda url: case.execution not in url)
+        ended = re.compile("succeeded|partial|failed")
+        console.page.locator("h1 .pill").filter(has_text=ended).wait_for()
         assert name == "hole" or console.page.locator("h1 .pill").inner_text() == "succeeded"
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, event, insert, update
 
 from service.bootstrap import Services
 from service.model.states import CopyState, ExecutionState
+from service.store.shared import SharedAnswers
 from service.store.tables import HELD, copies, copy_blobs, executions
 from service.store.tables_attempts import copy_attempts
 from tests.unit.api.conftest import FLEET, Api
@@ -196,6 +197,37 @@ def test_stream_of_an_ended_run_is_its_end(fleet: Api, services: Services) -> No
     response = fleet.get(f"/api/v1/executions/{identity}/events")
 
     assert [name for name, _ in events(response.text)] == ["end"]
+
+
+def test_whoever_watches_the_same_run_has_it_counted_once(fleet: Api, services: Services) -> None:
+    identity = run(fleet)
+    add_copy(services, identity, CopyState.RUNNING)
+    fleet.app.extensions["transship"].watched = SharedAnswers(60.0)
+    counted: list[str] = []
+
+    def note(_c: Any, _u: Any, statement: str, *_more: Any) -> None:
+        if "FROM copies" in statement:
+            counted.append(statement)
+
+    def watch() -> dict[str, Any]:
+        response = fleet.get(f"/api/v1/executions/{identity}/events")
+        ((name, data),) = events(next(response.iter_encoded()).decode())
+        response.close()
+        assert name == "totals"
+        told: dict[str, Any] = data
+        return told
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        first = watch()
+        once = len(counted)
+        assert watch() == first
+        assert len(counted) == once > 0
+        set_state(services, identity, ExecutionState.SUCCEEDED)
+        ended = fleet.get(f"/api/v1/executions/{identity}/events")
+        assert [name for name, _ in events(ended.text)] == ["end"]
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 def test_streams_are_few_and_give_their_place_back(fleet: Api) -> None:

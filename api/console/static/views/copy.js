@@ -1,7 +1,7 @@
 // One copy: its way, how it stands and why, what to press, and its blobs.
 
 import { at, read } from "../api.js";
-import { facts, h, number, pill, size, table, to, when } from "../dom.js";
+import { facts, h, number, pill, size, span, table, to, when } from "../dom.js";
 import { pressesOf } from "./presses.js";
 
 const BLOBS = { copied: "good", mounted: "good", present: "good", failed: "bad", waiting: "now", pending: "now" };
@@ -45,7 +45,8 @@ export async function copy(execution, id, page) {
         one.counted || one.outcome !== "again" ? null : " not counted"]],
       ["Why", (one) => [one.class ? pill(one.class, "bad") : null, " ", one.reason], "why"],
       ["Worker", (one) => [h("code", null, one.worker), one.region ? " in " + one.region : null]],
-      ["Read", (one) => size(one.bytes), "figure"], ["Began", (one) => when(one.began_at)], ["Ended", (one) => when(one.ended_at)],
+      ["Read", (one) => size(one.bytes), "figure"], ["Ended", (one) => when(one.ended_at)],
+      ["Took", (one) => span((Date.parse(one.ended_at) - Date.parse(one.began_at)) / 1000), "figure"],
     ], found.attempts_log, found.attempts ? "It has not failed: only attempts that did not simply succeed are told." : "It has not been begun."),
     h("h2", null, "Blobs"),
     table("Blobs", [

@@ -25,12 +25,12 @@ export async function images([reference], page) {
       h("label", null, "Repository and tag ", input), h("button", { class: "primary" }, "Look"),
       h("button", { type: "button", onclick: go(true), "data-key": "prove" }, "Ask the registries")),
     found ? table("Locations of " + reference, [
-      ["Registry", (one) => to(one.registry, "registries", one.registry)],
+      ["Registry", (one) => to(one.registry, "registries", one.registry), "word"],
       ["State", (one) => pill(one.state, STATES[one.state])],
       ["Proved", (one) => (one.proved ? pill("proved", "good") : "")],
       ["As", (one) => [one.repository, one.reference].filter(Boolean).join(":"), "name"],
       ["Digest", (one) => h("code", null, one.digest || "")],
-      ["Rule", (one) => (one.rule ? to(one.rule, "rules", one.rule) : "")],
+      ["Rule", (one) => (one.rule ? to(one.rule, "rules", one.rule) : ""), "word"],
       ["Why", (one) => one.why],
     ], found.locations, "No rule takes this image.") : h("p", { class: "empty" }, "Write a repository and a tag of a source: what is known of it at each registry."),
   ];

@@ -1,10 +1,12 @@
 // Whether everything is where it should be, what moves, what is stuck and why, and what to press.
 
-import { all, read } from "../api.js";
+import { all, at, read } from "../api.js";
 import { bar, facts, h, number, pill, size, span, table, to, when } from "../dom.js";
 import { lastHour } from "./charts.js";
 import { progress } from "./parts.js";
 
+const MOST_BARS = 5;
+const done = (copies) => copies.copied + copies.unchanged + copies.skipped + copies.failed;
 const PLACES = { rule: "rules", registry: "registries", region: "regions", deletion: "deletions" };
 
 export async function overview(_parts, page) {
@@ -15,6 +17,8 @@ export async function overview(_parts, page) {
     read("executions?limit=8", { signal: page.signal }),
     all("regions", { signal: page.signal }),
   ]);
+  const told = await Promise.all(running.items.slice(0, MOST_BARS).map((one) => read("executions/" + at(one.id), { signal: page.signal })));
+  const under = (...states) => number(states.reduce((sum, state) => sum + (whole.copies[state] || 0), 0));
   return [
     h("h1", null, verdict(whole)),
     attention(whole.concerns),
@@ -22,11 +26,11 @@ export async function overview(_parts, page) {
       h("h2", { id: "moving" }, "Moving"),
       facts([
         ["bytes a second", size(whole.bytes_per_second)],
-        ["copies under way", number(whole.copies.running + whole.copies.copying || 0)],
-        ["copies that wait", number(whole.copies.pending + whole.copies.waiting || 0)],
+        ["copies under way", under("running", "copying")],
+        ["copies that wait", under("pending", "dispatched", "waiting")],
         ["rules", number(whole.rules.active) + " of " + number(whole.rules.total) + " active"],
       ]),
-      running.items.length ? running.items.map((one) => running_(one)) : h("p", { class: "empty" }, "No execution runs.")),
+      running.items.length ? running.items.map((one, index) => running_(told[index] || one)) : h("p", { class: "empty" }, "No execution runs.")),
     lastHour(history),
     h("section", { "aria-labelledby": "regions" },
       h("h2", { id: "regions" }, "Regions"),
@@ -68,5 +72,5 @@ function attention(concerns) {
 
 function running_(one) {
   return h("p", { class: "running" }, to(one.rule, "executions", one.id), " ", pill(one.state), " ",
-    span(one.seconds), one.copies ? progress(one.copies) : bar([["planning", 1, "now"]]));
+    span(one.seconds), one.copies ? (one.planned || done(one.copies) ? progress(one.copies) : bar([["planning", 1, "now"]])) : null);
 }

@@ -31,7 +31,7 @@ function matrix(found, links) {
       const way = ways.get(from.name + ":" + there.name);
       if (!way) return h("td", { "data-title": "to " + there.name }, from === there ? "-" : "");
       const depth = way.crossed_bytes ? 1 + Math.round((3 * way.crossed_bytes) / most) : 0;
-      const words = [way.effective.bandwidth && size(way.effective.bandwidth) + "/s", way.effective.cost_per_gib != null && way.effective.cost_per_gib + " a GiB"];
+      const words = [way.effective.bandwidth, way.effective.cost_per_gib != null && way.effective.cost_per_gib + " a GiB"];
       return h("td", { "data-title": "to " + there.name, class: "depth-" + depth },
         size(way.crossed_bytes), h("br"), h("small", null, words.filter(Boolean).join(", ")));
     }))))));
