@@ -183,7 +183,7 @@ class Settings:
         "away, and blobs that it keeps; empty: it forgets when it ends, and keeps no blobs",
     )
     gateway_cache_bytes: int = _setting(
-        1 << 30,
+        1 << 32,
         "bytes of blobs that a gateway keeps in its folder, none over a quarter of it; 0: none",
     )
     gateway_connections: int = _setting(

@@ -213,7 +213,7 @@ class Routes:
             )
         else:
             exchange.begin(answer, length)
-            opened.send(exchange.send)
+            opened.send(exchange.send, exchange.send_file)
 
     def _head_of_blob(self, exchange: Exchange, member: Member, headers: dict[str, str]) -> None:
         """Say what the manifest said: that it can be read, a pull shows."""

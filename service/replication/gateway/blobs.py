@@ -42,6 +42,8 @@ CORRUPT_SECONDS = 600.0
 """So long a registry is not asked again for a blob that it gave wrongly."""
 
 Send = Callable[[memoryview], None]
+SendFile = Callable[[int, int, int], None]
+"""Sends so many bytes of a file's descriptor from an offset on."""
 
 
 class Opened:
@@ -73,8 +75,11 @@ class Opened:
         """Whether it is all of the blob, so that its hash can be held to the digest."""
         return self.length == self._size
 
-    def send(self, send: Send) -> None:
-        """Read and send it all. Raises Away, and Corrupt, with some of it unsent: the caller cuts the connection."""
+    def send(self, send: Send, send_file: SendFile) -> None:
+        """Read and send it all. Raises Away, and Corrupt, with some of it unsent: the caller cuts the connection.
+
+        What is kept is sent from its file: that costs no more than sending what is not.
+        """
         hasher = self._digest.hasher() if self.is_whole else None
         draft = self._blobs.draft(self._digest, self._size) if self.is_whole else None
         buffer = memoryview(bytearray(min(BUFFER_BYTES, max(SMALL_BUFFER_BYTES, self.length))))
@@ -87,17 +92,17 @@ class Opened:
                     hasher.update(piece)
                     if self._at == self._end and hasher.hexdigest() != self._digest.encoded:
                         raise self._blobs.corrupt(self._registry, self._digest)
-                if draft is not None:
-                    draft.write(piece)
-                    if (
-                        self._at == self._end
-                    ):  # kept before the last byte is out: who comes next finds it
-                        draft.keep()
-                send(piece)
+                written = draft.write(piece) if draft is not None else None
+                if draft is not None and self._at == self._end:
+                    draft.keep()  # before the last byte is out: who comes next finds it
+                if written is None:
+                    send(piece)
+                else:
+                    send_file(written, self._at - count, count)
                 self._blobs.count(self._registry, count)
         finally:
             if draft is not None:
-                draft.drop()
+                draft.close()
             self._response.close()
 
     def _read(self, view: memoryview) -> int:

@@ -20,40 +20,47 @@ SHARE = 4
 
 
 class Draft:
-    """A blob that is being written beside its being sent; a full disk ends the keeping, never the sending."""
+    """A blob that is being written while it is sent; a full disk ends the keeping, never the sending."""
 
     def __init__(self, cache: BlobCache, digest: Digest, path: Path, file: BinaryIO) -> None:
         self._cache = cache
         self._digest = digest
         self._path = path
-        self._file: BinaryIO | None = file
+        self._file = file
+        self._good = True
+        self._size = 0
 
-    def write(self, data: memoryview) -> None:
-        """Add some bytes."""
-        if self._file is None:
-            return
+    def write(self, data: memoryview) -> int | None:
+        """Add some bytes; the descriptor of the file that has them now, None where it has not."""
+        if not self._good:
+            return None
         try:
-            self._file.write(data)
+            count = self._file.write(data)
         except OSError as error:
             log.warning("cache_not_written", error=error.strerror)
-            self.drop()
+            count = -1
+        if count != len(data):
+            self._drop()
+            return None
+        self._size += count
+        return self._file.fileno()
 
     def keep(self) -> None:
         """Serve it from now on: the bytes were the digest's."""
-        if self._file is None:
-            return
-        size = self._file.tell()
-        self._file.close()
-        self._file = None
-        self._cache.took(self._digest, self._path, size)
+        if self._good:
+            self._good = False
+            self._cache.took(self._digest, self._path, self._size)
 
-    def drop(self) -> None:
-        """Give it up: they were not, or not all of them."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-            with suppress(OSError):
-                self._path.unlink()
+    def close(self) -> None:
+        """Give up what was not kept: the bytes were others, or not all of them."""
+        if self._good:
+            self._drop()
+        self._file.close()
+
+    def _drop(self) -> None:
+        self._good = False
+        with suppress(OSError):
+            self._path.unlink()
 
 
 class BlobCache:
@@ -100,7 +107,7 @@ class BlobCache:
             self._drafts += 1
             path = self._folder / f".{digest.encoded}.{self._drafts}"
         try:
-            return Draft(self, digest, path, path.open("wb", buffering=0))
+            return Draft(self, digest, path, path.open("w+b", buffering=0))
         except OSError as error:
             log.warning("cache_not_written", error=error.strerror)
             return None
