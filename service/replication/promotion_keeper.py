@@ -73,7 +73,7 @@ class PromotionKeeper:
             self._push(push)
         for identity in self._work.late():
             self._work.expire(self._store.get(identity))
-        for promotion in self._work.open():
+        for promotion in self._work.due():
             try:
                 self._forward(promotion)
             except StoreUnavailable:
@@ -89,7 +89,7 @@ class PromotionKeeper:
             self._copy(promotion)
         else:
             step = self._work.step(promotion)
-            if step is not None and step.gate.kind == SIGNATURE and self._work.is_due(step):
+            if step is not None and step.gate.kind == SIGNATURE:
                 self._look_for_signature(promotion, step)
 
     # ---- gates -----------------------------------------------------------------------------------
@@ -165,14 +165,18 @@ class PromotionKeeper:
         log.info("promotion_ended", promotion=promotion.id, state=str(ended))
 
     def _placed(self, promotion: Promotion) -> None:
+        """Note that the name is the digest now; an execution may succeed and leave a name to a release that holds it."""
+        copied = self._work.copied(promotion)
+        if not copied.there:
+            self._work.end(promotion, PromotionState.FAILED, copied.reason)
+            return
         following = None
         try:
             following = self._asker.following(promotion)
         except (InvalidInput, NotFoundInStore) as error:
             log.warning("promotion_goes_no_further", promotion=promotion.id, reason=error.message)
-        found = self._work.found(promotion)
         crashpoint("promotion.before_place")
-        if self._work.place(promotion, found, following):
+        if self._work.place(promotion, copied.found, following):
             log.info("promotion_placed", promotion=promotion.id, stage=promotion.stage)
 
     # ---- pushes ----------------------------------------------------------------------------------

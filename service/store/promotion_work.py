@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, delete, exists, func, or_, select, update
 
 from service.model.pipeline import (
     AFTER,
     OPEN,
     SCAN,
+    SIGNATURE,
     TRIGGER,
     WEBHOOK,
     PromotionState,
@@ -25,7 +26,7 @@ from service.store.database import Database
 from service.store.image_promotions import Asked, insert_promotion
 from service.store.promotion_rows import audited, close_gate, end, lock, machine, tell
 from service.store.promotion_values import Promotion, Promotions, Step, as_promotion, as_step
-from service.store.tables import copies
+from service.store.tables import copies, execution_unchanged
 from service.store.tables_pipelines import pipeline_pushes, promotion_steps, promotions
 
 _CALLED = (WEBHOOK, SCAN, AFTER)
@@ -49,6 +50,18 @@ class Push:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What came of a copy: whether its name is the promotion's digest, what stood there before, why not.
+
+    `found` is "" for nothing, and None where the digest was there already.
+    """
+
+    there: bool
+    found: str | None
+    reason: str = ""
+
+
 Calls = Sequence[Call]
 
 
@@ -58,9 +71,33 @@ class PromotionWork:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def open(self, limit: int = 1000) -> Promotions:
-        """Return the promotions that are under way, the oldest first."""
-        query = select(promotions).where(promotions.c.state.in_(OPEN)).order_by(promotions.c.id)
+    def due(self, limit: int = 1000) -> Promotions:
+        """Return the promotions that something is to be done for, the oldest first.
+
+        Those that are copied, those whose gates have all agreed, and those that look for a signature now: what
+        waits for people or a receiver, however many, costs nothing.
+        """
+        step = promotion_steps.c
+        looks = exists().where(
+            step.promotion == promotions.c.id,
+            step.position == promotions.c.gate,
+            step.kind == SIGNATURE,
+            step.state == StepState.WAITING,
+            step.not_before <= now_epoch(),
+        )
+        query = (
+            select(promotions)
+            .where(
+                or_(
+                    promotions.c.state == PromotionState.COPYING,
+                    and_(
+                        promotions.c.state == PromotionState.WAITING,
+                        or_(promotions.c.gate >= promotions.c.gates, looks),
+                    ),
+                )
+            )
+            .order_by(promotions.c.id)
+        )
         with self._database.read() as connection:
             return [as_promotion(row) for row in connection.execute(query.limit(limit))]
 
@@ -142,11 +179,6 @@ class PromotionWork:
             .values(**values)
         )
         self._database.write(lambda connection: connection.execute(statement))
-
-    def is_due(self, step: Step) -> bool:
-        """Whether a gate is to be looked at now."""
-        with self._database.read() as connection:
-            return step.not_before <= database_now(connection)
 
     # ---- what is posted --------------------------------------------------------------------------
 
@@ -291,17 +323,26 @@ class PromotionWork:
 
         return self._database.write(work)
 
-    def found(self, promotion: Promotion) -> str | None:
-        """Return the digest that stood under the name before the copy, "" for nothing, None where it wrote nothing."""
-        query = select(copies.c.found).where(
+    def copied(self, promotion: Promotion) -> Copied:
+        """Return what the execution that has ended has made of the promotion's own name."""
+        query = select(copies.c.found, copies.c.state, copies.c.digest, copies.c.reason).where(
             copies.c.execution_id == promotion.execution,
             copies.c.destination_registry == promotion.destination.registry,
             copies.c.destination_repository == promotion.destination.repository,
             copies.c.destination_reference == promotion.destination.tag,
-            copies.c.state == CopyState.COPIED,
+        )
+        counted = select(func.coalesce(func.sum(execution_unchanged.c.unchanged), 0)).where(
+            execution_unchanged.c.execution_id == promotion.execution
         )
         with self._database.read() as connection:
-            return connection.execute(query).scalar_one_or_none()
+            row = connection.execute(query).first()
+            in_place = connection.execute(counted).scalar_one() > 0
+        if row is None:
+            return Copied(in_place, None, "" if in_place else "nothing was copied")
+        done = row.state in (CopyState.COPIED, CopyState.UNCHANGED)
+        if not done or row.digest != promotion.digest:
+            return Copied(False, None, row.reason or f"its copy ended {row.state}")
+        return Copied(True, row.found if row.state == CopyState.COPIED else None)
 
     def place(self, promotion: Promotion, found: str | None, following: Asked | None) -> bool:
         """Note that the image is whole at its stage, and ask for the next one; whether it was not noted before."""

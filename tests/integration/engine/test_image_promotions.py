@@ -8,17 +8,19 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import insert
 
 from api.samples.faults import FaultRule
 from api.samples.manifests import OCI_IMAGE
 from service.errors import Conflict, InvalidFields
 from service.model.events.values import Action, Delivery, RegistryEvent
 from service.model.pipeline import APPROVAL, Gate, Name, PromotionState, Stage, StepState
+from service.store.tables_releases import release_tags
 from tests.integration.engine.databases import on_both_databases
 from tests.support.content import push_image
 from tests.support.processes import wait_until
 from tests.support.promoting import SECRET, VARIABLE, Flow, GateReceiver
-from tests.support.world import World
+from tests.support.world import World, a_rule
 
 TWO = Gate(APPROVAL, count=2)
 
@@ -144,6 +146,7 @@ def told(flow: Flow, name: str, digest: str) -> None:
     )
 
 
+@on_both_databases
 def test_what_is_pushed_goes_to_the_next_stage_by_itself_and_waits_at_its_gates(
     world: World,
 ) -> None:
@@ -198,6 +201,7 @@ def test_a_stage_takes_only_what_the_pipeline_has_put_at_the_one_before(world: W
     assert flow.live(f"live/web:v1-{digest[7:]}") == digest != moved
 
 
+@on_both_databases
 def test_the_deploy_webhook_comes_when_the_image_is_whole(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,3 +332,41 @@ def test_a_promotion_is_cancelled_while_it_waits_and_while_it_is_copied(world: W
     assert flow.live() is None
     with pytest.raises(Conflict, match="is cancelled"):
         store.cancel(copying.id, "anna")
+
+
+def test_a_name_that_a_release_holds_is_not_said_to_be_placed(world: World) -> None:
+    """The copy is skipped, and its execution succeeds: the promotion has not."""
+    flow = Flow(world)
+    held = push_image(world.west.storage, "live/web", "v1", mark="of the release")
+    rule = a_rule("live/**", name="released")
+    world.services.releases.create("spring", rule, (), region="local")
+    name = {"registry": "west", "repository": "live/web", "tag": "v1"}
+    world.services.database.write(
+        lambda connection: connection.execute(
+            insert(release_tags).values(
+                release="spring",
+                source_repository="web",
+                region="local",
+                digest=held,
+                state="flipped",
+                **name,
+            )
+        )
+    )
+    flow.push()
+
+    failed = flow.until(flow.ask(), PromotionState.FAILED)
+
+    assert "release spring moves this tag" in failed.reason
+    assert flow.live() == held
+
+
+def test_what_is_there_already_is_placed_and_told(world: World) -> None:
+    flow = Flow(world)
+    digest = flow.push()
+    first = flow.until(flow.ask(), PromotionState.PLACED)
+
+    again = flow.until(flow.ask(), PromotionState.PLACED)
+
+    assert again.id != first.id
+    assert (again.digest, again.found, flow.live()) == (digest, None, digest)
