@@ -38,7 +38,22 @@ RELEASE_EVENTS = (
     "release.failed",
 )
 REPLICA_EVENTS = ("replica.drift", "replica.in_step", "replica.promoted", "replica.following")
-EVENT_TYPES = (*EXECUTION_EVENTS, *COPY_EVENTS, *RULE_EVENTS, *RELEASE_EVENTS, *REPLICA_EVENTS)
+PROMOTION_EVENTS = (
+    "promotion.waiting",  # for people: somebody has to approve
+    "promotion.placed",
+    "promotion.rejected",
+    "promotion.expired",
+    "promotion.failed",
+    "promotion.cancelled",
+)
+EVENT_TYPES = (
+    *EXECUTION_EVENTS,
+    *COPY_EVENTS,
+    *RULE_EVENTS,
+    *RELEASE_EVENTS,
+    *REPLICA_EVENTS,
+    *PROMOTION_EVENTS,
+)
 FAILURES = frozenset(
     {
         "execution.partial",
@@ -52,6 +67,9 @@ FAILURES = frozenset(
         "release.mixed",
         "release.failed",
         "replica.drift",
+        "promotion.rejected",
+        "promotion.expired",
+        "promotion.failed",
     }
 )
 TYPE_PREFIX = "transship."

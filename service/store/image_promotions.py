@@ -346,7 +346,7 @@ def insert_promotion(connection: Connection, asked: Asked) -> tuple[str, bool]:
         )
     tell(connection, identity, asked.actor, "asked", reason=asked.digest)
     if gates:
-        begin_gate(connection, identity, 0)
+        begin_gate(connection, lock(connection, identity), 0)
     return identity, True
 
 

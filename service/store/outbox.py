@@ -231,6 +231,35 @@ def release_told(connection: Connection, release: Row[Any], state: str, reason: 
     )
 
 
+def promotion_told(
+    connection: Connection, promotion: Row[Any], event: str, reason: str = "", **more: Any
+) -> None:
+    """Tell the webhooks that a promotion waits for people, or what it has come to. In the transaction of that."""
+    _save(
+        connection,
+        _subscriptions(connection),
+        f"promotion.{event}",
+        rule="",
+        project=promotion.project,
+        subject=f"promotions/{promotion.id}",
+        data={
+            "promotion": promotion.id,
+            "pipeline": promotion.pipeline,
+            "project": promotion.project,
+            "from": promotion.from_stage,
+            "stage": promotion.stage,
+            "trigger": promotion.trigger,
+            "digest": promotion.digest,
+            "registry": promotion.registry,
+            "repository": promotion.repository,
+            "tag": promotion.tag,
+            "asked_by": promotion.asked_by,
+            "reason": reason,
+            **more,
+        },
+    )
+
+
 _COPY = select(copies, executions.c.project).join(
     executions, executions.c.id == copies.c.execution_id
 )

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from service.errors import NotFoundInStore
-from service.model.pipeline import OPEN, SCAN, PromotionState, StepState
+from service.model.pipeline import APPROVAL, OPEN, SCAN, PromotionState, StepState
+from service.store import outbox
 from service.store.audit import Change, append
 from service.store.clock import now_epoch
 from service.store.promotion_values import as_step
@@ -64,8 +65,9 @@ def machine(row: Row[Any]) -> str:
     return f"pipeline {row.pipeline}"
 
 
-def begin_gate(connection: Connection, identity: str, position: int) -> None:
-    """Have a gate judge from now on; its time begins to run."""
+def begin_gate(connection: Connection, row: Row[Any], position: int) -> None:
+    """Have a gate judge from now on; its time begins to run. Who listens is told that people have to agree."""
+    identity = row.id
     step = promotion_steps.c
     found = connection.execute(
         select(promotion_steps).where(step.promotion == identity, step.position == position)
@@ -82,6 +84,10 @@ def begin_gate(connection: Connection, identity: str, position: int) -> None:
             not_before=deadline if gate.kind == SCAN and not gate.url else 0,  # it is told
         )
     )
+    if gate.kind == APPROVAL:
+        outbox.promotion_told(
+            connection, row, "waiting", gate=position, role=gate.role, count=gate.count
+        )
 
 
 def close_gate(
@@ -111,7 +117,7 @@ def close_gate(
     following = row.gate + 1
     connection.execute(update(promotions).where(promotions.c.id == row.id).values(gate=following))
     if following < row.gates:
-        begin_gate(connection, row.id, following)
+        begin_gate(connection, row, following)
 
 
 def end(
@@ -126,4 +132,5 @@ def end(
     if changed.rowcount != 1:
         return False
     tell(connection, row.id, actor, str(state), reason=reason)
+    outbox.promotion_told(connection, row, str(state), reason)
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from api.samples.manifests import OCI_IMAGE
 from service.errors import Conflict, InvalidFields
 from service.model.events.values import Action, Delivery, RegistryEvent
 from service.model.pipeline import APPROVAL, Gate, Name, PromotionState, Stage, StepState
+from service.model.subscription import Subscription
 from service.store.tables_releases import release_tags
 from tests.integration.engine.databases import on_both_databases
 from tests.support.content import push_image
@@ -89,6 +91,29 @@ def test_an_approval_counts_for_its_digest_its_gate_and_other_people_only(world:
         store.approve(promotion.id, 0, "ben", digest)
     flow.step()
     assert flow.live() is None
+
+
+def test_who_listens_is_told_that_people_have_to_agree_and_what_it_came_to(world: World) -> None:
+    flow = Flow(world, Gate(APPROVAL, role="admin", count=2))
+    hooks = flow.services.webhooks
+    for name, more in (("all", {}), ("failures", {"only_failures": True})):
+        wanted = Subscription(name, "https://ops.example/x", ("promotion.*",), **more)
+        hooks.put(wanted, document={"name": name})
+    digest = flow.push()
+    flow.services.promotions.reject(flow.ask().id, "anna", digest, "no")
+    flow.services.promotions.cancel(flow.ask().id, "anna")
+
+    def events(name: str) -> list[str]:
+        return sorted(one.event for one in hooks.deliveries(name))
+
+    waiting = ["promotion.waiting"] * 2
+    assert events("all") == ["promotion.cancelled", "promotion.rejected", *waiting]
+    assert events("failures") == ["promotion.rejected"]
+    told = [json.loads(one.body)["data"] for one in hooks.take(9, 60, each=9)]
+    assert {(one["digest"], one["pipeline"], one["stage"]) for one in told} == {
+        (digest, "shop", "prod")
+    }
+    assert {one.get("count") for one in told} == {2, None}
 
 
 def test_silence_expires(world: World) -> None:
