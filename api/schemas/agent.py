@@ -78,6 +78,9 @@ class LeaseSchema(AnswerSchema):
     watch_seconds = fields.Float(
         required=True, metadata={"description": "how often to ask while copies are in hand"}
     )
+    takes_attempts = fields.Boolean(
+        required=True, metadata={"description": "outcomes may tell of `attempts`"}
+    )
     stop = _stop()
     copies = fields.List(fields.Nested(LentCopySchema), required=True)
     executions = fields.Dict(required=True)

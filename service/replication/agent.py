@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from service.errors import InvalidInput, TransshipError
-from service.store.borrowing import BorrowingStore
+from service.store.borrowing import Batch, BorrowingStore
 from service.telemetry import get_logger
 
 RENEWALS = 7
@@ -81,6 +81,7 @@ class Agent:
         self._next_look = 0.0
         self._next_watch = 0.0
         self._watch_seconds: float | None = None  # home says; an earlier release does not
+        self._takes_attempts = False  # home says; an earlier release refuses what it does not know
         self._next_saying = 0.0
         self._pause = IDLE_SECONDS
 
@@ -124,7 +125,7 @@ class Agent:
         told = {
             "agent": self._identity,
             "number": batch.number,
-            "outcomes": batch.outcomes,
+            "outcomes": batch.outcomes if self._takes_attempts else _without_attempts(batch),
             "executions": batch.executions,
             "crossings": batch.crossings,
             "examinations": batch.examinations,
@@ -185,6 +186,7 @@ class Agent:
         for question in page["examinations"]:
             self._examine(question["id"])
         self._next_lease = asked + page["lease_seconds"] / RENEWALS
+        self._takes_attempts = bool(page.get("takes_attempts"))
         self._watch_seconds = page.get("watch_seconds")
         if self._watch_seconds is None:
             self._next_watch = self._next_lease
@@ -194,3 +196,7 @@ class Agent:
         self._next_account = asked + (0.0 if full else IDLE_SECONDS)
         if page["copies"]:
             log.info("copies_fetched", copies=len(page["copies"]))
+
+
+def _without_attempts(batch: Batch) -> list[dict[str, Any]]:
+    return [{name: one[name] for name in one if name != "attempts"} for one in batch.outcomes]

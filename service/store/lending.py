@@ -125,6 +125,7 @@ class LendingStore:
         return {
             "lease_seconds": self._lease_seconds,
             "watch_seconds": WATCH_SECONDS,
+            "takes_attempts": True,
             "stop": news["stop"],
             **self._page([work.ref.id for work in works if work.ref.id not in done]),
             "examinations": [one for one in asked if one["registry"] not in refused],

@@ -129,11 +129,12 @@ class EarlierHome(Line):
     def lease(self, wish: dict[str, Any]) -> dict[str, Any]:
         assert "registries" not in wish
         page = super().lease(wish)
-        del page["watch_seconds"]
+        del page["watch_seconds"], page["takes_attempts"]
         return page
 
     def record(self, batch: dict[str, Any]) -> dict[str, Any]:
         assert not batch.keys() & {"held", "registries"}
+        assert not any("attempts" in one for one in batch["outcomes"])
         return {"number": super().record(batch)["number"]}
 
 
