@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -202,3 +203,27 @@ def test_release_is_flipped_where_it_is_looked_at(
     console.page.get_by_role("button", name="Roll back").wait_for()
 
     assert up.ask("GET", "/releases/december")["state"] == "flipped"
+
+
+def test_overview_counts_and_draws_what_is_under_way(
+    console: Console, up: Up, east: SampleRegistry, west: SampleRegistry, addresses: dict[str, str]
+) -> None:
+    assert addresses
+    go_on = threading.Event()
+    for tag in ("v1", "v2"):
+        push_image(east.storage, "held/app", tag)
+    held = west.fault("held/app/manifests/v2", method="PUT", hold=go_on)
+    up.rule("under-way", "from", "there", select=[{"repositories": ["held/**"]}])
+    up.ask("POST", "/rules/under-way/executions")
+    try:
+        wait_until(lambda: held.fired, 30, "its tag to be put")
+        console.page.goto(console.url)
+        running = console.page.locator(".running").filter(has_text="under-way")
+        running.get_by_role("img", name="1 copied").wait_for()
+        assert "1 to do" in (running.get_by_role("img").get_attribute("aria-label") or "")
+        under_way = console.page.locator("dt:text-is('copies under way') + dd")
+        assert under_way.inner_text() == "1"
+    finally:
+        go_on.set()
+    up.idle()
+    up.ask("DELETE", "/rules/under-way")
