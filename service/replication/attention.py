@@ -27,7 +27,7 @@ class Concern:
     """Something that is not as it should be: of which kind of object, its name, what is wrong, and what to do."""
 
     severity: str
-    kind: str  # scheduler | region | registry | rule | deletion
+    kind: str  # scheduler | region | registry | rule | deletion | pipeline
     name: str
     what: str
     action: str
@@ -70,6 +70,10 @@ class Attention:
         if platform and (waiting := self._figures.deletions_waiting()):
             text = f"{waiting} wait for an approval"
             concerns.append(Concern(INFO, "deletion", "", text, "approve or cancel them"))
+        for name, project, waiting in self._figures.approvals_wanted():
+            if sees(project):
+                text = f"{waiting} of its promotions wait for an approval"
+                concerns.append(Concern(INFO, "pipeline", name, text, "approve or reject them"))
         return Overview(
             tuple(sorted(concerns, key=lambda one: SEVERITIES.index(one.severity))),
             {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import Select, case, func, select
+from sqlalchemy import Select, and_, case, func, select
 
+from service.model.pipeline import APPROVAL, PromotionState
 from service.model.states import ENDED_EXECUTIONS, ExecutionState
 from service.store.clock import now_epoch
 from service.store.database import Database
@@ -14,6 +15,7 @@ from service.store.deletion_values import WAITING
 from service.store.tables import copies, executions, ledgers, processes, registries, rules
 from service.store.tables_deletions import deletions
 from service.store.tables_health import registry_health
+from service.store.tables_pipelines import promotion_steps, promotions
 from service.store.tables_regions import execution_links
 
 
@@ -140,6 +142,22 @@ class FigureStore:
         query = select(func.count()).where(deletions.c.state == WAITING)
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def approvals_wanted(self) -> list[tuple[str, str, int]]:
+        """Return how many promotions wait for people, by pipeline, each with its project."""
+        step, promotion = promotion_steps.c, promotions.c
+        query = (
+            select(promotion.pipeline, promotion.project, func.count())
+            .join(
+                promotion_steps,
+                and_(step.promotion == promotion.id, step.position == promotion.gate),
+            )
+            .where(promotion.state == PromotionState.WAITING, step.kind == APPROVAL)
+            .group_by(promotion.pipeline, promotion.project)
+            .order_by(promotion.pipeline)
+        )
+        with self._database.read() as connection:
+            return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return the registries that blobs went between in the executions that are kept: from and to."""

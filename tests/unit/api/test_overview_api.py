@@ -13,6 +13,7 @@ from service.store.clock import now_epoch
 from service.store.incidents import Incident
 from service.store.tables import copies, executions, processes, registries
 from service.store.tables_health import registry_health
+from tests.support.pipelines import standing_promotion
 from tests.unit.api.conftest import Api
 from tests.unit.api.test_executions_api import add_copy
 
@@ -155,3 +156,15 @@ def test_history_is_of_the_rules_that_the_caller_sees(teams: Api, services: Serv
 
     others = teams.get("/api/v1/overview/history", role="team-b.viewer").get_json()
     assert (sum(others["copies"]), others["rules"]) == (0, [])
+
+
+def test_promotions_that_wait_for_people_are_told_to_those_who_see_their_project(
+    teams: Api, services: Services
+) -> None:
+    driven(services)
+    standing_promotion(services, project="team-a")
+
+    expected = ("info", "pipeline", "shop")
+    assert expected in concerns(teams)
+    assert expected in concerns(teams, "team-a.viewer")
+    assert expected not in concerns(teams, "team-b.viewer")

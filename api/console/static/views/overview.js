@@ -7,7 +7,7 @@ import { progress } from "./parts.js";
 
 const MOST_BARS = 5;
 const done = (copies) => copies.copied + copies.unchanged + copies.skipped + copies.failed;
-const PLACES = { rule: "rules", registry: "registries", region: "regions", deletion: "deletions" };
+const PLACES = { rule: "rules", registry: "registries", region: "regions", deletion: "deletions", pipeline: "pipelines" };
 
 export async function overview(_parts, page) {
   const [whole, history, running, last, regions] = await Promise.all([
