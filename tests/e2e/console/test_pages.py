@@ -158,6 +158,20 @@ def test_what_a_registry_says_is_text(
     assert console.page.title() != "1"
 
 
+def test_one_image_is_copied_again_from_its_page(
+    console: Console, addresses: dict[str, str], up: Up
+) -> None:
+    console.page.goto(f"{console.url}#/{addresses['copy']}")
+    console.page.get_by_role("button", name="Copy this image again").click()
+    console.sees("copy of single tags")
+    console.page.locator("h1 .pill").filter(has_text="failed").wait_for()
+
+    execution = console.page.url.rpartition("/")[2]
+    assert execution not in addresses["copy"]
+    copies = up.ask("GET", f"/executions/{execution}/copies")["items"]
+    assert [one["source"] for one in copies] == ["from/many/bad:v1"]
+
+
 def test_keyboard_alone_gets_from_sign_in_to_a_run(
     browser: Browser, up: Up, addresses: dict[str, str]
 ) -> None:

@@ -1,8 +1,8 @@
 // One copy: its way, how it stands and why, what to press, and its blobs.
 
 import { at, read } from "../api.js";
-import { facts, h, number, pill, size, span, table, to, when } from "../dom.js";
-import { pressesOf } from "./presses.js";
+import { button, facts, h, number, pill, size, span, table, to, when } from "../dom.js";
+import { opens, pressesOf } from "./presses.js";
 
 const BLOBS = { copied: "good", mounted: "good", present: "good", failed: "bad", waiting: "now", pending: "now" };
 const ATTEMPTS = { again: "now", died: "bad" };
@@ -22,7 +22,7 @@ export async function copy(execution, id, page) {
       h("p", null, found.class ? pill(found.class, "bad") : null, " ", found.reason),
       found.meaning ? h("p", null, found.class, " means: ", found.meaning) : null,
       h("p", null, "What to do: ", [found.hint, found.fix].filter(Boolean).join("; ") || "nothing: it goes on by itself"),
-      found.class ? h("p", null, pressesOf(found.class, [found], run, page)) : null) : null,
+      found.class ? h("p", null, pressesOf(found.class, [found], run, page), " ", alone(found, run, page)) : null) : null,
     h("h2", null, "Its way"),
     h("ol", { class: "way" }, found.route.map((one) => h("li", null, to(one, "registries", one)))),
     facts([
@@ -40,7 +40,7 @@ export async function copy(execution, id, page) {
     ]),
     h("h2", null, "Attempts"),
     table("Attempts", [
-      ["Attempt", (one) => (one.times > 1 ? number(one.number - one.times + 1) + " to " : "") + number(one.number), "name"],
+      ["Attempt", (one) => (one.times > 1 ? number(one.number - one.times + 1) + " to " : "") + number(one.number), "figure"],
       ["Came to", (one) => [pill(one.outcome === "again" ? "tried again" : one.outcome === "died" ? "process ended" : one.outcome, ATTEMPTS[one.outcome]),
         one.counted || one.outcome !== "again" ? null : " not counted"]],
       ["Why", (one) => [one.class ? pill(one.class, "bad") : null, " ", one.reason], "why"],
@@ -57,6 +57,13 @@ export async function copy(execution, id, page) {
     ], found.blobs, "One task carried all of it out: it is told blob by blob where a copy is shared out."),
     found.blobs_total > found.blobs.length ? h("p", { class: "empty" }, "and " + number(found.blobs_total - found.blobs.length) + " more") : null,
   ];
+}
+
+// Runs the rule for this image and no other, which compares it at each destination first.
+function alone(found, run, page) {
+  if (!["failed", "superseded", "stopped"].includes(found.state) || !["full", "tags"].includes(run.kind)) return null;
+  const only = [found.source.slice(found.route[0].length + 1)];
+  return button("Copy this image again", opens(page, "rules/" + at(found.rule) + "/executions", { only }), { "data-key": "alone" });
 }
 
 const times = (count) => (count === 1 ? "once" : count === 2 ? "twice" : count ? number(count) + " times" : "never");
