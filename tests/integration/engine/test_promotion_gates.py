@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from api.samples.faults import FOREVER, FaultRule
+from service.errors import Conflict
 from service.model.gate_answers import read_answer
 from service.model.pipeline import SCAN, SIGNATURE, WEBHOOK, Gate, PromotionState, StepState
 from service.store.promotion_values import Promotion
+from tests.integration.engine.test_deletion_borders import declare, place
 from tests.support.processes import wait_until
 from tests.support.promoting import SECRET, VARIABLE, Flow, GateReceiver, reply, signed, yes
 from tests.support.signing import Signer
@@ -335,3 +337,45 @@ def test_the_answer_is_judged_alike_wherever_it_comes_from() -> None:
         gate=Gate(WEBHOOK),
     )
     assert (decision.decision, len(decision.reason)) == ("approve", 500)
+
+
+def test_a_project_s_pipeline_posts_to_public_addresses_only(flow: Flow) -> None:
+    with GateReceiver() as receiver:
+        promotion = through(flow, Gate(WEBHOOK, url=receiver.url))
+        flow.services.pipelines.put(flow.pipeline, document={}, private=False)
+        never(flow, promotion, "127.0.0.1")
+        assert receiver.received == []
+
+
+def test_beyond_a_border_nothing_is_looked_up_and_a_signature_is_waited_for(flow: Flow) -> None:
+    """A process of another jurisdiction asks the registry nothing; one of its own goes on."""
+    world = flow.world
+    declare(world, us="us", eu="eu")
+    place(world, east="us", west="us")
+    signer = Signer()
+    home = replace(world.settings, region="us")
+    away = world.open(replace(world.settings, region="eu"))
+    outside = Flow(world, services=away)
+    outside.repository = flow.repository
+    before = len(world.east.log)
+
+    with pytest.raises(Conflict, match=r"may not touch") as refused:
+        through(outside, Gate(SIGNATURE, key=signer.public))
+    assert "NAME:TAG@DIGEST" in refused.value.hint
+    name = f"shop/{flow.repository}"
+    digest = (world.east.storage.tags(name) or {})["v1"]
+    promotion = outside.ask(f"{name}:v1@{digest}")
+    signer.attach(world.east.storage, name, digest)
+    for _ in range(3):
+        away.promotion_keeper.step()
+    assert "may not touch" in outside.gate(promotion).reason
+    assert len(world.east.log) == before, "a registry beyond the border was asked"
+
+    keeper = world.open(home).promotion_keeper
+    for _ in range(2):
+        keeper.step()
+    assert outside.gate(promotion).state is StepState.PASSED
+    outside.services.promotions.cancel(promotion.id, "anna")
+    place(world, east="local", west="local")
+    for region in ("us", "eu"):
+        world.services.regions.delete(region)
