@@ -31,10 +31,14 @@ from service.replication.gateway.images import Images
 from service.replication.gateway.memory import Memory
 from service.replication.gateway.nudges import Nudges
 from service.replication.gateway.places import Places
-from service.replication.gateway.steady import SteadyRegistries, StoreGate
+from service.replication.gateway.steady import (
+    RecentRegistries,
+    RecentRules,
+    SteadyRegistries,
+    StoreGate,
+)
 from service.replication.locate import Locator
 from service.settings import Settings
-from service.store.locations import LocationStore
 from service.store.pulled import PulledStore
 from service.telemetry import configure_logging, get_logger
 
@@ -64,7 +68,7 @@ class Gateway:
             self.services.limiters,
             timeouts=PULL_TIMEOUTS,
         )
-        locator = Locator(self.services.registries, LocationStore(database), self.clients)
+        locator = Locator(RecentRegistries(database, keyring), RecentRules(database), self.clients)
         guard = BorderGuard(settings, self.services.regions, self.clients)
         places = Places(
             config, locator, self.services.links, self.clients, self._gate, guard, settings.region

@@ -295,6 +295,6 @@ def _described(one: Descriptor) -> dict[str, Any]:
 def _number(text: str | None, most: int) -> int:
     if text is None:
         return most
-    if not text.isascii() or not text.isdigit() or int(text[:9]) < 1:
-        raise BadRequest(400, "n is no number above 0")
+    if not text.isascii() or not text.isdigit():
+        raise BadRequest(400, "n is no number")
     return min(int(text[:9]), most)

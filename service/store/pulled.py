@@ -53,6 +53,21 @@ class PulledStore:
             rows = connection.execute(query).all()
         return tuple(dict.fromkeys((row[0], row[1]) for row in rows))
 
+    def mapped(self, registry: str, repository: str) -> tuple[ImagePlace, ...]:
+        """Return to which repositories something of a source repository was copied, 100 at most."""
+        query = (
+            select(copies.c.destination_registry, copies.c.destination_repository)
+            .where(
+                copies.c.source_repository == repository,
+                copies.c.source_registry == registry,
+                copies.c.state.in_(_GOOD),
+            )
+            .distinct()
+            .limit(100)
+        )
+        with self._database.read() as connection:
+            return tuple((row[0], row[1]) for row in connection.execute(query))
+
     def tags(self, registry: str, repository: str) -> list[str]:
         """Return the tags of a source repository that were copied, 10,000 at most."""
         query = (

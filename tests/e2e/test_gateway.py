@@ -47,6 +47,12 @@ class Stage:
         self.fleet[repository, tag] = digest
         return digest
 
+    def new_digest(self, repository: str, tag: str) -> str | None:
+        """What a tag is at the new registry."""
+        with Wire(self.new.url) as wire:
+            answer = wire.get_manifest(repository, tag)
+        return answer["Docker-Content-Digest"] if answer.status == 200 else None
+
     def step(self, action: str, *states: str) -> None:
         """Take a step of the migration, and wait until it is there."""
         self.up.ask("POST", f"/migrations/move/{action}")
@@ -182,6 +188,29 @@ def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+def test_what_is_missing_where_a_rule_wants_it_is_asked_for_once(stage: Stage) -> None:
+    digest = stage.push("mirror/app", "v1", b"a layer" * 500)
+    select = [{"repositories": ["mirror/**"]}]
+    to = [{"registry": "new", "repository": "copies/{repository}"}]
+    stage.up.rule("mirror", "old", "new", select=select, destinations=to)
+    client = Client(stage.gateway.port, stage.gateway.token)
+
+    def pulled_and_there() -> str | None:
+        assert client.pull("mirror/app", "v1") == digest
+        return stage.new_digest("copies/mirror/app", "v1")
+
+    there = wait_until(pulled_and_there, 30, "the copy")
+    assert there == digest
+    stage.up.idle()
+    assert client.pull("mirror/app", "v1") == digest
+    assert len(stage.up.executions(rule="mirror")) == 1
+    told = [one for one in stage.up.ask("GET", "/audit")["items"] if one["actor"] == "gateway"]
+    assert [(one["action"], one["name"]) for one in told] == [("run", "mirror")]
+    assert told[0]["after"] == {"references": ["mirror/app:v1"]}
+    stage.up.ask("DELETE", "/rules/mirror")
+    del stage.fleet["mirror/app", "v1"]
+
+
 @pytest.mark.parametrize(
     ("clients", "tags"), [(6, 3), pytest.param(200, 20, marks=pytest.mark.nightly)]
 )
@@ -195,6 +224,10 @@ def test_a_fleet_moves_while_clients_pull_and_no_pull_fails(
         for tag in range(tags):
             name = f"{('team-a', 'team-b')[number % 2]}/app{number}"
             stage.push(name, f"v{tag}", dice.randbytes(dice.randrange(1000, 200_000)))
+    signed = stage.fleet["team-a/app0", "v0"]
+    signature = f"{signed.replace(':', '-')}.sig"
+    attached = stage.push("team-a/app0", signature, b"a signature")
+    del stage.fleet["team-a/app0", signature]
     stage.up.ask(
         "PUT",
         "/migrations/move",
@@ -219,6 +252,11 @@ def test_a_fleet_moves_while_clients_pull_and_no_pull_fails(
     assert not pulling.failed, f"{len(pulling.failed)} of {pulling.pulls}: {pulling.failed[:5]}"
     for (repository, tag), digest in stage.fleet.items():
         assert stage.gateway.pull(repository, tag) == digest
+    # a signature that nobody has asked for before is found where its image is
+    assert stage.new_digest("moved/team-a/app0", signature) == attached
+    assert stage.gateway.pull("team-a/app0", signature) == attached
+    assert stage.gateway.get(f"/v2/team-a/app0/referrers/{signed}").status == 200
+    assert stage.gateway.get("/v2/team-a/none/manifests/v1").status == 503
     print(f"{pulling.pulls} pulls, none failed")
 
 

@@ -10,6 +10,7 @@ import random
 import re
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from api.samples.auth import BearerAuth, TokenService
 from api.samples.http_messages import WireFault
 from api.samples.registry import SampleRegistry
 from bench.peers_install import find
+from service.errors import InvalidConfiguration
 from service.model.endpoint import CredentialSpec, RegistryEndpoint
 from service.model.gateway import GatewayConfig, NameRule
 from service.model.pull_token import PullKeys
@@ -688,3 +690,34 @@ def test_more_connections_than_allowed_are_refused(world: World, pair: Pair) -> 
         wait_until(lambda: Client(process.server.port).get("/healthz").status == 200, 5, "a place")
     finally:
         process.close(1.0)
+
+
+def test_a_pull_that_runs_is_let_end_and_a_new_one_is_refused(world: World, pair: Pair) -> None:
+    layer = _layer(30, 24 << 20)
+    push_image(pair.first, "app/drained", "v1", layers=[layer])
+    process = world.gateway(GatewayConfig((NameRule("first"),), anonymous=("**",)))
+    Client(process.server.port).get("/v2/app/drained/manifests/v1")
+    idle = socket.create_connection(("127.0.0.1", process.server.port))
+    connection = http.client.HTTPConnection("127.0.0.1", process.server.port, timeout=20)
+    connection.request("GET", f"/v2/app/drained/blobs/{pair.blob_of(layer)}")
+    answer = connection.getresponse()
+    got = answer.read(1 << 20)
+    ending = threading.Thread(target=process.close, args=(20.0,))
+    ending.start()
+    wait_until(process.server.draining, 5, "the drain")
+    assert idle.recv(10) == b""  # who had nothing to ask is let go at once
+    with pytest.raises(ConnectionError):
+        Client(process.server.port).get("/healthz")
+    got += answer.read()
+    assert hashlib.sha256(got).hexdigest() == hashlib.sha256(layer).hexdigest()
+    ending.join(20)
+    assert not ending.is_alive()
+
+
+def test_a_folder_is_one_gateways(world: World, tmp_path: Path) -> None:
+    config = GatewayConfig((NameRule("first"),))
+    process = world.gateway(config, gateway_dir=str(tmp_path))
+    with pytest.raises(InvalidConfiguration, match="another gateway"):
+        world.gateway(config, gateway_dir=str(tmp_path))
+    process.close(1.0)
+    world.gateway(config, gateway_dir=str(tmp_path)).close(1.0)

@@ -229,6 +229,7 @@ class Blobs:
                 self._images.passed_over(registry, error)
                 away = True
                 continue
+            self._images.places.pauses.answered(registry)
             return registry, answer
         if away:
             raise Away(f"no registry that has {digest} answers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -22,13 +23,13 @@ from service.model.descriptor import Descriptor
 from service.model.digest import Digest
 from service.model.gateway import ImagePlace
 from service.model.manifest import Manifest
-from service.model.reference import digest_tag
+from service.model.reference import digest_tag, is_digest_tag
 from service.registry.pulls import Pulls
 from service.replication.clients import Clients
 from service.replication.gateway.figures import GatewayFigures
 from service.replication.gateway.memory import Member, Memory
 from service.replication.gateway.nudges import Nudges
-from service.replication.gateway.places import Found, Places
+from service.replication.gateway.places import Found, Pauses, Places
 from service.replication.gateway.steady import StoreGate
 from service.store.pulled import PulledStore
 from service.telemetry import get_logger
@@ -40,6 +41,8 @@ TAG_SECONDS = 1.0
 
 OLD_SECONDS = 5.0
 """So long a tag's last known digest is served without asking a source again that did not answer."""
+
+MAPPED_SECONDS, UNMAPPED_SECONDS = 30.0, 1.0
 
 SEARCHED = 200
 """Manifests of a repository that are looked through for a blob whose image another gateway has served."""
@@ -84,6 +87,8 @@ class Images:
         self._nudges = nudges
         self._figures = figures
         self._tags: dict[tuple[ImagePlace, str], tuple[float, Tag | None]] = {}
+        self._mappings: dict[ImagePlace, tuple[float, tuple[ImagePlace, ...]]] = {}
+        self._sources = Pauses()  # those that did not say lately what a tag is
         self._searched: dict[ImagePlace, float] = {}
         self._flights: dict[object, tuple[threading.Lock, list[int]]] = {}
         self._lock = threading.Lock()
@@ -144,7 +149,7 @@ class Images:
 
     def around(self, source: ImagePlace, member: Member | None) -> list[ImagePlace]:
         """Return where to ask for something of a repository, the best first."""
-        return self.places.ordered(source, member.places if member else ())
+        return self.places.ordered(source, member.places if member else (), self._mapped(source))
 
     def tags(self, source: ImagePlace, last: str, count: int) -> tuple[list[str], bool] | None:
         """Return up to `count` tags after one, in their order, and whether there are more; None: no such repository.
@@ -201,6 +206,29 @@ class Images:
             return client.get_manifest(repository, digest_tag(digest)).manifests
         return listed
 
+    def _mapped(self, source: ImagePlace) -> tuple[ImagePlace, ...]:
+        """Return where images of a repository were ever copied to: asked last, for what SQL does not call whole."""
+        kept = self._mappings.get(source)
+        lasting = MAPPED_SECONDS if kept and kept[1] else UNMAPPED_SECONDS
+        if kept is not None and time.monotonic() - kept[0] < lasting:
+            return kept[1]
+        key = f"mapped:{source[0]}/{source[1]}"
+        try:
+            everywhere = self._gate.ask(lambda: self._pulled.mapped(*source))
+            found = tuple(place for place in everywhere if self.places.may_read(place[0]))
+            if kept is None or kept[1] != found:
+                self._memory.remember_fact(key, json.dumps(found).encode())
+        except StoreUnavailable:
+            value = self._memory.fact(key)
+            found = kept[1] if kept else ()
+            if not found and value is not None:
+                found = tuple((name, repository) for name, repository in json.loads(value))
+        with self._lock:
+            if len(self._mappings) > 10_000:
+                self._mappings.clear()
+            self._mappings[source] = (time.monotonic(), found)
+        return found
+
     def passed_over(self, registry: str, error: TransshipError) -> None:
         """Count a registry that did not give what it should have, and leave it alone for a while if it is away."""
         known = isinstance(error, RegistryError)
@@ -241,7 +269,8 @@ class Images:
 
     def _fetched(self, source: ImagePlace, digest: Digest, found: Found) -> Manifest | None:
         absent = False
-        for place in self.places.ordered(source, found.whole, found.perhaps):
+        perhaps = (*found.perhaps, *self._mapped(source))
+        for place in self.places.ordered(source, found.whole, perhaps):
             try:
                 manifest = self.pulls(place[0]).manifest(place[1], digest)
             except NotFound:
@@ -262,29 +291,40 @@ class Images:
         self._memory.remember_manifest(source, manifest, places)
 
     def _asked_tag(self, source: ImagePlace, tag: str) -> Tag | None:
-        paused = self.places.pauses.holds(source[0])
+        known = self._memory.tag(source, tag)
+        if known is not None and self._sources.holds(source[0]):
+            return Tag(known[0], known_only=True)
         try:
-            if not paused:
-                digest = self.pulls(source[0]).resolve(source[1], tag)
-                self.places.pauses.answered(source[0])
-                if digest is None:
-                    self._memory.forget_tag(source, tag)
-                    return None
-                self._memory.remember_tag(source, tag, digest)
-                return Tag(digest)
-            why: TransshipError = Away(f"{source[0]} did not answer lately")
+            digest = self.pulls(source[0]).resolve(source[1], tag)
         except (RegistryError, NotFoundInStore, StoreUnavailable) as error:
+            self._sources.failed(source[0])
             self.passed_over(source[0], error)
-            why = error
+            return self._known_tag(source, tag, error)
+        self._sources.answered(source[0])
+        self.places.pauses.answered(source[0])
+        if digest is None:
+            self._memory.forget_tag(source, tag)
+            return None
+        self._memory.remember_tag(source, tag, digest)
+        return Tag(digest)
+
+    def _known_tag(self, source: ImagePlace, tag: str, why: TransshipError) -> Tag | None:
+        """Return what a tag was last, where its source does not say what it is."""
         known = self._memory.tag(source, tag)
         if known is not None:
             return Tag(known[0], known_only=True)
-        try:
+        with suppress(StoreUnavailable):
             last = self._gate.ask(lambda: self._pulled.last_digest(*source, tag))
-        except StoreUnavailable:
-            last = ""
-        if last:
-            return Tag(Digest.parse(last), known_only=True)
+            if last:
+                return Tag(Digest.parse(last), known_only=True)
+        if is_digest_tag(
+            tag
+        ):  # a signature and the like: it is attached to what its name says, wherever that is
+            for registry, repository in self._mapped(source):
+                with suppress(RegistryError, NotFoundInStore, StoreUnavailable):
+                    digest = self.pulls(registry).resolve(repository, tag)
+                    if digest is not None:
+                        return Tag(digest, known_only=True)
         if isinstance(why, Denied | AuthenticationFailed):
             return None  # how some registries say that there is no such repository
         raise Away(f"{source[0]} does not answer, and nothing is known of the tag")

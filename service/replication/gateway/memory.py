@@ -6,7 +6,9 @@ before. All of it may be lost: it is learnt again. Bounded by rows, the oldest g
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import queue
 import sqlite3
 import threading
@@ -61,6 +63,7 @@ class Memory:
         self._members: OrderedDict[str, Member] = OrderedDict()
         self._tags: OrderedDict[str, tuple[Digest, float]] = OrderedDict()
         self._writes: queue.SimpleQueue[tuple[str, tuple[Any, ...]] | None] = queue.SimpleQueue()
+        self._held = _held(folder)
         self._connection = _opened(folder)
         self._reading = threading.Lock()
         self._writer = threading.Thread(target=self._write, name="memory", daemon=True)
@@ -174,6 +177,7 @@ class Memory:
         self._writes.put(None)
         self._writer.join(10.0)
         self._connection.close()
+        os.close(self._held)
 
     def _belongs(self, place: ImagePlace, digest: Digest, member: Member) -> None:
         key = f"{place[0]}/{place[1]}@{digest}"
@@ -241,6 +245,29 @@ class Memory:
                     f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ?",
                     (most,),
                 )
+
+
+def _held(folder: Path) -> int:
+    """Hold a folder for this process alone: another one would take away what this one is writing."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise InvalidConfiguration(
+            f"the gateway's folder {folder} cannot be written: {error.strerror}",
+            field="TRANSSHIP_GATEWAY_DIR",
+            hint="name a folder of this process's own",
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise InvalidConfiguration(
+            f"another gateway uses the folder {folder}",
+            field="TRANSSHIP_GATEWAY_DIR",
+            hint="give each gateway a folder of its own",
+        ) from None
+    return descriptor
 
 
 def _opened(folder: Path) -> sqlite3.Connection:

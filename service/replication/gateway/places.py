@@ -126,6 +126,13 @@ class Places:
         every = [*good, *rest]
         return sorted(every, key=lambda place: self.pauses.holds(place[0]))
 
+    def may_read(self, registry: str) -> bool:
+        """Whether no border lies between; as far as is known, where SQL has never said."""
+        try:
+            return not self._gate.ask(lambda: self._is_foreign(registry))
+        except StoreUnavailable:
+            return False
+
     def _fresh(self, key: tuple[ImagePlace, str, str]) -> Found | None:
         kept = self._kept.get(key)
         if kept is not None and time.monotonic() - kept[0] < KEPT_SECONDS:

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from service.errors import StoreUnavailable
+from service.model.rule import SyncRule
 from service.replication.gateway.memory import Memory
 from service.store import codec
 from service.store.database import Database
 from service.store.keyring import KeyRing
+from service.store.locations import LocationStore
 from service.store.registries import RegistryStore, StoredRegistry
 from service.telemetry import get_logger
 
@@ -22,6 +24,9 @@ log = get_logger("gateway")
 
 RETRY_SECONDS = 5.0
 """So long the database is left alone after it did not answer: those who wait for an image do not wait for it."""
+
+
+RECENT_SECONDS = 1.0
 
 
 class StoreGate:
@@ -48,6 +53,40 @@ class StoreGate:
                     log.warning("store_away", error=error.message)
                 self._until = time.monotonic() + RETRY_SECONDS
             raise
+
+
+class RecentRules(LocationStore):
+    """Rules as they were a moment ago: pulls come by the hundred a second, changes of rules do not."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._kept: tuple[float, list[tuple[SyncRule, bool]]] = (-RECENT_SECONDS, [])
+
+    def rules(self) -> list[tuple[SyncRule, bool]]:
+        """Return every rule, and whether it is paused."""
+        at, found = self._kept
+        if time.monotonic() - at >= RECENT_SECONDS:
+            found = super().rules()
+            self._kept = (time.monotonic(), found)
+        return found
+
+
+class RecentRegistries(RegistryStore):
+    """Registries as they were a moment ago, for the list of all of them."""
+
+    def __init__(self, database: Database, keyring: KeyRing | None) -> None:
+        super().__init__(database, keyring)
+        self._kept: tuple[float, list[StoredRegistry]] = (-RECENT_SECONDS, [])
+
+    def list(self, after: str | None = None, limit: int = 1000) -> list[StoredRegistry]:
+        """Return registries by name; the first page may be of some moments ago."""
+        if after is not None:
+            return super().list(after, limit)
+        at, found = self._kept
+        if time.monotonic() - at >= RECENT_SECONDS:
+            found = super().list(None, limit)
+            self._kept = (time.monotonic(), found)
+        return found
 
 
 class SteadyRegistries(RegistryStore):
