@@ -140,14 +140,16 @@ class PromotionAsker:
     def of_push(self, pipeline: Pipeline, repository: str, tag: str) -> Asked | None:
         """Return what a push into the first stage asks for; None where it is none of the pipeline's any more.
 
-        Raises Conflict where the registry does not say what was pushed, and InvalidInput for an impossible name.
+        Nor is what the pipeline has put there itself: it would go round. Raises WrongRegion where another process has to
+        look, Conflict where the registry does not say what was pushed, and InvalidInput for an impossible name.
         """
         first, second = pipeline.stages[0], pipeline.stages[1]
         source = Name(first.registry, repository, tag)
         if not second.auto or not pipeline.enters(repository, tag):
             return None
+        self._guard.check_place([first.registry])
         digest = self.resolve(source)
-        if not digest:
+        if not digest or self._store.wrote(pipeline.name, source, digest):
             return None
         actor = f"pipeline {pipeline.name}"
         return self._asked(pipeline, first, second, source, digest, actor, AUTO)

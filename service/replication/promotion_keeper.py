@@ -37,7 +37,9 @@ from service.telemetry import get_logger
 MAX_LOOK_SECONDS = 30.0
 """How long a gate that looks for a signature waits between two looks."""
 
-PUSH_ATTEMPTS = 10
+PUSH_ATTEMPTS = 100
+MAX_PUSH_SECONDS = 60.0
+"""A push whose registry does not answer is looked at so often, and so long apart at most: for an hour and a half."""
 
 log = get_logger("promotion")
 
@@ -185,12 +187,15 @@ class PromotionKeeper:
         try:
             pipeline = self._pipelines.get(push.pipeline).pipeline
             asked = self._asker.of_push(pipeline, push.repository, push.tag)
+        except WrongRegion:
+            return  # a process of another jurisdiction looks
         except (NotFoundInStore, InvalidInput) as error:
             log.warning("push_not_promoted", pipeline=push.pipeline, reason=error.message)
             asked = None
         except Conflict as error:
             if push.attempts + 1 < PUSH_ATTEMPTS:
-                self._work.postpone(push, self._settings.retry_seconds * 2.0**push.attempts)
+                pause = self._settings.retry_seconds * 2.0 ** min(push.attempts, 10)
+                self._work.postpone(push, min(pause, MAX_PUSH_SECONDS))
                 return
             log.warning("push_not_promoted", pipeline=push.pipeline, reason=error.message)
             asked = None

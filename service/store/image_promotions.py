@@ -173,6 +173,20 @@ class PromotionStore:
         with self._database.read() as connection:
             return connection.execute(query.limit(1)).first() is not None
 
+    def wrote(self, pipeline: str, name: Name, digest: str) -> bool:
+        """Whether the pipeline has put a digest under a name itself, or is about to."""
+        table = promotions.c
+        query = select(table.id).where(
+            table.registry == name.registry,
+            table.repository == name.repository,
+            table.tag == name.tag,
+            table.pipeline == pipeline,
+            table.digest == digest,
+            table.state.in_([PromotionState.PLACED, PromotionState.COPYING]),
+        )
+        with self._database.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     # ---- what people and gates say ---------------------------------------------------------------
 
     def approve(self, identity: str, position: int, actor: str, digest: str) -> None:

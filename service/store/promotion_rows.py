@@ -131,6 +131,12 @@ def end(
     )
     if changed.rowcount != 1:
         return False
+    step = promotion_steps.c
+    connection.execute(  # nobody is asked any more
+        update(promotion_steps)
+        .where(step.promotion == row.id, step.state == StepState.WAITING)
+        .values(state=StepState.PENDING)
+    )
     tell(connection, row.id, actor, str(state), reason=reason)
     outbox.promotion_told(connection, row, str(state), reason)
     return True

@@ -198,6 +198,26 @@ def test_what_is_pushed_goes_to_the_next_stage_by_itself_and_waits_at_its_gates(
     assert len(flow.services.promotions.list()) == 2
 
 
+def test_what_a_pipeline_has_put_there_itself_does_not_go_round(world: World) -> None:
+    """One registry has all stages, and tells of everything that is written to it, ours and others'."""
+    flow = Flow(world)
+    stages = (Stage("in", "east", "**"), Stage("out", "east", "out/{name}", "{tag}", auto=True))
+    flow.save(replace(flow.pipeline, stages=stages))
+    digest = flow.push("web:v1")
+    told(flow, "web:v1", digest)
+    flow.step()
+    (first,) = flow.services.promotions.list()
+    flow.until(first, PromotionState.PLACED)
+    assert (world.east.storage.tags("out/web") or {}) == {"v1": digest}
+
+    told(flow, "out/web:v1", digest)
+    for _ in range(2):
+        flow.step()
+
+    assert len(flow.services.promotions.list()) == 1
+    assert "out/out/web" not in world.east.storage.repositories()
+
+
 def test_a_push_whose_registry_is_away_is_promoted_when_it_is_back(world: World) -> None:
     flow = Flow(world, auto=True)
     digest = flow.push()
@@ -345,6 +365,7 @@ def test_a_promotion_is_cancelled_while_it_waits_and_while_it_is_copied(world: W
     waiting = flow.ask()
     store.cancel(waiting.id, "anna")
     assert flow.get(waiting).state is PromotionState.CANCELLED
+    assert flow.gate(waiting).state is StepState.PENDING, "somebody is still asked"
     copying = flow.ask()
     store.approve(copying.id, 0, "anna", digest)
     flow.services.promotion_keeper.step()
