@@ -105,7 +105,7 @@ class Server:
         self.port = int(self._socket.getsockname()[1])
         self._draining = threading.Event()
         self._lock = threading.Lock()
-        self._idle: set[socket.socket] = set()
+        self._idle: dict[socket.socket, None] = {}  # the longest idle first
         self._open = 0
         self._ended = threading.Condition(self._lock)
         self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
@@ -113,6 +113,11 @@ class Server:
     def start(self) -> None:
         """Begin to serve."""
         self._thread.start()
+
+    @property
+    def idle(self) -> int:
+        """How many connections have nothing to ask now."""
+        return len(self._idle)
 
     def draining(self) -> bool:
         """Whether it takes no new connections any more."""
@@ -144,7 +149,7 @@ class Server:
                 self._draining.wait(0.1)
                 continue
             with self._lock:
-                full = self._open >= self._most
+                full = self._open >= self._most and not self._let_go()
                 if not full:
                     self._open += 1
             if full:
@@ -156,6 +161,16 @@ class Server:
             except RuntimeError:  # no more threads
                 self._refuse(sock)
                 self._left()
+
+    def _let_go(self) -> bool:
+        """Close the connection that has been idle longest, for one that wants something; whether there was one."""
+        sock = next(iter(self._idle), None)
+        if sock is None:
+            return False
+        self._idle.pop(sock)
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        return True
 
     def _refuse(self, sock: socket.socket) -> None:
         answer = Answer.refusal(503, "TOOMANYREQUESTS", "too many connections", Retry_After="2")
@@ -182,7 +197,7 @@ class Server:
             self._reset(sock)
         finally:
             with self._lock:
-                self._idle.discard(sock)
+                self._idle.pop(sock, None)
             sock.close()
             self._left()
 
@@ -213,7 +228,7 @@ class Server:
                 return b"", b""
             if not data:
                 with self._lock:
-                    self._idle.add(sock)
+                    self._idle[sock] = None
             try:
                 left = IDLE_SECONDS if not data else deadline - time.monotonic()
                 if left <= 0:
@@ -222,7 +237,7 @@ class Server:
                 piece = sock.recv(8192)
             finally:
                 with self._lock:
-                    self._idle.discard(sock)
+                    self._idle.pop(sock, None)
                 sock.settimeout(SEND_SECONDS)
             if not piece:
                 return b"", b""

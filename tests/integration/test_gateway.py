@@ -26,7 +26,7 @@ from api.samples.http_messages import WireFault
 from api.samples.registry import SampleRegistry
 from bench.peers_install import find
 from service.errors import InvalidConfiguration
-from service.model.endpoint import CredentialSpec, RegistryEndpoint
+from service.model.endpoint import CredentialSpec, Limits, RegistryEndpoint
 from service.model.gateway import GatewayConfig, NameRule
 from service.model.pull_token import PullKeys
 from service.model.region import Link, Region
@@ -685,8 +685,15 @@ def test_more_connections_than_allowed_are_refused(world: World, pair: Pair) -> 
             for sock in (one, two):
                 sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
                 assert sock.recv(4096)
-            with socket.create_connection(("127.0.0.1", process.server.port)) as three:
-                assert three.recv(4096).startswith(b"HTTP/1.1 503 ")
+            # who has nothing to ask makes room for who has
+            assert Client(process.server.port).get("/healthz").status == 200
+            assert one.recv(10) == b""
+            with socket.create_connection(("127.0.0.1", process.server.port)) as other:
+                for sock in (two, other):
+                    sock.sendall(b"GET /healthz HTTP/1.1\r\n")  # and more to come
+                wait_until(lambda: not process.server.idle, 5, "both being at work")
+                with socket.create_connection(("127.0.0.1", process.server.port)) as third:
+                    assert third.recv(4096).startswith(b"HTTP/1.1 503 ")
         wait_until(lambda: Client(process.server.port).get("/healthz").status == 200, 5, "a place")
     finally:
         process.close(1.0)
@@ -721,3 +728,37 @@ def test_a_folder_is_one_gateways(world: World, tmp_path: Path) -> None:
         world.gateway(config, gateway_dir=str(tmp_path))
     process.close(1.0)
     world.gateway(config, gateway_dir=str(tmp_path)).close(1.0)
+
+
+def test_a_large_blob_is_kept_when_it_is_pulled_again(
+    world: World, pair: Pair, tmp_path: Path
+) -> None:
+    layer = _layer(31, 33 << 20)
+    push_image(pair.first, "app/large", "v1", layers=[layer])
+    config = GatewayConfig((NameRule("first"),), anonymous=("**",))
+    process = world.gateway(config, gateway_dir=str(tmp_path))
+    puller = Client(process.server.port)
+    try:
+        for kept in (False, True):
+            puller.pull("app/large", "v1")
+            names = {file.name for file in (tmp_path / "blobs").iterdir()}
+            assert (pair.blob_of(layer).replace(":", "-") in names) is kept
+        before = len(pair.first.log)
+        puller.blob("app/large", pair.blob_of(layer), len(layer))
+        assert not [one for one in pair.first.log[before:] if "/blobs/" in one.path]
+    finally:
+        process.close(1.0)
+
+
+def test_effect_limits_bandwidth_holds_a_gateway(world: World, pair: Pair) -> None:
+    with SampleRegistry() as slow:
+        world.registry("slow", slow.url, limits=Limits(bandwidth=2_000_000))
+        layer = _layer(32, 300_000)
+        push_image(slow, "app/x", "v1", layers=[layer])
+        process = world.gateway(GatewayConfig((NameRule("slow"),), anonymous=("**",)))
+        try:
+            began = time.monotonic()
+            Client(process.server.port).pull("app/x", "v1")
+            assert time.monotonic() - began > 0.14  # at twice the rate it would be less
+        finally:
+            process.close(1.0)

@@ -22,6 +22,7 @@ from service.errors import (
 from service.model.digest import Digest
 from service.model.gateway import GatewayConfig, ImagePlace
 from service.registry.connection import Response
+from service.registry.limiter import Limiter
 from service.registry.pulls import PULL_TIMEOUTS, Redirect
 from service.registry.timeouts import RateGuard
 from service.replication.gateway.cache import BlobCache, Draft
@@ -108,10 +109,15 @@ class Opened:
     def _read(self, view: memoryview) -> int:
         while True:
             try:
+                limiter = self._blobs.limiter(self._registry)
+                if limiter is not None:
+                    view = view[: limiter.piece(len(view))]
                 since = self._guard.now()
                 count = self._response.readinto(view)
                 if count:
                     self._guard.moved(count, since)
+                    if limiter is not None:
+                        limiter.moved(count)
                     return count
                 raise NetworkError(f"{self._registry}: the blob ended early")
             except RegistryError as error:
@@ -140,6 +146,7 @@ class Blobs:
         self._images = images
         self._figures = figures
         self._bad: dict[tuple[str, Digest], float] = {}
+        self._limiters: dict[str, Limiter | None] = {}
         self._flights: dict[Digest, threading.Event] = {}
         self._lock = threading.Lock()
 
@@ -230,10 +237,16 @@ class Blobs:
                 away = True
                 continue
             self._images.places.pauses.answered(registry)
+            self._limiters[registry] = self._images.limiter(registry)
             return registry, answer
         if away:
             raise Away(f"no registry that has {digest} answers")
         return None
+
+    def limiter(self, registry: str) -> Limiter | None:
+        """Return what holds the bytes from a registry to its bandwidth; None where nothing does."""
+        limiter = self._limiters.get(registry)
+        return limiter if limiter is not None and limiter.gated else None
 
     def draft(self, digest: Digest, size: int) -> Draft | None:
         """Begin to keep a blob on disk, where that is done."""

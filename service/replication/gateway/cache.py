@@ -15,6 +15,10 @@ from service.telemetry import get_logger
 
 log = get_logger("gateway")
 
+AT_ONCE_BYTES = 32 << 20
+"""Up to this size a blob is kept when it is pulled first; a larger one when it is pulled again."""
+
+MOST_ASKED = 10_000
 SHARE = 4
 """A blob is kept when it is at most this part of the whole."""
 
@@ -56,6 +60,7 @@ class Draft:
         if self._good:
             self._drop()
         self._file.close()
+        self._cache.ended(self._digest)
 
     def _drop(self) -> None:
         self._good = False
@@ -74,6 +79,8 @@ class BlobCache:
         self._files: OrderedDict[Digest, int] = OrderedDict()
         self._bytes = 0
         self._drafts = 0
+        self._writing: set[Digest] = set()
+        self._asked: OrderedDict[Digest, None] = OrderedDict()
         if most_bytes:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take_up()
@@ -100,17 +107,26 @@ class BlobCache:
         return size <= self._most // SHARE
 
     def begin(self, digest: Digest, size: int) -> Draft | None:
-        """Begin to keep a blob; None where it is too large."""
+        """Begin to keep a blob; None where it is too large, being written, or large and asked for the first time."""
         if not self.would_keep(size):
             return None
         with self._lock:
+            if digest in self._writing or not self._is_wanted(digest, size):
+                return None
+            self._writing.add(digest)
             self._drafts += 1
             path = self._folder / f".{digest.encoded}.{self._drafts}"
         try:
             return Draft(self, digest, path, path.open("w+b", buffering=0))
         except OSError as error:
             log.warning("cache_not_written", error=error.strerror)
+            self.ended(digest)
             return None
+
+    def ended(self, digest: Digest) -> None:
+        """Take note that nobody writes a blob any more."""
+        with self._lock:
+            self._writing.discard(digest)
 
     def took(self, digest: Digest, path: Path, size: int) -> None:
         """Take up a draft that is whole, and let the least used go."""
@@ -129,6 +145,15 @@ class BlobCache:
         for one in gone:
             with suppress(OSError):
                 self._path(one).unlink()
+
+    def _is_wanted(self, digest: Digest, size: int) -> bool:
+        """Whether a blob is worth its writing: a large one that is pulled once would cost more than it brings."""
+        if size <= AT_ONCE_BYTES or digest in self._asked:
+            return True
+        self._asked[digest] = None
+        if len(self._asked) > MOST_ASKED:
+            self._asked.popitem(last=False)
+        return False
 
     def _path(self, digest: Digest) -> Path:
         return self._folder / f"{digest.algorithm}-{digest.encoded}"

@@ -24,6 +24,7 @@ from service.model.digest import Digest
 from service.model.gateway import ImagePlace
 from service.model.manifest import Manifest
 from service.model.reference import digest_tag, is_digest_tag
+from service.registry.limiter import Limiter
 from service.registry.pulls import Pulls
 from service.replication.clients import Clients
 from service.replication.gateway.figures import GatewayFigures
@@ -96,6 +97,10 @@ class Images:
     def pulls(self, registry: str) -> Pulls:
         """Return what reads from a registry. Raises NotFoundInStore, RegistryPaused, Unsupported."""
         return Pulls(self._clients.get(registry))
+
+    def limiter(self, registry: str) -> Limiter | None:
+        """Return this process's part of a registry's limits."""
+        return self._clients.get(registry).http.limiter
 
     def resolve(self, source: ImagePlace, tag: str) -> Tag | None:
         """Return what a tag is: as its source says; as was last known where that does not answer; None: there is none.
