@@ -38,6 +38,16 @@ def test_a_token_cannot_be_given_more_names() -> None:
     assert PullKeys([OLD]).read(f"tpt_{more}.{signature}") is None
 
 
+def test_each_other_last_character_is_none() -> None:
+    text = PullKeys([OLD]).sign(GRANT)
+    others = {
+        text[:-1] + one
+        for one in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    }
+
+    assert [one for one in others if PullKeys([OLD]).read(one)] == [text]
+
+
 @given(st.text() | st.from_regex(r"tpt_[A-Za-z0-9_-]{2,40}\.[A-Za-z0-9_-]{43}", fullmatch=True))
 def test_any_other_text_is_none_and_raises_nothing(text: str) -> None:
     assert PullKeys([OLD]).read(text) is None
