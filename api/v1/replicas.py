@@ -24,8 +24,8 @@ from api.schemas.replica import (
 from api.v1.rules import check
 from api.v1.shared import all_rules, answer, endpoints, find_rule, is_own
 from service.errors import FieldProblem, InvalidFields, NotFoundInStore
-from service.model.promotion import promoted, promoted_document
 from service.model.replica import KINDS, OPEN, REPAIRED, Drift, Missing
+from service.model.replica_takeover import promoted, promoted_document
 from service.model.rule import REPLICATE, SyncRule
 from service.model.rule_check import suggest
 from service.model.selection import followers, members_of_groups

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from service.replication.replica_status import ReplicaStatuses
     from service.replication.replicas import ReplicaKeeper
     from service.store.database import Database
-    from service.store.promotions import PromotionStore
     from service.store.registries import RegistryStore
+    from service.store.replica_takeovers import TakeoverStore
 
 
 class ReplicaParts:
@@ -46,11 +46,11 @@ class ReplicaParts:
         return DriftWatches(self.store, self.drift)
 
     @cached_property
-    def promotions(self) -> PromotionStore:
+    def promotions(self) -> TakeoverStore:
         """Who is the primary of a rule, and who was."""
-        from service.store.promotions import PromotionStore
+        from service.store.replica_takeovers import TakeoverStore
 
-        return PromotionStore(self._database)
+        return TakeoverStore(self._database)
 
     @cached_property
     def statuses(self) -> ReplicaStatuses:

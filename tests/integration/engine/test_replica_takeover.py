@@ -13,14 +13,14 @@ from api.samples.faults import FaultRule
 from api.samples.registry import SampleRegistry
 from service.errors import Conflict
 from service.model.events.values import Action, Delivery, RegistryEvent
-from service.model.promotion import promoted, promoted_document
 from service.model.replica import ADDED, MOVED, Missing
+from service.model.replica_takeover import promoted, promoted_document
 from service.model.rule import DeletePolicy
 from service.model.states import ExecutionState
 from service.model.subscription import Subscription
 from service.replication.delete import Deleter
 from service.replication.executions import start
-from service.store.promotions import PromotionStore
+from service.store.replica_takeovers import TakeoverStore
 from tests.integration.engine.databases import on_both_databases
 from tests.integration.engine.test_replicas import Instance, replica_rule
 from tests.support.processes import wait_until
@@ -31,7 +31,7 @@ class Succession(Instance):
     """East, which west and south follow; either may take over."""
 
     @property
-    def promotions(self) -> PromotionStore:
+    def promotions(self) -> TakeoverStore:
         return self.services.replicas.promotions
 
     def promote(self, registry: str, *, accept_missing: bool = False) -> list[Missing]:

@@ -1,4 +1,4 @@
-"""Promotion of a replica, and the return of a former primary: one transaction each (issue 6 point 4).
+"""A replica takes over as primary, and the return of a former primary: one transaction each (issue 6 point 4).
 
 A promotion stops what the rule has under way, gives the rule its new source, and fences the old one: nothing is
 read from it any more, and nothing is written to it before it is told to follow. What the old primary had when
@@ -35,7 +35,7 @@ LOST = (CopyState.FAILED, CopyState.SUPERSEDED, CopyState.STOPPED)
 HINT = "look at them with `transship replicas promotion`, or accept that they are lost"
 
 
-class PromotionStore:
+class TakeoverStore:
     """Who is the primary of a rule, and who was."""
 
     def __init__(self, database: Database) -> None:
