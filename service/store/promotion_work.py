@@ -27,7 +27,12 @@ from service.store.image_promotions import Asked, insert_promotion
 from service.store.promotion_rows import audited, close_gate, end, lock, machine, tell
 from service.store.promotion_values import Promotion, Promotions, Step, as_promotion, as_step
 from service.store.tables import copies, execution_unchanged
-from service.store.tables_pipelines import pipeline_pushes, promotion_steps, promotions
+from service.store.tables_pipelines import (
+    pipeline_pushes,
+    pipelines,
+    promotion_steps,
+    promotions,
+)
 
 _CALLED = (WEBHOOK, SCAN, AFTER)
 
@@ -397,6 +402,9 @@ class PromotionWork:
         """Ask for the promotion of a push, if there is anything to ask for, and forget the push: both or neither."""
 
         def work(connection: Connection) -> None:
+            connection.execute(  # in the order of whoever deletes the pipeline with its pushes
+                select(pipelines.c.name).where(pipelines.c.name == push.pipeline).with_for_update()
+            )
             if connection.execute(delete(pipeline_pushes).where(*_this(push))).rowcount and asked:
                 _ask_on(connection, asked)
 

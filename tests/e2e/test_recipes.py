@@ -117,7 +117,9 @@ def test_every_recipe_is_yaml_and_says_something() -> None:
     assert {one["name"]: one.get("value") for one in container["env"]}["DEPLOY"] == DEPLOYS[0]
 
 
-@pytest.mark.parametrize("recipe", ["github-actions.yml", "gitlab-ci.yml"])
+@pytest.mark.parametrize(
+    "recipe", ["github-actions.yml", pytest.param("gitlab-ci.yml", marks=pytest.mark.nightly)]
+)
 def test_a_ci_builds_pushes_and_asks(shop: Shop, recipe: str) -> None:
     document = yaml.safe_load(BLOCKS[recipe])
     digest = push_image(shop.east.storage, "team/app", "v1", mark=recipe)
