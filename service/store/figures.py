@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Select, and_, case, func, select
 
-from service.model.pipeline import APPROVAL, PromotionState
+from service.model.pipeline import APPROVAL, OPEN, PromotionState
 from service.model.states import ENDED_EXECUTIONS, ExecutionState
 from service.store.clock import now_epoch
 from service.store.database import Database
@@ -142,6 +142,13 @@ class FigureStore:
         query = select(func.count()).where(deletions.c.state == WAITING)
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def open_promotions(self) -> dict[str, int]:
+        """Return how many promotions are under way, by state."""
+        state = promotions.c.state
+        query = select(state, func.count()).where(state.in_(OPEN)).group_by(state)
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
 
     def approvals_wanted(self) -> list[tuple[str, str, int]]:
         """Return how many promotions wait for people, by pipeline, each with its project."""

@@ -12,6 +12,7 @@ from api.app import create_app
 from api.context import KEY
 from service.bootstrap import Services
 from service.settings import Settings
+from tests.support.pipelines import standing_promotion
 from tests.unit.api.conftest import Api, Seed
 
 CONSOLE = Path(__file__).parents[3] / "api/console"
@@ -47,14 +48,17 @@ def test_readiness_says_which_one_is_away_and_no_more(api: Api, services: Servic
     assert "sqlite" not in response.text
 
 
-def test_metrics_count_states_and_tell_no_names(fleet: Api) -> None:
+def test_metrics_count_states_and_tell_no_names(fleet: Api, services: Services) -> None:
     fleet.post("/api/v1/rules/fleet/executions")
+    standing_promotion(services)
 
     response = fleet.get("/metrics", role="viewer")
 
     assert response.mimetype == "text/plain"
     assert 'transship_executions{state="pending"} 1.0' in response.text
     assert 'transship_executions{state="failed"} 0.0' in response.text
+    assert 'transship_open_promotions{state="waiting"} 1.0' in response.text
+    assert 'transship_open_promotions{state="copying"} 0.0' in response.text
     assert "fleet" not in response.text
     assert "east" not in response.text
 
