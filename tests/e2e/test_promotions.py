@@ -218,7 +218,9 @@ def test_from_a_push_in_development_to_production(
     assert up.ask("GET", "/audit/verification")["broken"] is None
 
 
-def test_ask_wait_and_roll_back_by_hand(flowing: Up, registries: dict[str, SampleRegistry]) -> None:
+def test_ask_wait_and_roll_back_by_hand(
+    flowing: Up, registries: dict[str, SampleRegistry], tmp_path: Path
+) -> None:
     """A second pipeline, without gates: what a script does, and the way back."""
     up = flowing
     dev, prod = registries["dev"].storage, registries["prod"].storage
@@ -228,8 +230,11 @@ def test_ask_wait_and_roll_back_by_hand(flowing: Up, registries: dict[str, Sampl
             {"name": "production", "registry": "prod"},
         ]
     }
-    up.ask("PUT", "/pipelines/plain", document)
     owner = Person(up, up.token)
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / "secret").write_text(SECRET + "\n")
+    words = ("-f", str(tmp_path / "plain.yaml"), "--secret-file", str(tmp_path / "secret"))
+    assert owner.json("pipelines", "put", "plain", *words)["secret"] == {"set": True}
     digests, identities = [], []
     for mark in ("one", "two"):
         digests.append(push_image(dev, "plain/app", "stable", mark=mark))
@@ -252,3 +257,30 @@ def test_ask_wait_and_roll_back_by_hand(flowing: Up, registries: dict[str, Sampl
     failed = owner.json("promote", "plain", gone, "--to", "production", "--wait", code=1)
     assert failed["state"] == "failed"
     assert "executions failures" in failed["reason"]
+    assert "is used by pipeline" in owner.run("registries", "delete", "prod", code=2)
+    owner.run("pipelines", "delete", "plain")
+
+
+def test_a_promotion_is_rejected_and_another_one_cancelled(
+    flowing: Up, registries: dict[str, SampleRegistry]
+) -> None:
+    owner = Person(flowing, flowing.token)
+    stages = [
+        {"name": "development", "registry": "dev", "repository": "gated/*"},
+        {"name": "production", "registry": "prod", "gates": [{"approval": {}}]},
+    ]
+    flowing.ask("PUT", "/pipelines/gated", {"stages": stages})
+    push_image(registries["dev"].storage, "gated/app", "v1")
+    words = ("promote", "gated", "gated/app:v1", "--to", "production")
+
+    first = owner.json(*words)["id"]
+    assert owner.json(*words)["id"] == first, "asked again: the same"
+    rejected = owner.json("promotions", "reject", first, "--reason", "not on a friday")
+    second = owner.json(*words)["id"]
+    cancelled = owner.json("promotions", "cancel", second)
+
+    assert (rejected["state"], rejected["reason"]) == ("rejected", "not on a friday")
+    assert (cancelled["state"], second != first) == ("cancelled", True)
+    listed = owner.run("promotions", "ls", "--pipeline", "gated")
+    assert "not on a friday" in listed
+    assert registries["prod"].storage.tags("gated/app") is None
