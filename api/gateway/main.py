@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -40,6 +41,7 @@ from service.replication.gateway.steady import (
 from service.replication.locate import Locator
 from service.settings import Settings
 from service.store.pulled import PulledStore
+from service.store.schema import check_schema
 from service.telemetry import configure_logging, get_logger
 
 log = get_logger("gateway")
@@ -106,7 +108,9 @@ class Gateway:
             ) from None
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Begin to serve. Raises InvalidConfiguration for a database of another version."""
+        with suppress(StoreUnavailable):
+            self._gate.ask(lambda: check_schema(self.services.database))
         self.login.start()
         self.server.start()
 

@@ -40,6 +40,7 @@ from tests.support.content import push_artifact
 from tests.support.gateway import Client
 from tests.support.images import push_image
 from tests.support.processes import wait_until
+from tests.support.transship import transship
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -688,7 +689,11 @@ def test_more_connections_than_allowed_are_refused(world: World, pair: Pair) -> 
             # who has nothing to ask makes room for who has
             assert Client(process.server.port).get("/healthz").status == 200
             assert one.recv(10) == b""
+            wait_until(lambda: process.server.idle == 1, 5, "the other one alone")
             with socket.create_connection(("127.0.0.1", process.server.port)) as other:
+                other.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert other.recv(4096)
+                wait_until(lambda: process.server.idle == 2, 5, "both having been answered")
                 for sock in (two, other):
                     sock.sendall(b"GET /healthz HTTP/1.1\r\n")  # and more to come
                 wait_until(lambda: not process.server.idle, 5, "both being at work")
@@ -762,3 +767,17 @@ def test_effect_limits_bandwidth_holds_a_gateway(world: World, pair: Pair) -> No
             assert time.monotonic() - began > 0.14  # at twice the rate it would be less
         finally:
             process.close(1.0)
+
+
+def test_a_gateway_that_cannot_serve_says_why_and_what_to_do(world: World, tmp_path: Path) -> None:
+    config = GatewayConfig((NameRule("first"),))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(InvalidConfiguration, match="cannot be listened on"):
+            world.gateway(config, gateway_listen=listen)
+    with pytest.raises(InvalidConfiguration, match="no tables"):
+        world.gateway(config, database_url=f"sqlite:///{tmp_path / 'empty.db'}")
+    done = transship("gateway", "-f", str(tmp_path / "none.yaml"), "--data", str(tmp_path))
+    assert done.returncode == 2
+    assert "none.yaml: cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from service.errors import StoreUnavailable
 from service.model.rule import SyncRule
 from service.replication.gateway.memory import Memory
@@ -48,11 +50,17 @@ class StoreGate:
         try:
             return question()
         except StoreUnavailable as error:
-            with self._lock:
-                if not self.is_away:
-                    log.warning("store_away", error=error.message)
-                self._until = time.monotonic() + RETRY_SECONDS
+            self._away(error.message)
             raise
+        except SQLAlchemyError as error:  # such as a table that a newer version has changed
+            self._away(str(error)[:300])
+            raise StoreUnavailable("the database answers nothing that can be used") from error
+
+    def _away(self, why: str) -> None:
+        with self._lock:
+            if not self.is_away:
+                log.warning("store_away", error=why)
+            self._until = time.monotonic() + RETRY_SECONDS
 
 
 class RecentRules(LocationStore):
