@@ -219,6 +219,7 @@ class Services(Stores):
 
         self.deleter.share(publisher.delete)
         self.health_keeper.share(publisher.check)
+        self.promotion_keeper.share(publisher.plan)
         return [
             self._keeper(DELETIONS, self.deleter.step, self.deletion_borders.lease),
             self._keeper(REPLICAS, self.replicas.keeper.step),
