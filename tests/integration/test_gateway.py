@@ -678,28 +678,31 @@ def test_kept_blobs_are_served_from_disk_and_bounded(
 def test_more_connections_than_allowed_are_refused(world: World, pair: Pair) -> None:
     config = GatewayConfig((NameRule("first"),), anonymous=("**",))
     process = world.gateway(config, gateway_connections=2)
+
+    def answered(idle: int) -> socket.socket:
+        sock = socket.create_connection(("127.0.0.1", process.server.port), timeout=20)
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
+        wait_until(lambda: process.server.idle == idle, 5, f"{idle} with nothing to ask")
+        return sock
+
+    def open_ones() -> float:
+        return _sample(process, "transship_gateway_connections")
+
     try:
-        with (
-            socket.create_connection(("127.0.0.1", process.server.port)) as one,
-            socket.create_connection(("127.0.0.1", process.server.port)) as two,
-        ):
-            for sock in (one, two):
-                sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
-                assert sock.recv(4096)
-            # who has nothing to ask makes room for who has
+        with answered(1) as one, answered(2) as two:
+            # who has nothing to ask makes room for who has: the one that has been idle longest
             assert Client(process.server.port).get("/healthz").status == 200
             assert one.recv(10) == b""
-            wait_until(lambda: process.server.idle == 1, 5, "the other one alone")
-            with socket.create_connection(("127.0.0.1", process.server.port)) as other:
-                other.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
-                assert other.recv(4096)
-                wait_until(lambda: process.server.idle == 2, 5, "both having been answered")
+            wait_until(lambda: open_ones() == 1, 5, "one alone")
+            with answered(2) as other:
                 for sock in (two, other):
                     sock.sendall(b"GET /healthz HTTP/1.1\r\n")  # and more to come
                 wait_until(lambda: not process.server.idle, 5, "both being at work")
-                with socket.create_connection(("127.0.0.1", process.server.port)) as third:
+                with socket.create_connection(("127.0.0.1", process.server.port), 20) as third:
                     assert third.recv(4096).startswith(b"HTTP/1.1 503 ")
-        wait_until(lambda: Client(process.server.port).get("/healthz").status == 200, 5, "a place")
+        wait_until(lambda: open_ones() == 0, 5, "their end")
+        assert Client(process.server.port).get("/healthz").status == 200
     finally:
         process.close(1.0)
 
