@@ -9,10 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.samples.fleet import push_fleet
+from api.samples.fleet import FleetSummary, push_fleet
 from api.samples.fleet_plan import FleetSpec
 from tests.oracle.closure import check
 from tests.support.compose import ComposedFleet
+from tests.support.gateway import Client
 from tests.support.processes import wait_until
 from tests.support.servers import PostgresServer, RealRegistry
 from tests.support.transship import clean_environment, transship
@@ -20,6 +21,7 @@ from tests.support.transship import clean_environment, transship
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 MIB = 1 << 20
+OURS = ("api", "scheduler", "worker-eu", "worker-us", "gateway")
 SMALL = FleetSpec(
     seed=3, repositories=6, tags=24, unique_bytes=40 * MIB, big_images=1, big_image_bytes=20 * MIB
 )
@@ -53,6 +55,7 @@ def test_the_services_of_the_compose_file_replicate_in_two_regions(
         for registry in (europe, america):
             report = check(source.url, registry.url, expected)
             assert not report.faults, str(report)
+        _pulled_from_the_nearest(fleet, europe, pushed)
         states = httpx.get(
             f"http://127.0.0.1:{fleet.flower_port}/api/tasks?limit=10000",
             auth=("admin", (fleet.volume / "flower_password").read_text().strip()),
@@ -61,7 +64,29 @@ def test_the_services_of_the_compose_file_replicate_in_two_regions(
         workers = {task["worker"].split("@")[0] for task in states.values() if task["worker"]}
         assert workers == {"copy.eu", "copy.us"}
         codes = fleet.stop()
-        assert {codes[name] for name in ("api", "scheduler", "worker-eu", "worker-us")} == {0}
+        assert {codes[name] for name in OURS} == {0}
+
+
+def _pulled_from_the_nearest(
+    fleet: ComposedFleet, europe: RealRegistry, pushed: FleetSummary
+) -> None:
+    """The gateway of the file's profile (docs/how-to/one-domain.md), which stands in region eu."""
+    config = {"names": [{"registry": "source"}], "anonymous": ["**"]}
+    (fleet.volume / "gateway.yaml").write_text(json.dumps({"version": 1, "gateway": config}))
+    fleet.start("gateway")
+    client = Client(fleet.gateway_port)
+    wait_until(lambda: _is_ready(client), 20, "the gateway")
+    europe.clear_access_log()
+    for (repository, tag), digest in sorted(pushed.tag_digests.items())[:5]:
+        assert client.pull(repository, tag) == digest
+    assert any("/blobs/" in one.path for one in europe.access_log())
+
+
+def _is_ready(client: Client) -> bool:
+    try:
+        return client.get("/readyz").status == 200
+    except OSError:
+        return False
 
 
 def _start(fleet: ComposedFleet) -> None:

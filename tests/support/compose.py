@@ -38,6 +38,7 @@ class ComposedFleet:
         self.redis_port = free_port()
         self.api_port = free_port()
         self.flower_port = free_port()
+        self.gateway_port = free_port()
         self._database = postgres.fresh_database()
         self._running: list[ManagedProcess] = []
 
@@ -69,6 +70,7 @@ class ComposedFleet:
     def argv(self, name: str, command: list[str]) -> list[str]:
         """The command with this machine's programs and paths."""
         words = [word.replace(VOLUME, str(self.volume)) for word in command]
+        words = [word.replace("0.0.0.0:8480", f"127.0.0.1:{self.gateway_port}") for word in words]
         if words[0] == "transship":
             return [*command_line(), *words[1:]]
         if words[0] == "python":
