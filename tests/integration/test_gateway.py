@@ -649,6 +649,12 @@ def test_a_gateway_that_never_served_the_manifest_finds_the_blobs_repository(
     blob = pair.blob_of(layer)
     assert puller.blob("app/cold", blob, len(layer)) == layer
     assert puller.get(f"/v2/app/cold2/blobs/{blob}").status == 404
+    # whoever asks for what is not there keeps nobody else from being found, and has not all searched again and again
+    for number in range(9):
+        puller.get(f"/v2/app/cold/blobs/{pair.blob_of(bytes([number]))}")
+    before = len(pair.first.log)
+    assert puller.get(f"/v2/app/cold/blobs/{pair.blob_of(b'more')}").status == 404
+    assert len(pair.first.log) == before
 
 
 def test_kept_blobs_are_served_from_disk_and_bounded(
@@ -735,6 +741,7 @@ def test_a_folder_is_one_gateways(world: World, tmp_path: Path) -> None:
     with pytest.raises(InvalidConfiguration, match="another gateway"):
         world.gateway(config, gateway_dir=str(tmp_path))
     process.close(1.0)
+    (tmp_path / "known.db").write_bytes(b"no database, and longer than its head" * 100)
     world.gateway(config, gateway_dir=str(tmp_path)).close(1.0)
 
 

@@ -49,6 +49,7 @@ SEARCHED = 200
 """Manifests of a repository that are looked through for a blob whose image another gateway has served."""
 
 SEARCH_SECONDS = 30.0
+VAIN_SEARCHES = 3
 
 
 class Away(TransshipError):
@@ -90,7 +91,7 @@ class Images:
         self._tags: dict[tuple[ImagePlace, str], tuple[float, Tag | None]] = {}
         self._mappings: dict[ImagePlace, tuple[float, tuple[ImagePlace, ...]]] = {}
         self._sources = Pauses()  # those that did not say lately what a tag is
-        self._searched: dict[ImagePlace, float] = {}
+        self._searched: dict[ImagePlace, list[float]] = {}
         self._flights: dict[object, tuple[threading.Lock, list[int]]] = {}
         self._lock = threading.Lock()
 
@@ -150,6 +151,8 @@ class Images:
             if found is None and self._may_search(source):
                 self._search(source, digest)
                 found = self._memory.member(source, digest)
+                if found is None:
+                    self._searched[source].append(time.monotonic())
         return found
 
     def around(self, source: ImagePlace, member: Member | None) -> list[ImagePlace]:
@@ -343,13 +346,12 @@ class Images:
         return kept if age < (OLD_SECONDS if old else TAG_SECONDS) else None
 
     def _may_search(self, source: ImagePlace) -> bool:
-        now = time.monotonic()
-        if now - self._searched.get(source, -SEARCH_SECONDS) < SEARCH_SECONDS:
-            return False
+        """Whether not too many searches of a repository were in vain lately: nobody has one searched all the time."""
+        since = time.monotonic() - SEARCH_SECONDS
         if len(self._searched) > 10_000:
             self._searched.clear()
-        self._searched[source] = now
-        return True
+        vain = self._searched[source] = [at for at in self._searched.get(source, []) if at > since]
+        return len(vain) < VAIN_SEARCHES
 
     def _search(self, source: ImagePlace, wanted: Digest) -> None:
         """Look through manifests of a repository for one that names a digest."""

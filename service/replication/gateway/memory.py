@@ -31,6 +31,7 @@ log = get_logger("gateway")
 ROWS = {"tags": 500_000, "manifests": 50_000, "members": 2_000_000, "facts": 20_000}
 """So many rows a table are kept on disk: about 1 GiB when all are full of small images."""
 
+FILE = "known.db"
 CACHED_MANIFEST_BYTES = 64 << 20
 CACHED_MEMBERS = 200_000
 _TRIM_EVERY = 20_000
@@ -271,20 +272,36 @@ def _held(folder: Path) -> int:
 
 
 def _opened(folder: Path) -> sqlite3.Connection:
+    """Open the file; one that is damaged is begun anew: all of it can be learnt again."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        connection = sqlite3.connect(
-            folder / "known.db", check_same_thread=False, timeout=10.0, isolation_level="IMMEDIATE"
-        )
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.executescript(_SCHEMA)
+        try:
+            return _connected(folder)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            log.warning("memory_damaged", error=str(error))
+            for file in folder.glob(f"{FILE}*"):
+                file.unlink()
+            return _connected(folder)
     except (OSError, sqlite3.Error) as error:
         raise InvalidConfiguration(
             f"the gateway's folder {folder} cannot be written: {error}",
             field="TRANSSHIP_GATEWAY_DIR",
             hint="name a folder of this process's own",
         ) from None
+
+
+def _connected(folder: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        folder / FILE, check_same_thread=False, timeout=10.0, isolation_level="IMMEDIATE"
+    )
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.executescript(_SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
