@@ -320,7 +320,7 @@ class Services(Stores):
 
         calls = PromotionCalls(
             self.settings,
-            self.promotion_work,
+            self.promotion_posts,
             self.promotions,
             self.pipelines,
             self.registries,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from service.store.pipelines import PipelineStore
     from service.store.planning import PlanStore
     from service.store.projects import ProjectStore
+    from service.store.promotion_posts import PromotionPosts
     from service.store.promotion_work import PromotionWork
     from service.store.pull_tokens import PullTokenStore
     from service.store.receipts import ReceiptStore
@@ -365,6 +366,13 @@ class Stores:
         from service.store.image_promotions import PromotionStore
 
         return PromotionStore(self.database)
+
+    @cached_property
+    def promotion_posts(self) -> PromotionPosts:
+        """What promotions have to post."""
+        from service.store.promotion_posts import PromotionPosts
+
+        return PromotionPosts(self.database)
 
     @cached_property
     def promotion_work(self) -> PromotionWork:

@@ -28,8 +28,9 @@ from service.model.rule_check import suggest
 from service.replication.borders import BorderGuard
 from service.replication.clients import Clients
 from service.replication.compare import told
-from service.store.image_promotions import Asked, PromotionStore
+from service.store.image_promotions import PromotionStore
 from service.store.pipelines import PipelineStore
+from service.store.promotion_creation import Asked
 from service.store.promotion_values import Promotion
 
 

@@ -31,8 +31,8 @@ from service.settings import Settings
 from service.store.image_promotions import PromotionStore
 from service.store.outbox import SOURCE
 from service.store.pipelines import PipelineStore
+from service.store.promotion_posts import Call, PromotionPosts
 from service.store.promotion_values import Promotion
-from service.store.promotion_work import Call, PromotionWork
 from service.store.registries import RegistryStore
 from service.telemetry import get_logger
 
@@ -51,7 +51,7 @@ class PromotionCalls:
     def __init__(
         self,
         settings: Settings,
-        work: PromotionWork,
+        posts: PromotionPosts,
         store: PromotionStore,
         pipelines: PipelineStore,
         registries: RegistryStore,
@@ -59,7 +59,7 @@ class PromotionCalls:
         send: Callable[..., Reply] = ask,
     ) -> None:
         self._settings = settings
-        self._work = work
+        self._posts = posts
         self._store = store
         self._pipelines = pipelines
         self._registries = registries
@@ -74,7 +74,7 @@ class PromotionCalls:
             free = THREADS - self._under_way
         if free <= 0:
             return 0
-        calls = self._work.take_calls(free, LEASE_SECONDS)
+        calls = self._posts.take_calls(free, LEASE_SECONDS)
         with self._lock:
             self._under_way += len(calls)
         for call in calls:
@@ -120,7 +120,7 @@ class PromotionCalls:
 
     def _after(self, call: Call, reply: Reply) -> None:
         if 200 <= reply.status < 300:
-            self._work.told(call, reply.status)
+            self._posts.told(call, reply.status)
         else:
             self._failed(call, reply.status, _refusal(reply.status))
 
@@ -153,13 +153,13 @@ class PromotionCalls:
         attempts = call.step.attempts + 1
         log.warning("promotion_not_answered", promotion=call.promotion.id, gate=call.step.position)
         if call.step.gate.kind == AFTER and attempts >= self._settings.webhook_attempts:
-            self._work.told(call, status, reason)
+            self._posts.told(call, status, reason)
             return
         pause = min(
             self._settings.webhook_retry_seconds * 2.0 ** min(attempts - 1, 20), MAX_PAUSE_SECONDS
         )
         jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
-        self._work.not_answered(call, status, reason, jitter * pause)
+        self._posts.not_answered(call, status, reason, jitter * pause)
 
     def _event(self, call: Call) -> dict[str, Any]:
         promotion, step = call.promotion, call.step

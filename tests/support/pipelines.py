@@ -6,7 +6,7 @@ from sqlalchemy import update
 
 from service.bootstrap import Services
 from service.model.pipeline import APPROVAL, ASKED, Gate, Name, Pipeline, PromotionState, Stage
-from service.store.image_promotions import Asked
+from service.store.promotion_creation import Asked
 from service.store.promotion_values import Promotion
 from service.store.tables_pipelines import promotions
 

@@ -115,7 +115,7 @@ class Flow:
         one = self.services
         calls = PromotionCalls(
             one.settings,
-            one.promotion_work,
+            one.promotion_posts,
             one.promotions,
             one.pipelines,
             one.registries,
