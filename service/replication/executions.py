@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from service.errors import Conflict
+from service.model.pipeline import TRIGGER as PROMOTION
 from service.model.ports import Publisher
 from service.model.states import ExecutionState
 from service.replication.select import ALL_TAGS
@@ -47,6 +48,11 @@ def retry(
         raise Conflict(
             f"execution {identity} is {what}: there is nothing that it could try again",
             hint="verify with repair, or make another plan",
+        )
+    if record.trigger == PROMOTION:
+        raise Conflict(
+            f"execution {identity} is a promotion's: its gates have agreed to that one copy",
+            hint="ask for the promotion again: transship promote",
         )
     rule = executions.spec(identity)
     references = executions.unfinished_references(identity, MAX_RETRIED)

@@ -17,6 +17,7 @@ from service.errors import Conflict, InvalidFields
 from service.model.events.values import Action, Delivery, RegistryEvent
 from service.model.pipeline import APPROVAL, Gate, Name, PromotionState, Stage, StepState
 from service.model.subscription import Subscription
+from service.replication.executions import retry
 from service.store.tables_releases import release_tags
 from tests.integration.engine.databases import on_both_databases
 from tests.support.content import push_image
@@ -151,6 +152,8 @@ def test_what_is_not_there_or_does_not_enter_is_refused(world: World) -> None:
     promotion = flow.ask(f"shop/web:v1@{digest}")
     failed = flow.until(promotion, PromotionState.FAILED)
     assert "transship executions failures" in failed.reason
+    with pytest.raises(Conflict, match="is a promotion's"):
+        retry(flow.services.executions, failed.execution)
 
 
 def three(flow: Flow, *gates: Gate, **last: Any) -> None:
