@@ -32,6 +32,7 @@ from service.replication.gateway.images import Images
 from service.replication.gateway.memory import Memory
 from service.replication.gateway.nudges import Nudges
 from service.replication.gateway.places import Places
+from service.replication.gateway.reading import Reading
 from service.replication.gateway.steady import (
     RecentRegistries,
     RecentRules,
@@ -78,15 +79,10 @@ class Gateway:
         self.nudges = Nudges(
             self.services.rules, self.services.executions, self._gate, self.figures
         )
-        images = Images(
-            self.clients,
-            self.memory,
-            places,
-            PulledStore(database),
-            self._gate,
-            self.nudges,
-            self.figures,
+        reading = Reading(
+            self.clients, self.memory, places, PulledStore(database), self._gate, self.figures
         )
+        images = Images(reading, self.nudges)
         most = settings.gateway_cache_bytes if settings.gateway_dir else 0
         cache = BlobCache(folder, most)
         keys = None if keyring is None else PullKeys(keyring.every)

@@ -26,8 +26,9 @@ from service.model.reference import validate_repository, validate_tag
 from service.registry.pulls import Redirect
 from service.replication.gateway.blobs import Blobs
 from service.replication.gateway.figures import GatewayFigures
-from service.replication.gateway.images import Away, Images
+from service.replication.gateway.images import Images
 from service.replication.gateway.memory import Member
+from service.replication.gateway.reading import Away
 from service.telemetry import get_logger
 
 log = get_logger("gateway")
@@ -245,7 +246,7 @@ class Routes:
         last = query.get("last", "")
         if last:
             validate_tag(last)
-        found = self._images.tags(source, last, count)
+        found = self._images.tags.page(source, last, count)
         if found is None:
             exchange.answer(Answer.refusal(404, "NAME_UNKNOWN", "there is no such repository"))
             return

@@ -31,10 +31,11 @@ from service.model.gateway import GatewayConfig, NameRule
 from service.model.pull_token import PullKeys
 from service.model.region import Link, Region
 from service.model.rule import Destination, NameFilter, Selection, SyncRule
+from service.model.states import CopyState
 from service.settings import Settings
 from service.store.keyring import KeyRing, write_new_key
 from service.store.schema import create_or_upgrade
-from service.store.tables import written_tags
+from service.store.tables import copies, written_tags
 from service.stores import Stores
 from tests.support.content import push_artifact
 from tests.support.gateway import Client
@@ -436,7 +437,7 @@ def gateway(world: World, pair: Pair) -> Iterator[Process]:
 
 @pytest.fixture
 def puller(pair: Pair, gateway: Process) -> Iterator[Client]:
-    gateway.routes._images.places.pauses._until.clear()
+    gateway.routes._images.reading.places.pauses._until.clear()
     yield Client(gateway.server.port)
     pair.first.faults.clear()
     pair.second.faults.clear()
@@ -791,3 +792,40 @@ def test_a_gateway_that_cannot_serve_says_why_and_what_to_do(world: World, tmp_p
     assert done.returncode == 2
     assert "none.yaml: cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_image_beside_a_copy_is_not_had_by_its_digest(world: World, pair: Pair) -> None:
+    """Two repositories were copied into one: who may read the first reads nothing of the second."""
+    digest = push_image(pair.first, "merged/a", "v1", layers=[b"a"])
+    secret = push_image(pair.second, "all/in-one", "v2", layers=[b"the other one's"])
+    push_image(pair.second, "all/in-one", "v1", layers=[b"a"])
+    signature = push_image(pair.second, "all/in-one", f"{secret.replace(':', '-')}.sig")
+    rule = world.stores.rules.get("move").rule
+    execution = world.stores.executions.create(rule, trigger="api").id
+
+    def work(connection: Connection) -> None:
+        row = {
+            "execution_id": execution, "rule": "move", "region": "local", "state": CopyState.COPIED,
+            "source_registry": "first", "source_repository": "merged/a", "source_reference": "v1",
+            "destination_registry": "second", "destination_repository": "all/in-one",
+            "destination_reference": "v1", "digest": digest, "updated_at": time.time(),
+        }  # fmt: skip
+        connection.execute(insert(copies).values(**row))
+
+    world.stores.database.write(work)
+    process = world.gateway(GatewayConfig((NameRule("first"),), anonymous=("**",)))
+    try:
+        puller = Client(process.server.port)
+        puller.pull("merged/a", "v1")
+        tag = f"{secret.replace(':', '-')}.sig"
+        for reference in (secret, signature, tag):
+            assert puller.get(f"/v2/merged/a/manifests/{reference}").status == 404
+        pair.first.fault("", status=503, times=10_000)
+        for reference in (secret, signature, tag):
+            assert puller.get(f"/v2/merged/a/manifests/{reference}").status in (404, 503)
+        answer = puller.get(f"/v2/merged/a/referrers/{secret}")
+        assert answer.status == 503
+        assert puller.pull("merged/a", digest) == digest
+    finally:
+        pair.first.faults.clear()
+        process.close(1.0)

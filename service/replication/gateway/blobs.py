@@ -27,8 +27,9 @@ from service.registry.pulls import PULL_TIMEOUTS, Redirect
 from service.registry.timeouts import RateGuard
 from service.replication.gateway.cache import BlobCache, Draft
 from service.replication.gateway.figures import GatewayFigures
-from service.replication.gateway.images import Away, Images
+from service.replication.gateway.images import Images
 from service.replication.gateway.memory import Member
+from service.replication.gateway.reading import Away
 from service.telemetry import get_logger
 
 log = get_logger("gateway")
@@ -221,7 +222,7 @@ class Blobs:
                 and registry not in self._config.stream
             )
             try:
-                answer = self._images.pulls(registry).blob(
+                answer = self._images.reading.pulls(registry).blob(
                     repository, digest, first, last, redirect=passes
                 )
                 if isinstance(answer, Redirect):
@@ -233,11 +234,11 @@ class Blobs:
             except NotFound:
                 continue
             except (RegistryError, NotFoundInStore, StoreUnavailable) as error:
-                self._images.passed_over(registry, error)
+                self._images.reading.passed_over(registry, error)
                 away = True
                 continue
-            self._images.places.pauses.answered(registry)
-            self._limiters[registry] = self._images.limiter(registry)
+            self._images.reading.places.pauses.answered(registry)
+            self._limiters[registry] = self._images.reading.limiter(registry)
             return registry, answer
         if away:
             raise Away(f"no registry that has {digest} answers")
@@ -264,7 +265,7 @@ class Blobs:
 
     def failed(self, registry: str, error: RegistryError) -> None:
         """Count what a registry did not give."""
-        self._images.passed_over(registry, error)
+        self._images.reading.passed_over(registry, error)
 
     def count(self, registry: str, count: int) -> None:
         """Count bytes that were sent; "": from the cache."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import InvalidConfiguration
+from service.model.descriptor import Descriptor
 from service.model.digest import Digest
 from service.model.gateway import ImagePlace
 from service.model.manifest import Manifest, parse_manifest
@@ -142,6 +143,13 @@ class Memory:
             self._belongs(place, child.digest, Member(child.size, True, found))
         for blob in manifest.blobs():
             self._belongs(place, blob.digest, Member(blob.size, False, found))
+
+    def remember_members(
+        self, place: ImagePlace, attached: Sequence[Descriptor], places: Sequence[ImagePlace]
+    ) -> None:
+        """Keep that manifests belong to a repository: what is attached to one of its own."""
+        for one in attached:
+            self._belongs(place, one.digest, Member(one.size, True, tuple(places)))
 
     def member(self, place: ImagePlace, digest: Digest) -> Member | None:
         """Return what a digest is in a repository; None: not known to belong to it."""
