@@ -52,6 +52,11 @@ def test_a_promotion_is_approved_rolled_back_and_rejected(
     console.sees("gate.passed")
     console.sees("1 approval by operators")
 
+    console.go("this execution")
+    console.title("pipeline-pressed-production")
+    console.page.get_by_role("heading", level=1).get_by_role("link").click()
+    console.title("Promotions")
+
     open_and_press("Roll back")
     console.page.get_by_role("button", name="Approve this digest").click()
     wait_until(lambda: live() == digests[0], 30, "the earlier digest to be back")

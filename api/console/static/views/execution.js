@@ -2,7 +2,7 @@
 
 import { at, follow, read, send } from "../api.js";
 import { button, facts, h, number, pill, size, span, table, to, when } from "../dom.js";
-import { kindOf, notesOf, progress, stateOf } from "./parts.js";
+import { kindOf, notesOf, progress, ruleOf, stateOf } from "./parts.js";
 import { copy } from "./copy.js";
 import { failures, failuresOf, mayRetry, opens, pressesOf, wasStopped } from "./presses.js";
 
@@ -22,7 +22,7 @@ export async function execution([id, what, number_], page) {
     failuresOf(found, page),
   ]);
   return [
-    h("h1", null, to(found.rule, "rules", found.rule), " ", stateOf(found)),
+    h("h1", null, ruleOf(found), " ", stateOf(found)),
     h("p", null, kindOf(found).name, " ", h("code", null, found.id), ", begun ", when(found.started_at || found.created_at),
       " by " + found.trigger, found.reason ? [": ", found.class ? pill(found.class, "bad") : null, " ", found.reason] : null,
       found.class && !found.finished_at ? [" ", pressesOf(found.class, [], found, page)] : null),

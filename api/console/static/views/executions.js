@@ -1,8 +1,8 @@
 // Executions, the newest first.
 
 import { read } from "../api.js";
-import { button, h, pill, span, table, to, when } from "../dom.js";
-import { kindOf, stateOf } from "./parts.js";
+import { button, h, pill, span, table, when } from "../dom.js";
+import { kindOf, ruleOf, stateOf } from "./parts.js";
 
 const STATES = ["", "pending", "running", "stopping", "succeeded", "partial", "failed", "stopped"];
 
@@ -19,7 +19,7 @@ export async function executions(_parts, page) {
       field("rule", "Rule", h("input", { "data-key": "rule", value: state.rule || "", placeholder: "any",
         onchange: page.does((event) => { state.rule = event.target.value.trim(); }) }))),
     table("Executions", [
-      ["Rule", (one) => to(one.rule, "rules", one.rule)],
+      ["Rule", ruleOf],
       ["Kind", (one) => kindOf(one).name.split(":")[0]],
       ["State", stateOf],
       ["Begun", (one) => when(one.started_at || one.created_at)],

@@ -1,6 +1,6 @@
 // What several pages show alike.
 
-import { bar, h, number, pill, when } from "../dom.js";
+import { bar, h, number, pill, to, when } from "../dom.js";
 
 export const KINDS = {
   full: { name: "copy", failed: "Failed" },
@@ -9,6 +9,10 @@ export const KINDS = {
   verify: { name: "verification", failed: "Not whole", copied: null, unchanged: "whole", pending: "not checked yet" },
 };
 export const kindOf = (execution) => KINDS[execution.kind] || { name: execution.kind, failed: "Failed" };
+
+// The rule of an execution; a promotion's is saved with the execution only.
+export const isPromotion = (execution) => execution.trigger === "promotion";
+export const ruleOf = (execution) => (isPromotion(execution) ? to(execution.rule, "promotions") : to(execution.rule, "rules", execution.rule));
 
 export function progress(copies) {
   return bar([

@@ -2,6 +2,7 @@
 
 import { at, read, send } from "../api.js";
 import { button, h, number, pill, table, to } from "../dom.js";
+import { isPromotion } from "./parts.js";
 
 const MOST_REGISTRIES = 4;
 
@@ -35,7 +36,7 @@ const UNKNOWN = ["retry", "registries"];
 export const wasStopped = (found) => found.state === "stopped" && found.copies.skipped > 0;
 
 export const mayRetry = (found) =>
-  found.finished_at && (found.copies.failed + found.copies.pending > 0 || wasStopped(found)) && ["full", "tags"].includes(found.kind);
+  !isPromotion(found) && found.finished_at && (found.copies.failed + found.copies.pending > 0 || wasStopped(found)) && ["full", "tags"].includes(found.kind);
 
 // Does `method path`, and opens the execution that it answers.
 export const opens = (page, path, body) => page.does(async () => {
@@ -69,15 +70,15 @@ async function stopped(found, page) {
 export function pressesOf(name, failures, found, page, where = "") {
   const key = (what) => ({ "data-key": [what, name, where].join("-") });
   const taking = new Set(failures.flatMap((one) => [one.source, one.destination, ...(one.registries || [])]).filter(Boolean).map((one) => one.split("/")[0]));
-  const again = () => button("Run the rule", opens(page, "rules/" + at(found.rule) + "/executions"), key("run"));
+  const again = () => isPromotion(found) ? to("Ask for the promotion again", "promotions") : button("Run the rule", opens(page, "rules/" + at(found.rule) + "/executions"), key("run"));
   const kinds = {
     retry: () => mayRetry(found) ?
       button("Retry", opens(page, "executions/" + at(found.id) + "/retry"), { ...key("retry"), title: "runs again what failed here, and nothing else" }) :
       !found.finished_at ? [] : found.kind === "verify" ? kinds.repair() : found.kind === "plan" ? kinds.plan() : again(),
     run: again,
     plan: () => button("Plan again", opens(page, "plans", { rule: found.rule }), key("plan")),
-    repair: () => button("Verify and repair", opens(page, "verifications", { rule: found.rule, repair: true }), key("repair")),
-    edit: () => to("Edit the rule", "rules", found.rule, "edit"),
+    repair: () => isPromotion(found) ? again() : button("Verify and repair", opens(page, "verifications", { rule: found.rule, repair: true }), key("repair")),
+    edit: () => isPromotion(found) ? again() : to("Edit the rule", "rules", found.rule, "edit"),
     regions: () => to("See where workers are", "regions"),
     registries: () => taking.size ? [...taking].slice(0, MOST_REGISTRIES).map((one) => to("Test " + one, "registries", one)) : to("Test its registries", "rules", found.rule),
   };
