@@ -10,11 +10,14 @@ import binascii
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 from api.gateway.messages import Answer, Request
+from service.errors import InvalidReference
 from service.model.gateway import GatewayConfig
 from service.model.pull_token import ACCESS, LOGIN, PullGrant, PullKeys
+from service.model.reference import validate_repository
 from service.telemetry import get_logger
 
 log = get_logger("gateway")
@@ -35,13 +38,15 @@ class Login:
         revoked: Callable[[], Iterable[str]],
         remembered: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
-        """`revoked` returns ids, and raises nothing; `remembered` are those of before."""
+        """`revoked` returns ids; where it raises, the last ones count. `remembered` are those of before."""
         self._config = config
         self._keys = keys
         self._read_revoked = revoked
         self._revoked = frozenset(remembered)
         self._clock = clock
+        self._poll_seconds = poll_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="revoked", daemon=True)
 
@@ -146,16 +151,25 @@ class Login:
         return answer
 
     def _poll(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
-            self._revoked = frozenset(self._read_revoked())
+        while not self._stop.wait(self._poll_seconds):
+            try:
+                self._revoked = frozenset(self._read_revoked())
+            except (
+                Exception
+            ):  # a thread that ended would take revoked tokens for good ones for ever
+                log.exception("revoked_not_read")
 
 
 def _scopes(request: Request) -> list[str]:
-    """Return the repositories that a token is asked for, to pull; other scopes are left out."""
+    """Return the repositories that a token is asked for, to pull; other scopes are left out.
+
+    Names only: what is given out is read as patterns, and `team/**` is, as a text, one of `team/*`.
+    """
     names = []
     for scope in request.query.get("scope", "").split()[:MOST_SCOPES]:
         kind, _, rest = scope.partition(":")
         name, _, actions = rest.rpartition(":")
         if kind == "repository" and "pull" in actions.split(","):
-            names.append(name)
+            with suppress(InvalidReference):
+                names.append(validate_repository(name))
     return names
