@@ -1,4 +1,7 @@
-"""Blobs on the gateway's own disk: verified when they were written, bounded in bytes, the least used go first."""
+"""Blobs on the gateway's own disk: verified when they were written, and again by the run that finds them there.
+
+Bounded in bytes, those that are being written among them; the least used go first.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,8 @@ class BlobCache:
         self._files: OrderedDict[Digest, int] = OrderedDict()
         self._bytes = 0
         self._drafts = 0
-        self._writing: set[Digest] = set()
+        self._writing: dict[Digest, int] = {}
+        self._unproved: set[Digest] = set()  # of a run that ended: not read since
         self._asked: OrderedDict[Digest, None] = OrderedDict()
         if most_bytes:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,11 +100,29 @@ class BlobCache:
         except OSError:
             self._forget(digest)
             return None
-        if os.fstat(descriptor).st_size != size:
+        if os.fstat(descriptor).st_size != size or not self._is_proved(digest, descriptor):
             os.close(descriptor)
             self._forget(digest)
             return None
         return descriptor
+
+    def _is_proved(self, digest: Digest, descriptor: int) -> bool:
+        """Hash what another run has left, once: a machine that lost its power may have kept the size and not the bytes."""
+        if digest not in self._unproved:
+            return True
+        hasher, at = digest.hasher(), 0
+        try:
+            while piece := os.pread(descriptor, 1 << 20, at):
+                hasher.update(piece)
+                at += len(piece)
+        except OSError as error:
+            log.warning("cache_not_read", digest=str(digest), error=error.strerror)
+            return False
+        if hasher.hexdigest() != digest.encoded:
+            log.warning("cache_damaged", digest=str(digest))
+            return False
+        self._unproved.discard(digest)
+        return True
 
     def would_keep(self, size: int) -> bool:
         """Whether a blob of that size is kept."""
@@ -113,7 +135,10 @@ class BlobCache:
         with self._lock:
             if digest in self._writing or not self._is_wanted(digest, size):
                 return None
-            self._writing.add(digest)
+            if sum(self._writing.values()) + size > self._most // 2:
+                return None  # what is being written counts, too: it is sent without being kept
+            self._writing[digest] = size
+            self._make_room()
             self._drafts += 1
             path = self._folder / f".{digest.encoded}.{self._drafts}"
         try:
@@ -126,25 +151,32 @@ class BlobCache:
     def ended(self, digest: Digest) -> None:
         """Take note that nobody writes a blob any more."""
         with self._lock:
-            self._writing.discard(digest)
+            self._writing.pop(digest, None)
 
     def took(self, digest: Digest, path: Path, size: int) -> None:
         """Take up a draft that is whole, and let the least used go."""
         try:
             path.rename(self._path(digest))
         except OSError:
+            with suppress(OSError):
+                path.unlink()
             return
         with self._lock:
+            self._writing[digest] = 0
             self._bytes += size - self._files.pop(digest, 0)
             self._files[digest] = size
-            gone = []
-            while self._bytes > self._most:
-                old, its_size = self._files.popitem(last=False)
-                self._bytes -= its_size
-                gone.append(old)
-        for one in gone:
+            self._unproved.discard(digest)
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Let the least used go until what is there and what is being written keep to the bound. Under the lock."""
+        coming = sum(self._writing.values())
+        while self._files and self._bytes + coming > self._most:
+            old, its_size = self._files.popitem(last=False)
+            self._bytes -= its_size
+            self._unproved.discard(old)
             with suppress(OSError):
-                self._path(one).unlink()
+                self._path(old).unlink()
 
     def _is_wanted(self, digest: Digest, size: int) -> bool:
         """Whether a blob is worth its writing: a large one that is pulled once would cost more than it brings."""
@@ -159,8 +191,12 @@ class BlobCache:
         return self._folder / f"{digest.algorithm}-{digest.encoded}"
 
     def _forget(self, digest: Digest) -> None:
+        """Keep a file no longer that is not what it should be: it is fetched anew."""
         with self._lock:
             self._bytes -= self._files.pop(digest, 0)
+            self._unproved.discard(digest)
+            with suppress(OSError):
+                self._path(digest).unlink()
 
     def _take_up(self) -> None:
         found = []
@@ -177,3 +213,5 @@ class BlobCache:
         for _, digest, size in sorted(found, key=lambda one: one[0]):
             self._files[digest] = size
             self._bytes += size
+            self._unproved.add(digest)
+        self._make_room()

@@ -30,7 +30,11 @@ from service.telemetry import get_logger
 log = get_logger("gateway")
 
 ROWS = {"tags": 500_000, "manifests": 50_000, "members": 2_000_000, "facts": 20_000}
-"""So many rows a table are kept on disk: about 1 GiB when all are full of small images."""
+"""So many rows a table are kept on disk: about 1 GiB when all are full of small images.
+
+Of facts only those about repositories go: registries with their credentials, and what was revoked, are few, and a
+gateway that is started while SQL is away has nothing else to begin with.
+"""
 
 FILE = "known.db"
 CACHED_MANIFEST_BYTES = 64 << 20
@@ -43,6 +47,10 @@ CREATE TABLE IF NOT EXISTS manifests (key TEXT PRIMARY KEY, type TEXT, raw BLOB)
 CREATE TABLE IF NOT EXISTS members (key TEXT PRIMARY KEY, size INTEGER, manifest INTEGER, places TEXT);
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value BLOB);
 """
+
+_KEEP_FACT = (
+    "INSERT INTO facts VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +181,7 @@ class Memory:
 
     def remember_fact(self, key: str, value: bytes) -> None:
         """Keep something else; the caller seals what is secret."""
-        self._writes.put(("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value)))
+        self._writes.put((_KEEP_FACT, (key, value)))
 
     def settle(self) -> None:
         """Wait until what was told before is in the file."""
@@ -250,8 +258,15 @@ class Memory:
     def _trim(self) -> None:
         with suppress(sqlite3.Error), self._reading, self._connection:
             for table, most in ROWS.items():
+                first, last = self._connection.execute(
+                    f"SELECT (SELECT min(rowid) FROM {table}), (SELECT max(rowid) FROM {table})"
+                ).fetchone()
+                if first is None or last - first < most:
+                    continue  # counting takes long
+                of = "WHERE key LIKE 'mapped:%'" if table == "facts" else ""
                 self._connection.execute(
-                    f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ?",
+                    f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} {of} ORDER BY rowid"
+                    f" LIMIT max(0, (SELECT count(*) FROM {table}) - ?))",
                     (most,),
                 )
 
