@@ -186,11 +186,11 @@ class Routes:
         if member.size == 0:
             exchange.answer(Answer(200, b"", headers))
             return
-        if self._sent_from_disk(exchange, digest, member.size, answer, first, length):
+        if self._sent_from_disk(exchange, source, digest, member.size, answer, first, length):
             return
         with self._blobs.turn(digest, member.size) as waited:
             if waited and self._sent_from_disk(
-                exchange, digest, member.size, answer, first, length
+                exchange, source, digest, member.size, answer, first, length
             ):
                 return
             self._stream(exchange, source, digest, member, answer, first, length)
@@ -223,13 +223,14 @@ class Routes:
     def _sent_from_disk(
         self,
         exchange: Exchange,
+        source: ImagePlace,
         digest: Digest,
         size: int,
         answer: Answer,
         first: int,
         length: int,
     ) -> bool:
-        descriptor = self._blobs.cached(digest, size)
+        descriptor = self._blobs.cached(source, digest, size)
         if descriptor is None:
             return False
         try:

@@ -110,6 +110,16 @@ class Pulls:
                 f"{self._client.name}{target}: {error.message}", registry=self._client.name
             ) from error
 
+    def has_blob(self, repository: str, digest: Digest) -> bool:
+        """Whether it gives a blob by a repository's name, asked once. Raises RegistryError."""
+        target = f"/v2/{validate_repository(repository)}/blobs/{digest}"
+        answer = self._http.request("HEAD", "blob", target, Access("pull", repository), attempts=1)
+        if answer.status == 404:
+            return False
+        if answer.status == 200:
+            return True
+        raise self._http.error(answer, "HEAD", target, "blob")
+
     def blob(
         self, repository: str, digest: Digest, first: int, last: int | None, *, redirect: bool
     ) -> Response | Redirect:

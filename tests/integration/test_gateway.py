@@ -24,10 +24,12 @@ from api.gateway.main import Gateway as Process
 from api.samples.auth import BearerAuth, TokenService
 from api.samples.http_messages import WireFault
 from api.samples.registry import SampleRegistry
+from api.samples.storage import StoredManifest
 from bench.peers_install import find
 from service.errors import InvalidConfiguration
 from service.model.endpoint import CredentialSpec, Limits, RegistryEndpoint
 from service.model.gateway import GatewayConfig, NameRule
+from service.model.media_types import OCI_INDEX
 from service.model.pull_token import PullKeys
 from service.model.region import Link, Region
 from service.model.rule import Destination, NameFilter, Selection, SyncRule
@@ -147,6 +149,57 @@ def test_a_blob_of_another_repository_is_not_had_through_one_that_may_be_read(
     source.storage.put_blob("team/other", blob, source.storage.blob_bytes(blob))
     assert client.get(f"/v2/team/other/blobs/{blob}").code == "BLOB_UNKNOWN"
     assert client.get(f"/v2/team/other/blobs/{blob}", method="HEAD").status == 404
+
+
+def test_what_is_kept_of_another_repository_is_not_had_by_naming_it(
+    world: World, client: Client, source: SampleRegistry, tmp_path: Path
+) -> None:
+    """Some registries take manifests that name what they have not got there; the gateway has it on its disk."""
+    del client  # its registry is saved
+    process = world.gateway(
+        GatewayConfig((NameRule("private"),)),
+        gateway_dir=str(tmp_path),
+        gateway_cache_bytes=10_000_000,
+    )
+    try:
+        data = b"a secret" * 1000
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        image = push_image(source, "secret/kept", "v1", layers=[data])
+        everybody = Client(process.server.port, world.token("all", "**"))
+        everybody.pull("secret/kept", "v1")
+        stored = source.storage.manifest("secret/kept", "v1")
+        assert stored is not None
+        index = {
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [
+                {"mediaType": stored.media_type, "digest": image, "size": len(stored.raw)}
+            ],
+        }
+        copied = {**json.loads(stored.raw), "annotations": {"mine": "now"}}
+        for tag, document, kind in (
+            ("index", index, OCI_INDEX),
+            ("copy", copied, stored.media_type),
+        ):
+            raw = json.dumps(document).encode()
+            named = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+            source.storage.put_manifest("team/thief", StoredManifest(raw, kind, named), tag)
+        thief = Client(process.server.port, world.token("thief", "team/**"))
+
+        for tag in ("index", "copy"):
+            assert thief.get(f"/v2/team/thief/manifests/{tag}").status == 200
+        assert thief.get(f"/v2/team/thief/blobs/{digest}").code == "BLOB_UNKNOWN"
+        assert thief.get(f"/v2/team/thief/manifests/{image}").code == "MANIFEST_UNKNOWN"
+
+        # once the registry gives it by that name, too, it is sent from the disk
+        source.storage.put_blob("team/thief", digest, data)
+        before = len(source.log)
+        assert thief.blob("team/thief", digest, len(data)) == data
+        assert thief.blob("team/thief", digest, len(data)) == data
+        asked = [one.method for one in list(source.log)[before:] if digest in one.path]
+        assert asked == ["HEAD"]
+    finally:
+        process.close(1.0)
 
 
 def test_docker_login_and_its_tokens(client: Client, source: SampleRegistry) -> None:

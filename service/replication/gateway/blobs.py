@@ -6,6 +6,7 @@ another one. A registry that breaks off is followed by the next at the same byte
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -151,9 +152,13 @@ class Blobs:
         self._flights: dict[Digest, threading.Event] = {}
         self._lock = threading.Lock()
 
-    def cached(self, digest: Digest, size: int) -> int | None:
-        """Return a descriptor of the file of a blob that is kept; the caller closes it."""
-        return self.cache.open(digest, size)
+    def cached(self, source: ImagePlace, digest: Digest, size: int) -> int | None:
+        """Return a descriptor of the file of a blob that is kept, and given by this name; the caller closes it."""
+        descriptor = self.cache.open(digest, size)
+        if descriptor is not None and not self._images.is_given(source, digest):
+            os.close(descriptor)
+            return None
+        return descriptor
 
     @contextmanager
     def turn(self, digest: Digest, size: int) -> Iterator[bool]:
@@ -190,11 +195,15 @@ class Blobs:
         order = self._images.around(source, member)
         last = None if first + length == member.size else first + length - 1
         redirects: list[Redirect] = []
+        named = {source, *member.places}
+        own = {place[0] for place in named} - {place[0] for place in order if place not in named}
         opened = self.first_that_gives(order, digest, member.size, first, last, redirects)
         if redirects:
             return redirects[0]
         if opened is None:
             return None
+        if opened[0] in own:
+            self._images.reading.memory.remember_given(source, digest, member)
         return Opened(self, order, digest, member.size, first, length, opened)
 
     def first_that_gives(

@@ -72,6 +72,25 @@ class Images:
                     self._searched[source].append(time.monotonic())
         return found
 
+    def is_given(self, source: ImagePlace, digest: Digest) -> bool:
+        """Whether a registry gives a blob by its repository's name: its source, or where its image is whole.
+
+        Asked once; what then lies here may be sent to whoever may read that repository.
+        """
+        member = self.reading.memory.member(source, digest)
+        if member is None or member.given:
+            return member is not None
+        for registry, repository in dict.fromkeys((source, *member.places)):
+            try:
+                there = self.reading.pulls(registry).has_blob(repository, digest)
+            except (RegistryError, NotFoundInStore, StoreUnavailable) as error:
+                self.reading.passed_over(registry, error)
+                continue
+            if there:
+                self.reading.memory.remember_given(source, digest, member)
+                return True
+        return False
+
     def around(self, source: ImagePlace, member: Member | None) -> list[ImagePlace]:
         """Return where to ask for something of a repository, the best first."""
         return self.reading.places.ordered(
@@ -111,7 +130,7 @@ class Images:
         self, source: ImagePlace, digest: Digest, found: Found | None
     ) -> Manifest | None:
         member = self.reading.memory.member(source, digest)
-        if member is not None and member.is_manifest:
+        if member is not None and member.is_manifest and member.given:
             kept = self.reading.memory.manifest(digest)
             if kept is not None:
                 if found is not None and found.known and found.whole != _others(member, source):
@@ -119,7 +138,8 @@ class Images:
                 return kept
         with self.reading.alone((source, digest)):
             member = self.reading.memory.member(source, digest)
-            kept = self.reading.memory.manifest(digest) if member and member.is_manifest else None
+            given = member is not None and member.is_manifest and member.given
+            kept = self.reading.memory.manifest(digest) if given else None
             if kept is not None:
                 return kept
             # whose a digest is that was asked for by itself, its source says, or SQL: beside a copy of this

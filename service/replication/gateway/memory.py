@@ -16,7 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,9 @@ CREATE TABLE IF NOT EXISTS members (key TEXT PRIMARY KEY, size INTEGER, manifest
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value BLOB);
 """
 
+_MANIFEST, _GIVEN = 1, 2
+"""Bits of a member's column `manifest`."""
+
 _KEEP_FACT = (
     "INSERT INTO facts VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
@@ -60,6 +63,9 @@ class Member:
     size: int
     is_manifest: bool
     places: tuple[ImagePlace, ...]  # where the image that it is of was found, the best first
+    given: bool = False
+    """Whether a registry has given it by this repository's name. That a manifest names it is no proof: whoever may
+    push names what is another one's, and what is kept here is kept for all."""
 
 
 class Memory:
@@ -137,7 +143,7 @@ class Memory:
     def remember_manifest(
         self, place: ImagePlace, manifest: Manifest, places: Sequence[ImagePlace]
     ) -> None:
-        """Keep a manifest that was served under a place, and that what it names belongs there, too."""
+        """Keep a manifest that a registry gave by a place's name, and that what it names belongs there, too."""
         self._keep(manifest)
         self._writes.put(
             (
@@ -146,7 +152,7 @@ class Memory:
             )
         )
         found = tuple(places)
-        self._belongs(place, manifest.digest, Member(len(manifest.raw), True, found))
+        self._belongs(place, manifest.digest, Member(len(manifest.raw), True, found, given=True))
         for child in manifest.children():
             self._belongs(place, child.digest, Member(child.size, True, found))
         for blob in manifest.blobs():
@@ -159,6 +165,10 @@ class Memory:
         for one in attached:
             self._belongs(place, one.digest, Member(one.size, True, tuple(places)))
 
+    def remember_given(self, place: ImagePlace, digest: Digest, member: Member) -> None:
+        """Keep that a registry has given something by a place's name."""
+        self._belongs(place, digest, replace(member, given=True))
+
     def member(self, place: ImagePlace, digest: Digest) -> Member | None:
         """Return what a digest is in a repository; None: not known to belong to it."""
         key = f"{place[0]}/{place[1]}@{digest}"
@@ -169,7 +179,8 @@ class Memory:
         row = self._row("SELECT size, manifest, places FROM members WHERE key = ?", key)
         if row is None:
             return None
-        found = Member(row[0], bool(row[1]), tuple((r, n) for r, n in json.loads(row[2])))
+        places = tuple((r, n) for r, n in json.loads(row[2]))
+        found = Member(row[0], bool(row[1] & _MANIFEST), places, bool(row[1] & _GIVEN))
         with self._lock:
             _put(self._members, key, found, CACHED_MEMBERS)
         return found
@@ -199,10 +210,14 @@ class Memory:
     def _belongs(self, place: ImagePlace, digest: Digest, member: Member) -> None:
         key = f"{place[0]}/{place[1]}@{digest}"
         with self._lock:
-            if self._members.get(key) == member:
+            before = self._members.get(key)
+            if before is not None and before.given:
+                member = replace(member, given=True)
+            if before == member:
                 return
             _put(self._members, key, member, CACHED_MEMBERS)
-        row = (key, member.size, int(member.is_manifest), json.dumps(member.places))
+        kind = _MANIFEST * member.is_manifest | _GIVEN * member.given
+        row = (key, member.size, kind, json.dumps(member.places))
         self._writes.put(("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?)", row))
 
     def _keep(self, manifest: Manifest) -> None:
