@@ -107,7 +107,10 @@ class PromotionCalls:
         }
         try:
             reply = self._send(
-                gate.url, headers, body, private=self._pipelines.is_private(promotion.pipeline)
+                gate.url,
+                headers,
+                body,
+                private=self._pipelines.is_private(promotion.pipeline, gate.url),
             )
         except (RegistryError, InvalidConfiguration, StoreUnavailable) as error:
             self._failed(call, None, error.message)

@@ -80,7 +80,12 @@ class PromotionKeeper:
         for push in self._work.pushes():
             self._push(push)
         for identity in self._work.late():
-            self._work.expire(self._store.get(identity))
+            try:
+                self._work.expire(self._store.get(identity))
+            except StoreUnavailable:
+                raise
+            except Exception:
+                log.exception("promotion_broke", promotion=identity)
         for promotion in self._work.due():
             try:
                 self._forward(promotion)
@@ -204,13 +209,26 @@ class PromotionKeeper:
             log.warning("push_not_promoted", pipeline=push.pipeline, reason=error.message)
             asked = None
         except Conflict as error:
-            if push.attempts + 1 < PUSH_ATTEMPTS:
-                pause = self._settings.retry_seconds * 2.0 ** min(push.attempts, 10)
-                self._work.postpone(push, min(pause, MAX_PUSH_SECONDS))
+            if self._postponed(push):
                 return
             log.warning("push_not_promoted", pipeline=push.pipeline, reason=error.message)
             asked = None
+        except (
+            Exception
+        ):  # such as a password that no key here opens: that is not the others' trouble
+            log.exception("push_broke", pipeline=push.pipeline)
+            if self._postponed(push):
+                return
+            asked = None
         self._work.promote(push, asked)
+
+    def _postponed(self, push: Push) -> bool:
+        """Have a push looked at again later; not for ever. Raises StoreUnavailable when the database is away."""
+        if push.attempts + 1 >= PUSH_ATTEMPTS:
+            return False
+        pause = self._settings.retry_seconds * 2.0 ** min(push.attempts, 10)
+        self._work.postpone(push, min(pause, MAX_PUSH_SECONDS))
+        return True
 
 
 def _nobody(execution: str) -> None:

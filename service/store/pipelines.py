@@ -161,11 +161,15 @@ class PipelineStore:
         found = os.environ.get(variable, "") if variable else ""
         return (found,) if found else ()
 
-    def is_private(self, name: str) -> bool:
-        """Whether its addresses may be private ones."""
+    def is_private(self, name: str, url: str) -> bool:
+        """Whether an address of it may be a private one: not one that stood there before an administrator wrote it."""
         with self._database.read() as connection:
-            query = select(pipelines.c.private).where(pipelines.c.name == name)
-            return bool(connection.execute(query).scalar_one_or_none())
+            row = connection.execute(
+                select(pipelines.c.private, pipelines.c.spec).where(pipelines.c.name == name)
+            ).first()
+        if row is None or not row.private:
+            return False
+        return url in codec.load(Pipeline, json.loads(row.spec)).urls
 
     def _ring(self) -> KeyRing:
         return KeyRing([]) if self._keyring is None else self._keyring

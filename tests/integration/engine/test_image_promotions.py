@@ -5,19 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert, select, update
 
+from api.samples.auth import BearerAuth, TokenService
 from api.samples.faults import FaultRule
 from api.samples.manifests import OCI_IMAGE
+from api.samples.registry import SampleRegistry
+from service.bootstrap import Services
 from service.errors import Conflict, InvalidFields
+from service.model.endpoint import CredentialSpec, RegistryEndpoint
 from service.model.events.values import Action, Delivery, RegistryEvent
-from service.model.pipeline import APPROVAL, Gate, Name, PromotionState, Stage, StepState
+from service.model.pipeline import (
+    APPROVAL,
+    WEBHOOK,
+    Gate,
+    Name,
+    Pipeline,
+    PromotionState,
+    Stage,
+    StepState,
+)
 from service.model.subscription import Subscription
 from service.replication.executions import retry
+from service.store.keyring import write_new_key
+from service.store.tables import registries
+from service.store.tables_pipelines import pipeline_pushes
 from service.store.tables_releases import release_tags
 from tests.integration.engine.databases import on_both_databases
 from tests.support.content import push_image
@@ -228,6 +245,57 @@ def test_a_push_whose_registry_is_away_is_promoted_when_it_is_back(world: World)
     world.east.faults.add(FaultRule(status=500, times=4))
 
     wait_until(lambda: flow.step() or flow.live() == digest, 20, "the push to arrive")
+
+
+def test_a_registry_that_cannot_be_signed_in_to_keeps_no_other_pipeline_waiting(
+    world: World, tmp_path: Path
+) -> None:
+    """Its password was sealed by a key that is gone: nothing of it can be promoted, and all else can."""
+    write_new_key(tmp_path / "keys")
+    settings = replace(world.services.settings, secret_key_file=str(tmp_path / "keys"))
+    services = Services(settings)
+    flow = Flow(world, services=services)
+    digest = flow.push()
+    with SampleRegistry(auth=BearerAuth(TokenService({"u": "p"}))) as locked:
+        credentials = CredentialSpec(username="u", stored=True)
+        services.registries.put(
+            RegistryEndpoint("locked", locked.url, credentials=credentials), document={}
+        )
+        stages = (Stage("in", "locked", "**"), Stage("out", "west", "out/{name}", auto=True))
+        services.pipelines.put(Pipeline("broken", stages), document={}, private=True)
+        push = {"pipeline": "broken", "repository": "a", "tag": "v1", "received_at": 1.0}
+
+        def lose(connection: Connection) -> None:
+            connection.execute(
+                update(registries).where(registries.c.name == "locked").values(secret=b"lost")
+            )
+            connection.execute(insert(pipeline_pushes).values(**push))
+
+        services.database.write(lose)
+        promotion = flow.ask()
+
+        flow.until(promotion, PromotionState.PLACED)
+
+    assert flow.live() == digest
+    with services.database.read() as connection:
+        tried = connection.execute(select(pipeline_pushes.c.attempts)).scalar_one()
+    services.close()
+    assert tried > 0, "it was looked at, and is looked at again"
+
+
+def test_an_address_of_before_is_not_trusted_for_who_writes_the_pipeline_now(world: World) -> None:
+    """A project's pipeline asks a private address in vain; that an administrator replaces it opens nothing."""
+    flow = Flow(world)
+    stages = flow.pipeline.stages
+    old, new = "http://127.0.0.1:9/old", "http://127.0.0.1:9/new"
+    store = flow.services.pipelines
+    for url, private in ((old, False), (new, True)):
+        gate = Gate(WEBHOOK, url=url)
+        changed = replace(flow.pipeline, stages=(stages[0], replace(stages[1], gates=(gate,))))
+        store.put(changed, document={"url": url}, private=private)
+
+    assert store.is_private("shop", new)
+    assert not store.is_private("shop", old)
 
 
 def test_a_stage_takes_only_what_the_pipeline_has_put_at_the_one_before(world: World) -> None:
