@@ -83,6 +83,7 @@ def put_pipeline(name: str) -> Response:
     expected = expected_version(current.version if current else None)
     _check(pipeline)
     _check_secret(pipeline, current, secret)
+    _check_variable(pipeline)
     written = {key: value for key, value in document.items() if key != "secret"}
     changes.note(
         action="replace" if current else "create",
@@ -163,6 +164,21 @@ def _check(pipeline: Pipeline) -> None:
     problems = check_pipeline(pipeline, endpoints(), project, borders())
     if problems:
         raise InvalidFields(problems)
+
+
+def _check_variable(pipeline: Pipeline) -> None:
+    """Refuse a project's pipeline that signs with a variable of the processes: it may hold another one's secret.
+
+    What is posted would be signed with it, and who has the signatures of another pipeline deploys in its name.
+    """
+    if actor().project is None or not pipeline.secret_env:
+        return
+    problem = FieldProblem(
+        "secret_env",
+        "variables of the server are for admins of the platform",
+        "give the secret itself as `secret`: it is kept encrypted",
+    )
+    raise InvalidFields((problem,))
 
 
 def _check_secret(pipeline: Pipeline, current: StoredPipeline | None, secret: str | None) -> None:

@@ -12,7 +12,7 @@ from service.model.pipeline import APPROVAL, SCAN, WEBHOOK, Gate, PromotionState
 from tests.support.pipelines import DIGEST, EARLIER, STAGES, standing_pipeline, standing_promotion
 from tests.support.promoting import SECRET, signed
 from tests.support.signing import Signer
-from tests.unit.api.conftest import Api
+from tests.unit.api.conftest import WEST, Api
 
 SHOP = "/api/v1/pipelines/shop"
 HOOK = "https://deploy.example/hook"
@@ -212,3 +212,18 @@ def test_a_gate_is_answered_later_signed(
     assert services.promotions.get(one).gate == 2, "an approval is no webhook's to give"
     actors = [row.change.actor for row in services.audit.list(kind="promotions")]
     assert actors == ["webhook of gate 1", "scan of gate 0"]
+
+
+def test_a_project_signs_with_no_variable_of_the_server(teams: Api) -> None:
+    """The variable may hold another pipeline's secret, or a registry's password."""
+    both = {name: ["**"] for name in ("east", "west")}
+    teams.put("/api/v1/projects/team-a", {"read": both, "write": both})
+    teams.put("/api/v1/registries/west", WEST)
+    document = {**staged(after={"webhook": HOOK}), "secret_env": "TRANSSHIP_SECRET_SHOP"}
+
+    refused = teams.put(SHOP, document, role="team-a.admin")
+
+    assert "admins of the platform" in teams.problems(refused)["secret_env"]
+    own = {**staged(after={"webhook": HOOK}), "secret": SECRET}
+    assert teams.put(SHOP, own, role="team-a.admin").status_code == 201
+    assert teams.put(SHOP, {**document, "project": "team-a"}).status_code == 200
