@@ -19,7 +19,7 @@ from api.gateway.routes import Routes
 from api.gateway.server import Server
 from api.schemas.gateway import read_gateway
 from service.bootstrap import Services
-from service.errors import InvalidConfiguration, StoreUnavailable, TransshipError
+from service.errors import InvalidConfiguration, NotFoundInStore, StoreUnavailable, TransshipError
 from service.model.gateway import GatewayConfig
 from service.model.pull_token import PullKeys
 from service.registry.pulls import PULL_TIMEOUTS
@@ -64,6 +64,8 @@ class Gateway:
         self.memory = Memory(folder)
         database, keyring = self.services.database, self.services.keyring
         registries = SteadyRegistries(database, keyring, self.memory, self._gate)
+        self._config = config
+        self._registries = registries
         self.clients = Clients(
             registries,
             settings,
@@ -104,9 +106,14 @@ class Gateway:
             ) from None
 
     def start(self) -> None:
-        """Begin to serve. Raises InvalidConfiguration for a database of another version."""
+        """Begin to serve.
+
+        Raises InvalidConfiguration for a database of another version, and for names of a registry that it does not
+        know; while it does not answer neither can be told.
+        """
         with suppress(StoreUnavailable):
             self._gate.ask(lambda: check_schema(self.services.database))
+            self._check_names()
         self.login.start()
         self.server.start()
 
@@ -122,6 +129,17 @@ class Gateway:
         self.services.close()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _check_names(self) -> None:
+        for index, rule in enumerate(self._config.names):
+            try:
+                self._registries.get(rule.registry)
+            except NotFoundInStore as error:
+                raise InvalidConfiguration(
+                    f"gateway.names[{index}].registry: {error.message}",
+                    field="TRANSSHIP_GATEWAY_FILE",
+                    hint="transship registries ls says which there are: apply it first, or leave that entry out",
+                ) from None
 
     def _remembered(self) -> Iterable[str]:
         value = self.memory.fact(REVOKED)

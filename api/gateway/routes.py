@@ -67,7 +67,9 @@ class Routes:
             code = "DIGEST_INVALID" if isinstance(error, InvalidDigest) else "NAME_INVALID"
             self._unless_begun(exchange, Answer.refusal(400, code, error.message), error)
         except Away as error:
-            refusal = Answer.refusal(503, "UNAVAILABLE", error.message, Retry_After="5")
+            refusal = Answer.refusal(
+                503, "UNAVAILABLE", error.message, Retry_After=str(error.retry_seconds)
+            )
             self._unless_begun(exchange, refusal, error)
         except (RegistryError, StoreUnavailable, TransshipError) as error:
             refusal = Answer.refusal(502, "UNKNOWN", "the registry behind it failed")
@@ -127,7 +129,21 @@ class Routes:
         source = self._config.place_of(name)
         if source is None:
             exchange.answer(Answer.refusal(404, "NAME_UNKNOWN", "there is no such repository"))
-        elif kind == "manifests":
+        else:
+            try:
+                self._serve(exchange, kind, source, name, reference)
+            except Away:
+                if self._images.reading.is_gone(source[0]):
+                    raise Away(
+                        f"there is no registry named {source[0]} (any more), which the gateway's names say for this one"
+                    ) from None
+                raise
+        return kind
+
+    def _serve(
+        self, exchange: Exchange, kind: str, source: ImagePlace, name: str, reference: str
+    ) -> None:
+        if kind == "manifests":
             self._manifest(exchange, source, reference)
         elif kind == "blobs":
             self._blob(exchange, source, Digest.parse(reference))
@@ -135,7 +151,6 @@ class Routes:
             self._tags(exchange, source, name)
         else:
             self._referrers(exchange, source, Digest.parse(reference))
-        return kind
 
     def _manifest(self, exchange: Exchange, source: ImagePlace, reference: str) -> None:
         if ":" in reference:

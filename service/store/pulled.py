@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from service.model.gateway import ImagePlace
 from service.model.states import CopyState
@@ -54,8 +54,11 @@ class PulledStore:
         return tuple(dict.fromkeys((row[0], row[1]) for row in rows))
 
     def mapped(self, registry: str, repository: str) -> tuple[ImagePlace, ...]:
-        """Return to which repositories something of a source repository was copied, 100 at most."""
-        query = (
+        """Return to which repositories something of a source repository was copied, 100 at most.
+
+        Without those that something of another repository was to be copied to: that one's blobs may lie there.
+        """
+        places = (
             select(copies.c.destination_registry, copies.c.destination_repository)
             .where(
                 copies.c.source_repository == repository,
@@ -64,6 +67,17 @@ class PulledStore:
             )
             .distinct()
             .limit(100)
+            .subquery()
+        )
+        other = copies.alias()
+        query = select(places).where(
+            ~select(other.c.id)
+            .where(
+                other.c.destination_registry == places.c.destination_registry,
+                other.c.destination_repository == places.c.destination_repository,
+                or_(other.c.source_repository != repository, other.c.source_registry != registry),
+            )
+            .exists()
         )
         with self._database.read() as connection:
             return tuple((row[0], row[1]) for row in connection.execute(query))

@@ -882,3 +882,112 @@ def test_an_image_beside_a_copy_is_not_had_by_its_digest(world: World, pair: Pai
     finally:
         pair.first.faults.clear()
         process.close(1.0)
+
+
+def test_a_place_that_two_repositories_are_copied_into_gives_neither_what_is_the_others(
+    world: World, pair: Pair
+) -> None:
+    """Issue 10, S16: who may push to a source that takes any manifest reads nothing beside its copies by naming it."""
+    secret = b"the other team's" * 1000
+    blob = pair.blob_of(secret)
+    image = push_image(pair.second, "all/shared", "b", layers=[secret])
+    mine = push_image(pair.first, "shared/a", "v1", layers=[b"mine"])
+    own = pair.first.storage.manifest("shared/a", "v1")
+    assert own is not None
+    pair.second.storage.put_manifest("all/shared", own, "a")
+    for one in (json.loads(own.raw)["config"], *json.loads(own.raw)["layers"]):
+        data = pair.first.storage.blob_bytes(one["digest"])
+        pair.second.storage.put_blob("all/shared", one["digest"], data)
+    execution = world.stores.executions.create(world.stores.rules.get("move").rule, trigger="api")
+
+    def work(connection: Connection) -> None:
+        for name, digest in (("a", mine), ("b", image)):
+            row = {
+                "execution_id": execution.id, "rule": "move", "region": "local", "state": CopyState.COPIED,
+                "source_registry": "first", "source_repository": f"shared/{name}", "source_reference": "v1",
+                "destination_registry": "second", "destination_repository": "all/shared",
+                "destination_reference": name, "digest": digest, "updated_at": time.time(),
+            }  # fmt: skip
+            connection.execute(insert(copies).values(**row))
+
+    world.stores.database.write(work)
+    stored = pair.second.storage.manifest("all/shared", "b")
+    assert stored is not None
+    index = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [{"mediaType": stored.media_type, "digest": image, "size": len(stored.raw)}],
+    }
+    named = {**json.loads(stored.raw), "annotations": {"mine": "now"}}
+    for tag, document, kind in (("index", index, OCI_INDEX), ("copy", named, stored.media_type)):
+        raw = json.dumps(document).encode()
+        digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+        pair.first.storage.put_manifest("shared/a", StoredManifest(raw, kind, digest), tag)
+    config = GatewayConfig((NameRule("first"),), anonymous=("**",), prefer=("second",))
+    process = world.gateway(config)
+    try:
+        thief = Client(process.server.port)
+        for tag in ("index", "copy"):
+            assert thief.get(f"/v2/shared/a/manifests/{tag}").status == 200
+        asked = len(pair.second.log)
+        assert thief.get(f"/v2/shared/a/blobs/{blob}").status == 404
+        assert thief.get(f"/v2/shared/a/manifests/{image}").status == 404
+        assert thief.get(f"/v2/shared/a/referrers/{image}").status == 200
+        pair.first.fault("", status=503, times=10_000)
+        assert thief.get(f"/v2/shared/a/blobs/{blob}").status in (404, 503)
+        assert thief.get(f"/v2/shared/a/manifests/{image}").status in (404, 503)
+        assert not [one for one in list(pair.second.log)[asked:] if one.status == 200]
+        assert thief.pull("shared/a", "v1") == mine
+    finally:
+        pair.first.faults.clear()
+        process.close(1.0)
+
+
+def test_a_blob_that_its_registry_gives_wrongly_is_to_be_tried_later(world: World) -> None:
+    """Clients take 404 as the last word; it is there, and damaged."""
+    with SampleRegistry() as damaged:
+        world.registry("damaged", damaged.url)
+        layer = _layer(40, 100_000)
+        push_image(damaged, "app/x", "v1", layers=[layer])
+        blob = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+        damaged.fault(f"blobs/{blob}", wire=WireFault(flip_at=1000), times=99)
+        process = world.gateway(GatewayConfig((NameRule("damaged"),), anonymous=("**",)))
+        try:
+            puller = Client(process.server.port)
+            assert puller.get("/v2/app/x/manifests/v1").status == 200
+            with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+                puller.get(f"/v2/app/x/blobs/{blob}")
+            answer = puller.get(f"/v2/app/x/blobs/{blob}")
+            assert (answer.status, answer.code) == (503, "UNAVAILABLE")
+            assert b"damaged gave other bytes" in answer.body
+            assert 0 < int(answer.headers["retry-after"]) <= 600
+        finally:
+            process.close(1.0)
+
+
+def test_a_gateway_names_only_registries_that_there_are(world: World, pair: Pair) -> None:
+    """Issue 10: refused at the start; of one that is deleted later what is not known says so."""
+    del pair  # its registries are saved
+    with pytest.raises(
+        InvalidConfiguration, match=r"names\[1\].*no registry named nope"
+    ) as refused:
+        world.gateway(GatewayConfig((NameRule("first"), NameRule("nope", "old"))))
+    assert refused.value.hint
+    with SampleRegistry() as leaving:
+        world.registry("leaving", leaving.url)
+        push_image(leaving, "app/x", "v1")
+        process = world.gateway(GatewayConfig((NameRule("leaving"),), anonymous=("**",)))
+        try:
+            puller = Client(process.server.port)
+            assert puller.get("/v2/app/x/manifests/v1").status == 200
+            world.stores.registries.delete("leaving")
+            wait_until(
+                lambda: puller.get("/v2/app/x/manifests/v9").status == 503, 10, "the registry's end"
+            )
+            for path in ("x/manifests/v9", "y/tags/list", f"x/manifests/sha256:{'0' * 64}"):
+                answer = puller.get(f"/v2/app/{path}")
+                assert answer.status == 503, path
+                assert b"there is no registry named leaving" in answer.body, path
+            assert puller.get("/v2/app/x/manifests/v1").status == 200  # as was known last
+        finally:
+            process.close(1.0)

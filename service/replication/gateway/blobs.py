@@ -6,6 +6,7 @@ another one. A registry that breaks off is followed by the next at the same byte
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -30,6 +31,7 @@ from service.replication.gateway.cache import BlobCache, Draft
 from service.replication.gateway.figures import GatewayFigures
 from service.replication.gateway.images import Images
 from service.replication.gateway.memory import Member
+from service.replication.gateway.places import Order
 from service.replication.gateway.reading import Away
 from service.telemetry import get_logger
 
@@ -55,7 +57,7 @@ class Opened:
     def __init__(
         self,
         blobs: Blobs,
-        order: list[ImagePlace],
+        order: Order,
         digest: Digest,
         size: int,
         first: int,
@@ -195,8 +197,8 @@ class Blobs:
         order = self._images.around(source, member)
         last = None if first + length == member.size else first + length - 1
         redirects: list[Redirect] = []
-        named = {source, *member.places}
-        own = {place[0] for place in named} - {place[0] for place in order if place not in named}
+        named = {registry for registry, _ in (source, *member.places)}
+        own = named - {registry for registry, _ in order.last}
         opened = self.first_that_gives(order, digest, member.size, first, last, redirects)
         if redirects:
             return redirects[0]
@@ -208,7 +210,7 @@ class Blobs:
 
     def first_that_gives(
         self,
-        order: list[ImagePlace],
+        order: Order,
         digest: Digest,
         size: int,
         first: int,
@@ -218,12 +220,14 @@ class Blobs:
         """Take places from `order` until one gives the blob from a byte on.
 
         With `redirects`, a registry's redirect that may be passed on goes in there. Returns None when all
-        that answer say that they have not got it; raises Away when one did not answer.
+        that answer say that they have not got it; raises Away when one did not answer, or gave it wrongly lately.
         """
         away = False
-        while order:
-            registry, repository = order.pop(0)
-            if time.monotonic() < self._bad.get((registry, digest), 0.0):
+        wrong: tuple[float, str] | None = None
+        for registry, repository in order:
+            left = self._bad.get((registry, digest), 0.0) - time.monotonic()
+            if left > 0:
+                wrong = min(wrong or (left, registry), (left, registry))
                 continue
             passes = (
                 redirects is not None
@@ -241,6 +245,11 @@ class Blobs:
                     return None
                 self._at_byte(registry, digest, size, answer, first, last)
             except NotFound:
+                order.has_not((registry, repository))
+                continue
+            except Corrupt as error:  # counted already
+                log.warning("registry_passed_over", registry=registry, reason=str(error)[:300])
+                wrong = min(wrong or (CORRUPT_SECONDS, registry), (CORRUPT_SECONDS, registry))
                 continue
             except (RegistryError, NotFoundInStore, StoreUnavailable) as error:
                 self._images.reading.passed_over(registry, error)
@@ -251,6 +260,12 @@ class Blobs:
             return registry, answer
         if away:
             raise Away(f"no registry that has {digest} answers")
+        if wrong is not None:
+            left, registry = wrong
+            raise Away(
+                f"{registry} gave other bytes than {digest} names: repair the blob there",
+                retry_seconds=math.ceil(left),
+            )
         return None
 
     def limiter(self, registry: str) -> Limiter | None:

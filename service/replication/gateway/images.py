@@ -20,7 +20,7 @@ from service.model.manifest import Manifest
 from service.model.reference import digest_tag
 from service.replication.gateway.memory import Member
 from service.replication.gateway.nudges import Nudges
-from service.replication.gateway.places import Found
+from service.replication.gateway.places import Found, Order
 from service.replication.gateway.reading import Away, Reading
 from service.replication.gateway.tags import Tags
 
@@ -91,7 +91,7 @@ class Images:
                 return True
         return False
 
-    def around(self, source: ImagePlace, member: Member | None) -> list[ImagePlace]:
+    def around(self, source: ImagePlace, member: Member | None) -> Order:
         """Return where to ask for something of a repository, the best first."""
         return self.reading.places.ordered(
             source, member.places if member else (), self.reading.mapped(source)
@@ -100,14 +100,18 @@ class Images:
     def referrers(self, source: ImagePlace, digest: Digest) -> tuple[Descriptor, ...]:
         """Return what is attached to a digest: as the first registry says that answers, the source first."""
         member = self.reading.memory.member(source, digest)
-        order = [source]
+        order = Order(source, (source,))
         if self.reading.belongs(source, digest):
-            order += [place for place in self.around(source, member) if place != source]
+            others = [place for place in self.around(source, member) if place != source]
+            order = Order(
+                source, (source, *others), set(others) - set(member.places if member else ())
+            )
         answered = False
         for registry, repository in order:
             try:
                 found = self._attached(registry, repository, digest)
             except NotFound:
+                order.has_not((registry, repository))
                 answered = True
             except TransshipError as error:
                 self.reading.passed_over(registry, error)
@@ -133,8 +137,8 @@ class Images:
         if member is not None and member.is_manifest and member.given:
             kept = self.reading.memory.manifest(digest)
             if kept is not None:
-                if found is not None and found.known and found.whole != _others(member, source):
-                    self._learn(source, kept, found)
+                if found is not None and found.known and self._is_elsewhere(source, member, found):
+                    self._learn(source, kept, found, source)
                 return kept
         with self.reading.alone((source, digest)):
             member = self.reading.memory.member(source, digest)
@@ -148,41 +152,60 @@ class Images:
             perhaps = self.reading.mapped(source) if known else ()
             if found is None:
                 found = self._found(source, digest, member)
+            elif not found.whole:  # such as when the rule is gone that it was copied by
+                perhaps = (*self._copied(source, digest), *perhaps)
             return self._fetched(source, digest, found, (*found.perhaps, *perhaps))
+
+    def _is_elsewhere(self, source: ImagePlace, member: Member, found: Found) -> bool:
+        """Whether an image is at other places than it was when its manifest was fetched."""
+        before = _others(member, source)
+        if found.whole:
+            return found.whole != before
+        return not all(self.reading.places.may_read(registry) for registry, _ in before)
 
     def _found(self, source: ImagePlace, digest: Digest, member: Member | None) -> Found:
         """Return where something may be that was asked for by its digest."""
         if member is not None and member.places:
             return Found(_others(member, source))
+        copied = self._copied(source, digest)
+        found = self.reading.places.find(source, str(digest), digest)
+        return Found(tuple(dict.fromkeys((*copied, *found.whole))), (), (), found.known)
+
+    def _copied(self, source: ImagePlace, digest: Digest) -> tuple[ImagePlace, ...]:
+        """Return where SQL says that an image was copied to from here, as far as it may be read there."""
         try:
             copied = self.reading.gate.ask(lambda: self.reading.pulled.copied(*source, str(digest)))
         except StoreUnavailable:
-            copied = ()
-        found = self.reading.places.find(source, str(digest), digest)
-        return Found(tuple(dict.fromkeys((*copied, *found.whole))), (), (), found.known)
+            return ()
+        return tuple(place for place in copied if self.reading.places.may_read(place[0]))
 
     def _fetched(
         self, source: ImagePlace, digest: Digest, found: Found, perhaps: tuple[ImagePlace, ...]
     ) -> Manifest | None:
         absent = False
-        for place in self.reading.places.ordered(source, found.whole, perhaps):
+        order = self.reading.places.ordered(source, found.whole, perhaps)
+        for place in order:
             try:
                 manifest = self.reading.pulls(place[0]).manifest(place[1], digest)
             except NotFound:
+                order.has_not(place)
                 absent = absent or place == source
                 continue
             except (RegistryError, NotFoundInStore, StoreUnavailable) as error:
                 self.reading.passed_over(place[0], error)
                 continue
             self.reading.places.pauses.answered(place[0])
-            self._learn(source, manifest, found)
+            self._learn(source, manifest, found, place)
             return manifest
         if absent:
             return None
         raise Away(f"no registry that has {digest} answers")
 
-    def _learn(self, source: ImagePlace, manifest: Manifest, found: Found) -> None:
-        places = found.whole or found.perhaps
+    def _learn(
+        self, source: ImagePlace, manifest: Manifest, found: Found, had_at: ImagePlace
+    ) -> None:
+        """Keep where a manifest and what it names are had: where SQL says, else where the manifest was."""
+        places = found.whole or tuple(place for place in (had_at,) if place != source)
         self.reading.memory.remember_manifest(source, manifest, places)
 
     def _may_search(self, source: ImagePlace) -> bool:

@@ -7,8 +7,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
-from service.errors import RegistryError, StoreUnavailable, TransshipError
+from service.errors import NotFoundInStore, RegistryError, StoreUnavailable, TransshipError
 from service.model.digest import Digest
 from service.model.gateway import GatewayConfig, ImagePlace
 from service.model.region import Link
@@ -39,6 +40,34 @@ class Found:
     perhaps: tuple[ImagePlace, ...] = ()
     missing: tuple[str, ...] = ()
     known: bool = True  # SQL has answered
+
+
+class Order:
+    """Places to ask one after the other, the best first; each is given once.
+
+    Those of `last` are where images of the source were copied to, but not this one as far as SQL says: another
+    repository's images may lie there. They are given only as long as the source has not said that it has not got it.
+    """
+
+    def __init__(
+        self, source: ImagePlace, places: Iterable[ImagePlace], last: Iterable[ImagePlace] = ()
+    ) -> None:
+        self._source = source
+        self._left = list(places)
+        self.last = frozenset(last)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ImagePlace:
+        if not self._left:
+            raise StopIteration
+        return self._left.pop(0)
+
+    def has_not(self, place: ImagePlace) -> None:
+        """Take in that a place has answered that it has not got it."""
+        if place == self._source:
+            self._left = [one for one in self._left if one not in self.last]
 
 
 class Pauses:
@@ -102,9 +131,13 @@ class Places:
                 return found
             try:
                 found = self._gate.ask(lambda: self._asked(source, reference, str(digest)))
-            except StoreUnavailable:
+            except (StoreUnavailable, NotFoundInStore):  # the latter: of a source that was deleted
                 old = self._kept.get(key)
                 found = Found(known=False) if old is None else old[1]
+            except BaseException:
+                with self._lock:
+                    self._flights.pop(key, None)
+                raise
             with self._lock:
                 self._kept[key] = (time.monotonic(), found)
                 self._kept.move_to_end(key)
@@ -115,8 +148,8 @@ class Places:
 
     def ordered(
         self, source: ImagePlace, whole: Iterable[ImagePlace], perhaps: Iterable[ImagePlace] = ()
-    ) -> list[ImagePlace]:
-        """Return each place once: where it is whole by distance, the source among them, then the others.
+    ) -> Order:
+        """Return the order of places: where it is whole by distance, the source among them, then the others.
 
         Of two that are equally near the one that was copied to comes before the source: what is left for
         another registry is left by degrees. Those that did not answer lately come last.
@@ -124,7 +157,7 @@ class Places:
         good = sorted({*whole, source}, key=lambda place: self._rank(place, source))
         rest = sorted(set(perhaps) - set(good), key=lambda place: self._rank(place, source))
         every = [*good, *rest]
-        return sorted(every, key=lambda place: self.pauses.holds(place[0]))
+        return Order(source, sorted(every, key=lambda place: self.pauses.holds(place[0])), rest)
 
     def may_read(self, registry: str) -> bool:
         """Whether no border lies between; as far as is known, where SQL has never said."""

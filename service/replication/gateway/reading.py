@@ -13,6 +13,7 @@ from service.errors import (
     Corrupt,
     Denied,
     NotFound,
+    NotFoundInStore,
     RegistryError,
     StoreUnavailable,
     TransshipError,
@@ -41,6 +42,10 @@ class Away(TransshipError):
     failure_class = "network"
     retryable = True
 
+    def __init__(self, message: str, *, retry_seconds: int = 5) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
 
 class Reading:
     """Thread-safe; one a process."""
@@ -68,6 +73,16 @@ class Reading:
         """Return what reads from a registry. Raises NotFoundInStore, RegistryPaused, Unsupported."""
         return Pulls(self.clients.get(registry))
 
+    def is_gone(self, registry: str) -> bool:
+        """Whether the database says that there is no such registry (any more)."""
+        try:
+            self.clients.get(registry)
+        except NotFoundInStore:
+            return True
+        except TransshipError:
+            return False
+        return False
+
     def limiter(self, registry: str) -> Limiter | None:
         """Return this process's part of a registry's limits."""
         return self.clients.get(registry).http.limiter
@@ -82,7 +97,10 @@ class Reading:
             return False
 
     def mapped(self, source: ImagePlace) -> tuple[ImagePlace, ...]:
-        """Return where images of a repository were ever copied to: asked last, for what SQL does not call whole."""
+        """Return where images of a repository, and of no other one, were ever copied to.
+
+        Asked last, for what SQL does not call whole, and only where the source does not say that it has it not.
+        """
         kept = self._mappings.get(source)
         lasting = MAPPED_SECONDS if kept and kept[1] else UNMAPPED_SECONDS
         if kept is not None and time.monotonic() - kept[0] < lasting:

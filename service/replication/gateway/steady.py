@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.errors import StoreUnavailable
+from service.errors import NotFoundInStore, StoreUnavailable
 from service.model.rule import SyncRule
 from service.replication.gateway.memory import Memory
 from service.store import codec
@@ -123,6 +123,10 @@ class SteadyRegistries(RegistryStore):
                 raise
             self._seen[name] = found
             return found
+        except NotFoundInStore:
+            if self._seen.pop(name, None) is not None or self._kept(name) is not None:
+                self._memory.remember_fact(f"registry:{name}", b"null")
+            raise
         before = self._seen.get(name)
         self._seen[name] = stored
         if before is None or (before.created_at, before.version) != (
@@ -150,7 +154,7 @@ class SteadyRegistries(RegistryStore):
 
     def _kept(self, name: str) -> StoredRegistry | None:
         value = self._memory.fact(f"registry:{name}")
-        if value is None:
+        if value is None or value == b"null":  # deleted
             return None
         text, version, created_at = json.loads(value)
         return StoredRegistry(
