@@ -28,6 +28,8 @@ SEND_SECONDS = 30.0
 _SLOW = Timeouts(minimum_rate=4 * 1024, window_seconds=30.0)
 _CUT = struct.pack("ii", 1, 0)
 BACKLOG = 1024
+LEAST_BEGUN = 8
+"""So many heads, or a tenth of all connections, one address may leave half sent: its oldest goes for the next one."""
 
 
 class Cut(Exception):
@@ -106,6 +108,10 @@ class Server:
         self._draining = threading.Event()
         self._lock = threading.Lock()
         self._idle: dict[socket.socket, None] = {}  # the longest idle first
+        self._begun: dict[
+            str, dict[socket.socket, None]
+        ] = {}  # heads that are not whole, by client
+        self._most_begun = max(LEAST_BEGUN, most // 10)
         self._open = 0
         self._ended = threading.Condition(self._lock)
         self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
@@ -219,14 +225,38 @@ class Server:
                 self._finish(sock)
                 return
 
+    def _has_begun(self, sock: socket.socket, client: str) -> None:
+        """Count a head that is not whole yet among its client's; the client's oldest goes when there are too many."""
+        with self._lock:
+            begun = self._begun.setdefault(client, {})
+            begun[sock] = None
+            if len(begun) > self._most_begun:
+                oldest = next(iter(begun))
+                begun.pop(oldest)
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+
     def _head(self, sock: socket.socket, data: bytes) -> tuple[bytes, bytes]:
         """Return a request's head and what came behind it; b"" when the client is through."""
+        client = str(sock.getpeername()[0])
+        try:
+            return self._whole_head(sock, data, client)
+        finally:
+            with self._lock:
+                begun = self._begun.get(client, {})
+                begun.pop(sock, None)
+                if not begun:
+                    self._begun.pop(client, None)
+
+    def _whole_head(self, sock: socket.socket, data: bytes, client: str) -> tuple[bytes, bytes]:
         deadline = time.monotonic() + HEAD_SECONDS if data else 0.0
         while (end := data.find(b"\r\n\r\n")) < 0:
             if len(data) > MAX_HEAD_BYTES:
                 self._bad(sock, BadRequest(431, "the request's head is too long"))
                 return b"", b""
-            if not data:
+            if data:
+                self._has_begun(sock, client)
+            else:
                 with self._lock:
                     self._idle[sock] = None
             try:

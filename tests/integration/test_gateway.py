@@ -991,3 +991,37 @@ def test_a_gateway_names_only_registries_that_there_are(world: World, pair: Pair
             assert puller.get("/v2/app/x/manifests/v1").status == 200  # as was known last
         finally:
             process.close(1.0)
+
+
+def test_one_client_that_leaves_its_requests_half_sent_keeps_nobody_out(
+    world: World, pair: Pair
+) -> None:
+    """Its oldest connection goes for its next one; another client's is left alone."""
+    del pair  # its registries are saved
+    config = GatewayConfig((NameRule("first"),), anonymous=("**",))
+    process = world.gateway(config, gateway_connections=20)
+
+    def half(address: str) -> socket.socket:
+        sock = socket.create_connection(
+            ("127.0.0.1", process.server.port), timeout=10, source_address=(address, 0)
+        )
+        sock.sendall(b"GET /healthz HTTP/1.1\r\n")
+        return sock
+
+    socks: list[socket.socket] = []
+    try:
+        other = half("127.0.0.3")
+        socks.append(other)
+        for _ in range(30):
+            socks.append(half("127.0.0.2"))
+            answered = Client(process.server.port).get("/healthz")
+            assert answered.status == 200
+        assert socks[1].recv(10) == b""  # the first of the many was let go
+        other.sendall(b"Host: a\r\n\r\n")
+        assert other.recv(4096).startswith(b"HTTP/1.1 200 ")
+        socks[-1].sendall(b"Host: a\r\n\r\n")
+        assert socks[-1].recv(4096).startswith(b"HTTP/1.1 200 ")
+    finally:
+        for sock in socks:
+            sock.close()
+        process.close(1.0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import queue
 import sqlite3
 import threading
 import time
@@ -25,6 +24,7 @@ from service.model.descriptor import Descriptor
 from service.model.digest import Digest
 from service.model.gateway import ImagePlace
 from service.model.manifest import Manifest, parse_manifest
+from service.replication.gateway.writes import Write, Writes
 from service.telemetry import get_logger
 
 log = get_logger("gateway")
@@ -78,7 +78,7 @@ class Memory:
         self._bytes = 0
         self._members: OrderedDict[str, Member] = OrderedDict()
         self._tags: OrderedDict[str, tuple[Digest, float]] = OrderedDict()
-        self._writes: queue.SimpleQueue[tuple[str, tuple[Any, ...]] | None] = queue.SimpleQueue()
+        self._writes = Writes()
         self._held = _held(folder)
         self._connection = _opened(folder)
         self._reading = threading.Lock()
@@ -103,16 +103,20 @@ class Memory:
             before = self._tags.get(key)
             _put(self._tags, key, (digest, now), CACHED_MEMBERS)
         if before is None or before[0] != digest:
+            row = (key, str(digest), now)
+            # a changed tag must not stay what it was
             self._writes.put(
-                ("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", (key, str(digest), now))
+                "INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", row, must=before is not None
             )
 
     def forget_tag(self, place: ImagePlace, tag: str) -> None:
         """Its source has no such tag any more."""
+        if self.tag(place, tag) is None:
+            return  # whoever asks for what never was, has nothing written
         key = f"{place[0]}/{place[1]}:{tag}"
         with self._lock:
             self._tags.pop(key, None)
-        self._writes.put(("DELETE FROM tags WHERE key = ?", (key,)))
+        self._writes.put("DELETE FROM tags WHERE key = ?", (key,), must=True)
 
     def tags(self, place: ImagePlace) -> list[str]:
         """Return the tags of a repository that were asked for, and seen."""
@@ -146,10 +150,8 @@ class Memory:
         """Keep a manifest that a registry gave by a place's name, and that what it names belongs there, too."""
         self._keep(manifest)
         self._writes.put(
-            (
-                "INSERT OR IGNORE INTO manifests VALUES (?, ?, ?)",
-                (str(manifest.digest), manifest.media_type, manifest.raw),
-            )
+            "INSERT OR IGNORE INTO manifests VALUES (?, ?, ?)",
+            (str(manifest.digest), manifest.media_type, manifest.raw),
         )
         found = tuple(places)
         self._belongs(place, manifest.digest, Member(len(manifest.raw), True, found, given=True))
@@ -192,17 +194,17 @@ class Memory:
 
     def remember_fact(self, key: str, value: bytes) -> None:
         """Keep something else; the caller seals what is secret."""
-        self._writes.put((_KEEP_FACT, (key, value)))
+        self._writes.put(_KEEP_FACT, (key, value), must=True)
 
     def settle(self) -> None:
         """Wait until what was told before is in the file."""
         done = threading.Event()
-        self._writes.put(("settle", (done,)))
+        self._writes.put("settle", (done,), must=True)
         done.wait(10.0)
 
     def close(self) -> None:
         """Write what is left, and close the file."""
-        self._writes.put(None)
+        self._writes.end()
         self._writer.join(10.0)
         self._connection.close()
         os.close(self._held)
@@ -218,7 +220,7 @@ class Memory:
             _put(self._members, key, member, CACHED_MEMBERS)
         kind = _MANIFEST * member.is_manifest | _GIVEN * member.given
         row = (key, member.size, kind, json.dumps(member.places))
-        self._writes.put(("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?)", row))
+        self._writes.put("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?)", row)
 
     def _keep(self, manifest: Manifest) -> None:
         with self._lock:
@@ -235,28 +237,18 @@ class Memory:
             return self._connection.execute(query, (key,)).fetchone()
 
     def _write(self) -> None:
-        written = 0
-        while True:
-            first = self._writes.get()
-            if first is None:
-                return
-            group = [first]
-            ends = False
-            while len(group) < 500 and not self._writes.empty():
-                one = self._writes.get()
-                if one is None:
-                    ends = True
-                    break
-                group.append(one)
+        written = told = 0
+        while group := self._writes.take(500):
             self._carry_out(group)
             written += len(group)
             if written > _TRIM_EVERY:
                 written = 0
                 self._trim()
-            if ends:
-                return
+            if self._writes.left_out > told:
+                told = self._writes.left_out
+                log.warning("memory_left_out", reason="the disk is slow", so_far=told)
 
-    def _carry_out(self, group: list[tuple[str, tuple[Any, ...]]]) -> None:
+    def _carry_out(self, group: list[Write]) -> None:
         settled: list[Callable[[], None]] = []
         try:
             with self._reading, self._connection:

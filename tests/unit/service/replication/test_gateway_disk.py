@@ -10,6 +10,7 @@ from service.model.digest import Digest
 from service.replication.gateway import memory
 from service.replication.gateway.cache import BlobCache
 from service.replication.gateway.memory import Memory
+from service.replication.gateway.writes import Writes
 
 
 def _digest(data: bytes) -> Digest:
@@ -102,3 +103,36 @@ def test_registries_and_revocations_outlive_what_is_written_often(tmp_path: Path
         assert second.fact(f"mapped:east/app{last}") == b"[]"
     finally:
         second.close()
+
+
+def test_what_waits_for_a_slow_disk_is_bounded_and_what_nobody_says_again_is_kept() -> None:
+    writes = Writes(most_bytes=100_000)
+    taken = [writes.put("manifest", (str(number), b"m" * 9_000)) for number in range(100)]
+    assert 5 <= sum(taken) <= 11
+    assert taken == sorted(taken, reverse=True)  # the first ones
+    assert writes.left_out == taken.count(False)
+    assert writes.put("revoked", ("x",), must=True)
+    waiting = writes.take(1000)
+    assert [values[0] for _, values in waiting] == [*map(str, range(sum(taken))), "x"]
+    assert writes.put("manifest", ("later", b"m" * 9_000))  # there is room again
+    writes.end()
+    assert writes.take(10) == [("manifest", ("later", b"m" * 9_000))]
+    assert writes.take(10) == []
+
+
+def test_a_tag_that_never_was_is_not_forgotten_again_and_again(tmp_path: Path) -> None:
+    known = Memory(tmp_path)
+    place = ("east", "app")
+    known.remember_tag(place, "v1", _digest(b"1"))
+    known.settle()
+    put = known._writes._changed
+    with put:  # nothing is taken meanwhile
+        waiting = len(known._writes._waiting)
+        known.forget_tag(place, "never")
+        assert len(known._writes._waiting) == waiting
+        known.forget_tag(place, "v1")
+        assert len(known._writes._waiting) == waiting + 1
+    known.close()
+    again = Memory(tmp_path)
+    assert again.tags(place) == []
+    again.close()
