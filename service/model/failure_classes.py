@@ -44,7 +44,8 @@ CLASSES: dict[str, FailureClass] = {
     ),
     "corrupt": FailureClass(
         "bytes did not match their digest, several times",
-        "push the image again at the source: what is stored there is damaged",
+        "what is stored at the source is damaged: delete the blob or the image there, push it again (a registry that "
+        "believes to have a blob takes no other), then retry",
     ),
     "policy": FailureClass(
         "a rule of yours forbids it: signatures, borders, addresses or certificates",

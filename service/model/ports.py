@@ -129,7 +129,7 @@ class ClaimPort(Protocol):
         """Have nobody wait for an errand any more; returns who waited: all of them, or who leads now."""
 
     def forgive(self, execution: str, source: tuple[str, str], digest: str) -> bool:
-        """Forget that a blob was bad at its source, once an execution; whether this call did."""
+        """Forget that a blob was bad at its source before an execution was made, once for each; whether this call did."""
 
     def wait(self, registry: str, scope: str, digest: str, copy: int) -> bool:
         """Register the copy as a waiter; False when nobody is to bring the blob any more."""

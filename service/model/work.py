@@ -61,7 +61,7 @@ class CopyWork:
     throttles: int = 0
     urgent: bool = False
     asked: bool = False  # by an event or an earlier run: that it is gone is no failure
-    asked_again: bool = False  # by a retry or a repair: the source may have been mended
+    asked_again: bool = False  # by a retry, a repair or by hand: the source may have been mended
     repair: bool = False  # the tag may be in place: what lies behind it is not
     late: bool = False  # another copy to the same name went before this one
     on_conflict: str = "overwrite"  # overwrite | keep | fail

@@ -211,8 +211,10 @@ class BlobPlacer:
             return False
         if state is ClaimState.CORRUPT:
             raise Corrupt(
-                f"the source's blob {digest} was found corrupt or missing a short while ago",
+                f"the source's blob {digest} was found corrupt or missing within the last ten minutes, "
+                "and is not read again until then",
                 registry=self._origin[0],
+                hint="once the source has been mended, run the rule by hand or retry what failed",
             )
         if state is ClaimState.DONE:
             if detail == self._work.destination_repository and (

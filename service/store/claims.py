@@ -8,6 +8,7 @@ at any time: the ledger in SQL and the destination's own digest check are what c
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from redis.exceptions import RedisError
 
 from service.model.ports import ClaimState
 from service.protections import without
+from service.store.creation import made_at
 
 DONE_SECONDS = 120
 CORRUPT_SECONDS = 600
@@ -158,11 +160,17 @@ class RedisClaims:
         return ClaimState(_text(state)), _text(detail)
 
     def forgive(self, execution: str, source: tuple[str, str], digest: str) -> bool:
-        """Forget that a blob was bad at its source, once an execution; whether this call did."""
+        """Forget that a blob was bad at its source before an execution was made, once for each; whether this call did.
+
+        What was found bad since is not read again: many may want it in that execution.
+        """
+        age = 1000 * (time.time() - made_at(execution))
         forgiven = [
             key
             for key in self._bad(source, digest)
-            if self._redis.set(f"{key}:forgiven:{execution}", "1", nx=True, ex=CORRUPT_SECONDS)
+            if (left := int(self._redis.pttl(key))) > 0
+            and 1000 * CORRUPT_SECONDS - left > age
+            and self._redis.set(f"{key}:forgiven:{execution}", "1", nx=True, ex=CORRUPT_SECONDS)
         ]
         if forgiven:
             self._redis.delete(*forgiven)

@@ -27,6 +27,9 @@ REPAIR = "repair"
 RETRY = "retry"
 """The trigger of an execution of what failed in another one."""
 
+BY_HAND = "api"
+"""The trigger of an execution that somebody has asked for."""
+
 ASKED = frozenset({"event", RETRY, REPAIR})
 """Triggers whose references may have gone meanwhile without that being a failure."""
 
@@ -212,6 +215,14 @@ def _standing(connection: Connection, rule: str, idempotency_key: str | None) ->
         )
     ).scalar_one_or_none()
     return None if running is None else str(running)
+
+
+def made_at(identity: str) -> float:
+    """Return when an id was made, in seconds since 1970; 0 for one that is not of new_id."""
+    try:
+        return int(identity[:12], 16) / 1000
+    except ValueError:
+        return 0.0
 
 
 def new_id() -> str:

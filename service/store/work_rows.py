@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select
 from service.model.rule import REPLICATE, Selection, SyncRule
 from service.model.work import CopyRef, CopyWork, Holder
 from service.store import codec, routes
-from service.store.creation import ASKED, ONE_SHOT, REPAIR, RETRY
+from service.store.creation import ASKED, BY_HAND, ONE_SHOT, REPAIR, RETRY
 from service.store.routes import Senders
 from service.store.tables import executions
 
@@ -85,7 +85,7 @@ def copy_work(
         urgent=row.priority == 0,
         late=bool(row.behind),
         asked=trigger in ASKED,
-        asked_again=trigger in (REPAIR, RETRY),
+        asked_again=trigger in (REPAIR, RETRY, BY_HAND),
         repair=trigger == REPAIR,
         on_conflict=rule.on_conflict,
         expected=row.found if rule.mode == REPLICATE and trigger not in ONE_SHOT else "",

@@ -9,6 +9,7 @@ import redis
 
 from service.model.ports import ClaimState
 from service.store.claims import CORRUPT_SECONDS, DONE_SECONDS, RedisClaims
+from service.store.creation import made_at, new_id
 from tests.support.processes import wait_until
 from tests.support.servers import RedisServer
 from tests.support.tcp_proxy import TcpProxy
@@ -249,3 +250,18 @@ def test_an_announcement_is_withdrawn(claims: RedisClaims) -> None:
     assert claims.claim(*PLACE, "a/1") == (MINE, "")
     assert claims.claim("north", "user", DIGEST, "a/1") == (HELD, "")
     assert set(claims.withdraw(*PLACE, placed=True)) == {7, 8, 9} - {leader}
+
+
+def test_who_asks_after_a_blob_was_found_bad_has_it_read_once_more(claims: RedisClaims) -> None:
+    before = new_id()
+    claims.claim(*PLACE, "a/1", source=("east", "holed"))
+    claims.give_up(*PLACE, "a/1", missing=True, source=("east", "holed"))
+    wait_until(lambda: made_at(new_id()) > made_at(before) + 0.05, 5, "the clock to go on")
+    after = new_id()
+
+    assert not claims.forgive(before, ("east", "holed"), DIGEST)
+    assert claims.claim(*PLACE, "b/2", source=("east", "holed")) == (CORRUPT, "")
+    assert claims.forgive(after, ("east", "holed"), DIGEST)
+    assert claims.claim(*PLACE, "b/2", source=("east", "holed")) == (MINE, "")
+    claims.give_up(*PLACE, "b/2", missing=True, source=("east", "holed"))
+    assert not claims.forgive(after, ("east", "holed"), DIGEST), "once for each execution"
