@@ -16,7 +16,7 @@ from api.schemas.common import Path, StrictSchema, load, under
 from api.schemas.fields import Items, Whole
 from api.schemas.gateway import GatewaySchema
 from api.schemas.governance import load_project
-from api.schemas.pipeline import load_pipeline
+from api.schemas.pipeline import MASK, load_pipeline
 from api.schemas.region import load_link, load_region
 from api.schemas.registry import load_registry, written_registry
 from api.schemas.requirement import leave_to_server, read_key_here
@@ -59,6 +59,7 @@ class Config:
     regions: tuple[Region, ...] = ()
     links: tuple[Link, ...] = ()
     pipelines: tuple[Pipeline, ...] = ()
+    gateways: int = 0  # how many files say what a gateway serves; `apply` leaves that alone
     places: Mapping[tuple[str, str], tuple[str, int | None]] = field(
         default_factory=dict, repr=False
     )
@@ -75,6 +76,7 @@ class Outside:
     projects: Mapping[str, Project] = field(default_factory=dict)
     regions: Mapping[str, str | None] = field(default_factory=dict)  # with their jurisdictions
     of_server: bool = False
+    signed: frozenset[str] = frozenset()  # the pipelines whose secret is stored there
 
 
 class FileSchema(StrictSchema):
@@ -161,6 +163,7 @@ def _load(texts: Sequence[tuple[str, str]], outside: Outside) -> Config:
         tuple(whole.regions.values()),
         tuple(whole.links.values()),
         tuple(whole.pipelines.values()),
+        whole.gateways,
         {key: reading.place(path) for key, (reading, path) in whole.where.items()},
     )
 
@@ -182,6 +185,7 @@ class _Whole:
         self.registries: dict[str, RegistryEndpoint] = {}
         self.rules: dict[str, SyncRule] = {}
         self.pipelines: dict[str, Pipeline] = {}
+        self.gateways = 0
 
     def error(self, texts: Sequence[tuple[str, str]]) -> InvalidFields:
         order = {source: index for index, (source, _) in enumerate(texts)}
@@ -221,6 +225,7 @@ class _Whole:
     ) -> None:
         """Hold pipelines to the registries, borders and projects that they name; those that cannot be read are told of."""
         for name, pipeline in self.pipelines.items():
+            self._check_secret(name, pipeline)
             named = {stage.registry for stage in pipeline.stages}
             if named & self.unread["registries"] or pipeline.project in self.unread["projects"]:
                 continue
@@ -232,6 +237,20 @@ class _Whole:
             project = projects[pipeline.project]
             found = check_pipeline(pipeline, endpoints, project, self._borders())
             self._tell(("pipelines", name), found)
+
+    def _check_secret(self, name: str, pipeline: Pipeline) -> None:
+        """Refuse a pipeline that has something to sign, and nothing to sign it with: not here, nor on the server."""
+        stored = self.documents["pipelines", name].get("secret") == MASK  # the sign that it stays
+        if not pipeline.needs_secret or pipeline.secret_env or stored:
+            return
+        if name in self.outside.signed:
+            return  # the server judges whether it may keep it
+        told = f"is missing: pipeline {name} has a webhook, scan or after, and nothing to sign with"
+        hint = (
+            "write secret_env: TRANSSHIP_SECRET_NAME; or secret: {set: true}, and store one with "
+            f"`transship pipelines put {name} -f FILE --secret-file FILE`"
+        )
+        self._tell(("pipelines", name), [FieldProblem("secret_env", told, hint)])
 
     def _borders(self) -> Borders:
         """Return the borders that regions here and outside draw; none while one could not be read."""
@@ -268,6 +287,7 @@ class _Reading:
         top = self.attempt((), lambda: load(FileSchema(), document))
         if not isinstance(document, dict):
             return
+        self.whole.gateways += "gateway" in document
         defaults = {} if top is None else _items_of(document, "defaults", {})
         for kind, load_one in (
             ("regions", load_region),

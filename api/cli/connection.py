@@ -180,7 +180,12 @@ def connect(data: Path | None) -> Connection:
         return Connection(url, token)
     if url or token:
         missing = "TRANSSHIP_TOKEN" if url else "TRANSSHIP_URL"
-        raise InvalidConfiguration(f"{missing} is not set", field=missing)
+        raise InvalidConfiguration(
+            f"{missing} is not set",
+            field=missing,
+            hint="set both TRANSSHIP_URL and TRANSSHIP_TOKEN, or give --data, the folder of "
+            "`transship up`",
+        )
     raise InvalidConfiguration(
         "this asks a server, and none is named",
         hint="set TRANSSHIP_URL and TRANSSHIP_TOKEN, or give --data, the folder of `transship up`",

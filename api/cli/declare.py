@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -130,5 +131,13 @@ def export(
             else:
                 items = [server.ask("GET", f"/{kind}/{name}") for name in dict.fromkeys(names)]
             if items:
-                document[kind] = [documents.written(kind, item) for item in items]
+                document[kind] = [_exported(kind, item) for item in items]
     click.echo(documents.dump(document), nl=False)
+
+
+def _exported(kind: str, item: dict[str, Any]) -> dict[str, Any]:
+    """Return what somebody wrote, and of a pipeline the sign that its secret is stored, and stays."""
+    found = documents.written(kind, item)
+    if kind == "pipelines" and item["secret"]["set"]:
+        found["secret"] = dict(item["secret"])
+    return found

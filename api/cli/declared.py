@@ -53,7 +53,10 @@ class State:
             for name, item in self.items["projects"].items()
         }
         regions = {name: item.get("jurisdiction") for name, item in self.items["regions"].items()}
-        return Outside(endpoints, projects, regions, of_server=True)
+        signed = frozenset(
+            name for name, item in self.items["pipelines"].items() if item["secret"]["set"]
+        )
+        return Outside(endpoints, projects, regions, of_server=True, signed=signed)
 
 
 def read_state(server: Connection) -> State:

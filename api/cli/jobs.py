@@ -19,7 +19,7 @@ from api.cli.carrying import carrying, check_layouts, since_options
 from api.cli.importing import NAMES, peer_options, tell
 from api.cli.importing import read as read_others
 from api.cli.notes import counted, retried
-from api.cli.options import FILES, MAYBE_FILES
+from api.cli.options import FILES, MAYBE_FILES, SECONDS
 from api.cli.progress import Shown, show
 from api.cli.summary import print_summary
 from service.errors import InvalidConfiguration
@@ -49,8 +49,8 @@ WORKERS = click.option(
 )
 TIMEOUT = click.option(
     "--timeout",
-    type=float,
-    help="Seconds to wait for a server; then exit 3, and the work goes on there.",
+    type=SECONDS,
+    help="How long to wait for a server: 30s, 5m, 1h; then exit 3, and the work goes on there.",
 )
 
 
@@ -253,6 +253,8 @@ def validate(files: tuple[str, ...], as_json: bool) -> None:
         "projects": len(config.projects),
         "registries": len(config.registries),
         "rules": len(config.rules),
+        "pipelines": len(config.pipelines),
+        "gateways": config.gateways,
     }
     warnings = [
         f"{one.file}:{one.line}: {one}" if one.line else str(one) for one in unset_variables(config)
@@ -262,9 +264,10 @@ def validate(files: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         exits.print_json({"schema": 1, "valid": True, **counts, "warnings": warnings})
         return
-    click.echo(
-        f"valid: {counted(counts['registries'], 'registry')}, {counted(counts['rules'], 'rule')}"
-    )
+    told = [counted(counts["registries"], "registry"), counted(counts["rules"], "rule")]
+    more = {"pipeline": counts["pipelines"], "gateway": counts["gateways"]}
+    told += [counted(many, kind) for kind, many in more.items() if many]
+    click.echo(f"valid: {', '.join(told)}")
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
 

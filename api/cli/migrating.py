@@ -8,7 +8,7 @@ import click
 
 from api.cli.move_tencent import ccr_to_tcr
 from api.cli.moves import Wanted, common, move
-from api.cli.options import MAYBE_FILES
+from api.cli.options import MAYBE_FILES, SECONDS
 
 
 @click.group(invoke_without_command=True)
@@ -23,7 +23,9 @@ from api.cli.options import MAYBE_FILES
 @click.option(
     "--name", help="Of the migration that a server keeps; FROM-to-TO when it is left out."
 )
-@click.option("--timeout", type=float, help="Seconds to wait for a server; then exit 3.")
+@click.option(
+    "--timeout", type=SECONDS, help="How long to wait for a server (30s, 5m); then exit 3."
+)
 @MAYBE_FILES
 @common
 def migrate(

@@ -13,13 +13,13 @@ import yaml
 from api.cli import exits, tables
 from api.cli.connection import Connection, connect
 from api.cli.migration_words import size_of, tell, tell_findings, wave_words
-from api.cli.options import DATA, JSON, part
+from api.cli.options import DATA, JSON, SECONDS, part
 from service.errors import InvalidConfiguration
 
 LOOK_SECONDS = 0.5
 NO_WAIT = click.option("--no-wait", is_flag=True, help="Do not wait until it is done.")
 TIMEOUT = click.option(
-    "--timeout", type=float, help="Seconds to wait; then exit 3, and the work goes on."
+    "--timeout", type=SECONDS, help="How long to wait: 30s, 5m; then exit 3, and the work goes on."
 )
 NAME = click.argument("name")
 

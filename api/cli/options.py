@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import click
 
 from service.errors import InvalidConfiguration
 
+
+class Seconds(click.ParamType[float]):
+    """A time as `30s`, `5m`, `1h`, or a number of seconds; it is read into seconds before anything is asked."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds; anything else ends the command with exit code 2."""
+        from api.schemas.fields import seconds
+
+        if isinstance(value, float):
+            return value
+        text = str(value)
+        try:
+            return seconds(f"{text}s" if text[-1:].isdecimal() else text)
+        except ValueError:
+            self.fail(f"{text[:80]!r} is no time: write 30s, 5m or 1h", param, ctx)
+
+
+SECONDS = Seconds()
 DATA = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),

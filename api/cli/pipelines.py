@@ -12,14 +12,16 @@ import yaml
 
 from api.cli import exits, tables
 from api.cli.connection import Connection, connect
-from api.cli.options import DATA, JSON, part
+from api.cli.options import DATA, JSON, SECONDS, part
 from api.cli.promotion_words import tell, tell_pipeline, words
 from service.errors import InvalidConfiguration
 
 LOOK_SECONDS = 0.3
 IDENTITY = click.argument("identity", metavar="ID")
 TIMEOUT = click.option(
-    "--timeout", help="How long to wait: 30s, 5m, 1h; then exit 3, and the promotion goes on."
+    "--timeout",
+    type=SECONDS,
+    help="How long to wait: 30s, 5m, 1h; then exit 3, and the promotion goes on.",
 )
 WAIT = click.option(
     "--wait", is_flag=True, help="Wait until it is placed, or comes to nothing: exit 1."
@@ -88,6 +90,12 @@ def put_pipeline(
         raise InvalidConfiguration(f"{path} is no YAML: {error}", field=str(path)) from error
     if secret_file is not None and isinstance(document, dict):
         document["secret"] = secret_file.read_text("utf-8").strip()
+    if isinstance(document, dict) and "pipelines" in document:
+        raise InvalidConfiguration(
+            f"{path} is a whole transship.yaml, and not the one pipeline",
+            field="--file",
+            hint=f"transship apply -f {path}; here the file has stages: [...] at its top",
+        )
     with connect(data) as server:
         found = server.ask("PUT", f"/pipelines/{part(name)}", document)
     tell_pipeline(found, as_json=as_json)
@@ -116,7 +124,7 @@ def promote(
     ref: str,
     stage: str,
     wait: bool,
-    timeout: str | None,
+    timeout: float | None,
     data: Path | None,
     as_json: bool,
 ) -> None:
@@ -178,7 +186,7 @@ promotions.add_command(list_promotions, "list")
 @DATA
 @JSON
 def show_promotion(
-    identity: str, wait: bool, timeout: str | None, data: Path | None, as_json: bool
+    identity: str, wait: bool, timeout: float | None, data: Path | None, as_json: bool
 ) -> None:
     """Show a promotion with its gates, who has approved, and its history."""
     with connect(data) as server:
@@ -238,7 +246,7 @@ def rollback(
     identity: str,
     digest: str | None,
     wait: bool,
-    timeout: str | None,
+    timeout: float | None,
     data: Path | None,
     as_json: bool,
 ) -> None:
@@ -250,13 +258,13 @@ def rollback(
 
 
 def _shown(
-    server: Connection, found: dict[str, Any], wait: bool, timeout: str | None, as_json: bool
+    server: Connection, found: dict[str, Any], wait: bool, timeout: float | None, as_json: bool
 ) -> None:
     """Print a promotion, when it has ended if that is waited for; then it ends the process with what it came to."""
-    late = False
+    late, told = False, ""
     if wait:
-        found, late = _followed(server, found, timeout)
-    tell(found, as_json=as_json)
+        found, late, told = _followed(server, found, timeout)
+    tell(found, as_json=as_json, told=told)
     if late:
         sys.exit(exits.UNKNOWN)
     if wait and found["state"] != "placed":
@@ -264,24 +272,20 @@ def _shown(
 
 
 def _followed(
-    server: Connection, found: dict[str, Any], timeout: str | None
-) -> tuple[dict[str, Any], bool]:
-    """Look until it has ended; returns it then, and whether the time ran out before."""
-    from api.schemas.fields import Duration, seconds
-
-    if timeout is not None:
-        Duration(least=0, most=30 * 86400).deserialize(timeout)
-    deadline = None if timeout is None else time.monotonic() + seconds(timeout)
+    server: Connection, found: dict[str, Any], timeout: float | None
+) -> tuple[dict[str, Any], bool, str]:
+    """Look until it has ended; returns it then, whether the time ran out before, and the line that was printed last."""
+    deadline = None if timeout is None else time.monotonic() + timeout
     told = ""
     while found["state"] in ("waiting", "copying"):
         if (now := words(found)) != told:
             told = now
             click.echo(now, err=True)
         if deadline is not None and time.monotonic() >= deadline:
-            return found, True
+            return found, True, told
         time.sleep(LOOK_SECONDS)
         found = server.ask("GET", _path(found["id"]))
-    return found, False
+    return found, False, told
 
 
 def _name(place: dict[str, Any]) -> str:

@@ -30,12 +30,13 @@ def step_words(step: dict[str, Any]) -> str:
     return f"{told}; {step['reason']}" if step["reason"] else told
 
 
-def tell(found: dict[str, Any], *, as_json: bool) -> None:
-    """Print a promotion with its gates and its history."""
+def tell(found: dict[str, Any], *, as_json: bool, told: str = "") -> None:
+    """Print a promotion with its gates and its history; `told` is the line that stands there already."""
     if as_json:
         exits.print_json(found)
         return
-    click.echo(words(found), err=True)
+    if words(found) != told:
+        click.echo(words(found), err=True)
     if found["reason"]:
         click.echo(f"  {found['reason']}", err=True)
     click.echo(found["id"])

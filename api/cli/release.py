@@ -11,7 +11,7 @@ import click
 
 from api.cli import exits, tables
 from api.cli.connection import Connection, connect
-from api.cli.options import DATA, JSON, part
+from api.cli.options import DATA, JSON, SECONDS, part
 
 LOOK_SECONDS = 0.25
 WORKING = frozenset(
@@ -28,7 +28,7 @@ WORKING = frozenset(
 )
 NO_WAIT = click.option("--no-wait", is_flag=True, help="Do not wait until it is done.")
 TIMEOUT = click.option(
-    "--timeout", type=float, help="Seconds to wait; then exit 3, and the work goes on."
+    "--timeout", type=SECONDS, help="How long to wait: 30s, 5m; then exit 3, and the work goes on."
 )
 
 

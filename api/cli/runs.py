@@ -15,7 +15,7 @@ from api.cli.alike import Alike, alike
 from api.cli.connection import Connection, connect
 from api.cli.follow import carried_out, code, conclude, follow, line
 from api.cli.notes import held, notes
-from api.cli.options import DATA, JSON, part, write
+from api.cli.options import DATA, JSON, SECONDS, part, write
 from api.cli.progress import size
 from service.errors import InvalidConfiguration
 
@@ -78,15 +78,17 @@ def _first(items: Iterator[dict[str, Any]], limit: int) -> Iterator[dict[str, An
 @executions.command("show")
 @click.argument("identity")
 @DATA
-def show_execution(identity: str, data: Path | None) -> None:
-    """Print one run with its totals as JSON."""
+@JSON
+def show_execution(identity: str, data: Path | None, as_json: bool) -> None:
+    """Print one run with its totals as JSON, with --json or without."""
+    del as_json
     with connect(data) as server:
         exits.print_json(server.ask("GET", f"/executions/{part(identity)}"))
 
 
 @executions.command("watch")
 @click.argument("identity")
-@click.option("--timeout", type=float, help="Seconds to watch; then exit 3.")
+@click.option("--timeout", type=SECONDS, help="How long to watch: 30s, 5m; then exit 3.")
 @DATA
 @JSON
 def watch_execution(identity: str, timeout: float | None, data: Path | None, as_json: bool) -> None:
@@ -117,7 +119,9 @@ def stop_execution(identity: str, data: Path | None, as_json: bool) -> None:
 @executions.command("retry")
 @click.argument("identity")
 @click.option("--wait", is_flag=True, help="Wait for its end; the exit code is the run's.")
-@click.option("--timeout", type=float, help="Seconds to wait; then exit 3, and the work goes on.")
+@click.option(
+    "--timeout", type=SECONDS, help="How long to wait: 30s, 5m; then exit 3, and the work goes on."
+)
 @DATA
 @JSON
 def retry_execution(
@@ -152,7 +156,7 @@ def report_execution(identity: str, data: Path | None, as_json: bool) -> None:
 @DATA
 @JSON
 def log_execution(identity: str, states: tuple[str, ...], data: Path | None, as_json: bool) -> None:
-    """Print every copy of a run: state, class, reason, attempts, bytes, time; --json: a line each."""
+    """Print every copy of a run: number, state, class, reason, attempts, bytes, time; --json: a line each."""
     with connect(data) as server:
         for copy in _copies(server, identity, list(states)):
             click.echo(line(copy) if as_json else _told(copy))
@@ -161,7 +165,7 @@ def log_execution(identity: str, states: tuple[str, ...], data: Path | None, as_
 def _told(copy: dict[str, Any]) -> str:
     why = f" [{copy['class']}] {copy['reason']}" if copy["class"] or copy["reason"] else ""
     return (
-        f"{copy['updated_at']}  {copy['state']:10}  {copy['source']} -> {copy['destination']}  "
+        f"{copy['updated_at']}  {copy['id']}  {copy['state']:10}  {copy['source']} -> {copy['destination']}  "
         f"{size(copy['bytes'])}, {copy['attempts']} attempts{why}"
     )
 
@@ -177,7 +181,7 @@ def _copies(server: Connection, identity: str, states: list[str]) -> Iterator[di
 @DATA
 @JSON
 def show_copy(identity: str, number: int, data: Path | None, as_json: bool) -> None:
-    """Show one copy of a run: its way, why it failed, and its attempts. NUMBER is its `id` in `log --json`."""
+    """Show one copy of a run: its way, why it failed, and its attempts. NUMBER is what `log` and `failures` print of it."""
     with connect(data) as server:
         copy = server.ask("GET", f"/executions/{part(identity)}/copies/{number}")
     if as_json:
@@ -226,6 +230,7 @@ def list_failures(
         click.echo(f"{group.what()}: [{copy['class']}] {copy['reason']}{group.example()}")
         if copy["hint"]:
             click.echo(f"  {copy['hint']}")
+        click.echo(f"  more of it: transship executions copy {identity} {copy['id']}")
     if execution["reason"]:
         click.echo(f"{execution['rule']}: {execution['state']}: {execution['reason']}")
     elif not failed:

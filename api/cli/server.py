@@ -13,7 +13,7 @@ from api.cli.connection import connect
 from api.cli.follow import carried_out
 from api.cli.hooks import hook
 from api.cli.notes import notes
-from api.cli.options import DATA, JSON, part
+from api.cli.options import DATA, JSON, SECONDS, part
 from api.cli.webhook import webhook
 
 
@@ -301,7 +301,9 @@ def resume_rule(name: str, data: Path | None) -> None:
     "--only", multiple=True, help="Look at this source reference only: repository:tag or @digest."
 )
 @click.option("--wait", is_flag=True, help="Wait for its end; the exit code is the run's.")
-@click.option("--timeout", type=float, help="Seconds to wait; then exit 3, and the work goes on.")
+@click.option(
+    "--timeout", type=SECONDS, help="How long to wait: 30s, 5m; then exit 3, and the work goes on."
+)
 @click.option("--idempotency-key", help="Repeating it gives the run that it made first.")
 @DATA
 @JSON

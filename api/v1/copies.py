@@ -34,7 +34,10 @@ def show_copy(identity: str, copy: str) -> Response:
     query(())
     find_execution(identity)
     if not _NUMBER.fullmatch(copy):
-        raise NotFoundInStore(f"execution {identity} has no copy {copy[:40]!r}")
+        raise NotFoundInStore(
+            f"execution {identity} has no copy {copy[:40]!r}",
+            hint=f"list them: transship executions log {identity}",
+        )
     return answer(_shown(CopyDetails(services().database).get(identity, int(copy))))
 
 

@@ -192,7 +192,7 @@ def watch_execution(identity: str) -> Response:
             503,
             "too_many_streams",
             "too many executions are being watched",
-            hint="ask GET /api/v1/executions/{identity} instead",
+            hint=f"ask GET /api/v1/executions/{identity} instead",
             headers={"Retry-After": "5"},
         )
     stream = _Stream(surroundings, identity)

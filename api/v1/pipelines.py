@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -82,8 +83,9 @@ def put_pipeline(name: str) -> Response:
     current = _current(name)
     expected = expected_version(current.version if current else None)
     _check(pipeline)
-    _check_secret(pipeline, current, secret)
-    _check_variable(pipeline)
+    kept = current is not None and current.secret_set and pipeline.urls <= current.pipeline.urls
+    _check_secret(pipeline, current, stored=bool(secret) or kept)
+    _check_variable(pipeline, stored=bool(secret) or kept)
     written = {key: value for key, value in document.items() if key != "secret"}
     changes.note(
         action="replace" if current else "create",
@@ -166,30 +168,43 @@ def _check(pipeline: Pipeline) -> None:
         raise InvalidFields(problems)
 
 
-def _check_variable(pipeline: Pipeline) -> None:
+def _check_variable(pipeline: Pipeline, *, stored: bool) -> None:
     """Refuse a project's pipeline that signs with a variable of the processes: it may hold another one's secret.
 
     What is posted would be signed with it, and who has the signatures of another pipeline deploys in its name.
+    Refused is also a variable that signs, and is not set in this process, whose environment is the scheduler's: it
+    would be told only when the image stands in production.
     """
-    if actor().project is None or not pipeline.secret_env:
+    variable = pipeline.secret_env
+    if not variable:
         return
-    problem = FieldProblem(
-        "secret_env",
-        "variables of the server are for admins of the platform",
-        "give the secret itself as `secret`: it is kept encrypted",
-    )
-    raise InvalidFields((problem,))
+    if actor().project is not None:
+        told = "variables of the server are for admins of the platform"
+        hint = "give the secret itself as `secret`: it is kept encrypted"
+    elif pipeline.needs_secret and not stored and not os.environ.get(variable):
+        told = f"{variable}, which pipeline {pipeline.name} signs with, is not set on the server"
+        hint = (
+            "set it in the environment of every API and scheduler process (of `up`, where that is the "
+            f"server) and start them again; or store a secret: {_stores(pipeline)}"
+        )
+    else:
+        return
+    raise InvalidFields((FieldProblem("secret_env", told, hint),))
 
 
-def _check_secret(pipeline: Pipeline, current: StoredPipeline | None, secret: str | None) -> None:
+def _stores(pipeline: Pipeline) -> str:
+    return f"transship pipelines put {pipeline.name} -f FILE --secret-file FILE"
+
+
+def _check_secret(pipeline: Pipeline, current: StoredPipeline | None, *, stored: bool) -> None:
     """Refuse a pipeline that is to post to somebody, or be told something, and has nothing to sign with."""
-    kept = current is not None and current.secret_set and pipeline.urls <= current.pipeline.urls
-    if not pipeline.needs_secret or secret or kept or pipeline.secret_env:
+    if not pipeline.needs_secret or stored or pipeline.secret_env:
         return
     changed = current is not None and current.secret_set
+    told = "is not kept, since a webhook has another address now" if changed else "is missing"
     problem = FieldProblem(
         "secret",
-        "is not kept, since a webhook has another address now" if changed else "is missing",
-        "write one, or secret_env: its webhooks are signed with it, and their answers have to be",
+        f"{told}: pipeline {pipeline.name} has a webhook, scan or after, and nothing to sign with",
+        f"store one: {_stores(pipeline)}; or write secret_env: TRANSSHIP_SECRET_NAME",
     )
     raise InvalidFields((problem,))

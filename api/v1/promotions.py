@@ -54,14 +54,18 @@ def list_promotions() -> Response:
         if state is not None and state not in known:
             problem = FieldProblem("state", f"{state[:40]!r} is no state", suggest(state, known))
             raise InvalidFields((problem,))
-        return services().promotions.list(
-            pipeline=single(given, "pipeline"),
+        pipeline = single(given, "pipeline")
+        found = services().promotions.list(
+            pipeline=pipeline,
             stage=single(given, "stage"),
             state=state,
             project=actor().project,
             before=after,
             limit=limit,
         )
+        if pipeline is not None and not found:
+            _refuse_unknown(pipeline)
+        return found
 
     return page(
         "promotions",
@@ -71,6 +75,17 @@ def list_promotions() -> Response:
         grammar=r"[0-9a-f]{24}",
         filters=("pipeline", "stage", "state"),
     )
+
+
+def _refuse_unknown(pipeline: str) -> None:
+    """Refuse a pipeline that is not there and has promoted nothing: most likely its name is mistyped."""
+    if services().promotions.list(pipeline=pipeline, project=actor().project, limit=1):
+        return  # one that is forgotten; what it has promoted stays
+    names = [one.pipeline.name for one in services().pipelines.list(project=actor().project)]
+    if pipeline not in names:
+        told = f"there is no pipeline {pipeline[:80]!r}"
+        hint = suggest(pipeline, names) or "list them: transship pipelines ls"
+        raise InvalidFields((FieldProblem("pipeline", told, hint),))
 
 
 @blueprint.get("/<identity>")

@@ -22,7 +22,7 @@ from service.model.project import Project
 from service.model.rule_check import suggest
 from service.model.states import ExecutionState
 from service.replication import executions
-from service.store.executions import ExecutionRecord
+from service.store.executions import LISTED, ExecutionRecord
 from service.store.registries import StoredRegistry
 from service.store.rules import StoredRule
 from service.store.tokens import TokenRecord
@@ -109,14 +109,15 @@ def find_execution(identity: str) -> ExecutionRecord:
     """Return an execution that the caller may see. Raises NotFoundInStore."""
     record = services().executions.get(identity)
     if not is_own(record.project):
-        raise NotFoundInStore(f"there is no execution {identity}")
+        raise NotFoundInStore(f"there is no execution {identity}", hint=LISTED)
     changes.note(project=record.project)
     return record
 
 
 def missing(kind: str, name: str, known: Iterable[str]) -> NotFoundInStore:
     """Return the error for a name that is not there, with the one that was probably meant."""
-    return NotFoundInStore(f"there is no {kind} named {name}", hint=suggest(name, list(known)))
+    hint = suggest(name, list(known)) or f"there is no {kind} yet that this token sees"
+    return NotFoundInStore(f"there is no {kind} named {name}", hint=hint)
 
 
 def keep(

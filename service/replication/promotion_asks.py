@@ -64,7 +64,7 @@ class PromotionAsker:
         if not found:
             raise Conflict(
                 f"{before.registry} has no {repository}:{tag}",
-                hint=f"push it to stage {before.name} first",
+                hint=self._brings(pipeline, before, repository, tag),
             )
         if before is not pipeline.stages[0] and not self._store.placed(
             name, before.name, before.registry, repository, found
@@ -74,6 +74,18 @@ class PromotionAsker:
                 hint=f"promote it to {before.name} first: an image passes every stage",
             )
         return self._store.ask(self._asked(pipeline, before, wanted, source, found, actor, ASKED))
+
+    def _brings(self, pipeline: Pipeline, stage: Stage, repository: str, tag: str) -> str:
+        """Say how something gets to a stage: pushed to the first, promoted to every other one."""
+        if stage is pipeline.stages[0]:
+            return f"push it to stage {stage.name} first: {stage.registry}/{repository}:{tag}"
+        told = f"promote it to stage {stage.name} first; REF is what it is called there"
+        source = Name(pipeline.before(stage).registry, repository, tag)
+        try:
+            there = name_at(stage, source, self._clients.endpoint(source.registry).host, "")
+        except InvalidInput:
+            return told
+        return f"{told}: {there.repository}:{there.tag}, if {repository}:{tag} is its name before"
 
     def roll_back(self, identity: str, digest: str, actor: str) -> tuple[Promotion, bool]:
         """Ask for an earlier digest of a placed promotion's name, "" for the one that stood there before it.

@@ -95,8 +95,7 @@ class PromotionCalls:
         promotion, gate = call.promotion, call.step.gate
         secrets = self._pipelines.secrets(promotion.pipeline)
         if not secrets:
-            reason = f"pipeline {promotion.pipeline} has no secret to sign with; write one"
-            self._failed(call, None, reason)
+            self._failed(call, None, self._unsigned(promotion.pipeline))
             return
         body = json.dumps(self._event(call), separators=(",", ":")).encode()
         headers = {
@@ -120,6 +119,22 @@ class PromotionCalls:
             self._after(call, reply)
         else:
             self._judge(call, reply, secrets)
+
+    def _unsigned(self, name: str) -> str:
+        """Say why nothing can be signed, and what to do; a variable that is not set by its name."""
+        try:
+            variable = self._pipelines.get(name).pipeline.secret_env
+        except NotFoundInStore:
+            return f"pipeline {name} is not there any more, nor its secret to sign with"
+        if variable:
+            return (
+                f"{variable}, which pipeline {name} signs with, is not set in the environment of the "
+                "scheduler; set it and start it again"
+            )
+        return (
+            f"pipeline {name} has no secret to sign with; store one: "
+            f"transship pipelines put {name} -f FILE --secret-file FILE"
+        )
 
     def _after(self, call: Call, reply: Reply) -> None:
         if 200 <= reply.status < 300:

@@ -78,7 +78,7 @@ class CopyDetails:
             if row is None:
                 raise NotFoundInStore(
                     f"execution {execution} has no copy {identity}",
-                    hint="list them: GET /api/v1/executions/{identity}/copies",
+                    hint=f"list them: transship executions log {execution}",
                 )
             behind, between = _way(connection, row.id)
             blobs = connection.execute(

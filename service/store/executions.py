@@ -42,9 +42,15 @@ class ExecutionRecord:
     project: str = "default"
 
 
+LISTED = "list them: transship executions ls"
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What an execution has done so far; bytes as read from the source, or not read thanks to sharing."""
+    """What an execution has done so far; bytes as read from the source, or not read thanks to sharing.
+
+    A copy that failed has saved nothing, whatever of it lay there already.
+    """
 
     copied: int = 0
     unchanged: int = 0
@@ -139,7 +145,7 @@ class ExecutionStore:
         with self._database.read() as connection:
             row = connection.execute(select(executions).where(executions.c.id == identity)).first()
         if row is None:
-            raise NotFoundInStore(f"there is no execution {identity}")
+            raise NotFoundInStore(f"there is no execution {identity}", hint=LISTED)
         return _record(row)
 
     def spec(self, identity: str) -> SyncRule:
@@ -149,7 +155,7 @@ class ExecutionStore:
                 select(executions.c.spec).where(executions.c.id == identity)
             ).scalar_one_or_none()
         if text is None:
-            raise NotFoundInStore(f"there is no execution {identity}")
+            raise NotFoundInStore(f"there is no execution {identity}", hint=LISTED)
         return codec.load_rule(text)
 
     def list(
@@ -243,11 +249,13 @@ class ExecutionStore:
                     entry = sums.setdefault(name, dict.fromkeys(Totals.__slots__, 0))
                     entry["unchanged"] += int(count)
             for registry, state, count, *figures in connection.execute(query):
+                counted_as = _COUNTED_AS[CopyState(state)]
                 for name in ("", registry):
                     entry = sums.setdefault(name, dict.fromkeys(Totals.__slots__, 0))
-                    entry[_COUNTED_AS[CopyState(state)]] += count
+                    entry[counted_as] += count
                     for field, figure in zip(_SUMMED, figures, strict=True):
-                        entry[field] += int(figure or 0)
+                        if field != "bytes_saved" or counted_as != "failed":
+                            entry[field] += int(figure or 0)
         return {name: Totals(**entry) for name, entry in sums.items()}
 
     def requests(self, identities: Iterable[str]) -> dict[str, int]:

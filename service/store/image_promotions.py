@@ -292,8 +292,11 @@ def _waiting(connection: Connection, row: Row[Any], position: int) -> Gate:
         or found is None
         or found.state != StepState.WAITING
     ):
+        waits = row.state == PromotionState.WAITING
         raise Conflict(
-            f"promotion {row.id} is {row.state} and does not wait for gate {position}",
+            f"promotion {row.id} does not wait for gate {position} now"
+            if waits
+            else f"promotion {row.id} is {row.state}: it waits for no gate any more",
             hint=f"look at it: transship promotions show {row.id}",
         )
     if found.deadline_at <= database_now(connection):

@@ -34,6 +34,7 @@ class StoredPipeline:
 
 
 Pipelines = list[StoredPipeline]
+LISTED = "list them: transship pipelines ls"
 
 
 class PipelineStore:
@@ -110,7 +111,7 @@ class PipelineStore:
         with self._database.read() as connection:
             row = connection.execute(select(pipelines).where(pipelines.c.name == name)).first()
         if row is None:
-            raise NotFoundInStore(f"there is no pipeline named {name}")
+            raise NotFoundInStore(f"there is no pipeline named {name}", hint=LISTED)
         return as_pipeline(row)
 
     def list(
@@ -140,7 +141,7 @@ class PipelineStore:
                     hint="cancel them, or wait for them: transship promotions ls",
                 )
             if connection.execute(delete(pipelines).where(pipelines.c.name == name)).rowcount < 1:
-                raise NotFoundInStore(f"there is no pipeline named {name}")
+                raise NotFoundInStore(f"there is no pipeline named {name}", hint=LISTED)
 
         self._database.write(work)
 

@@ -38,7 +38,9 @@ def insert_promotion(connection: Connection, asked: Asked) -> tuple[str, bool]:
         select(pipelines.c.name).where(pipelines.c.name == asked.pipeline).with_for_update()
     ).first()
     if there is None:
-        raise NotFoundInStore(f"there is no pipeline named {asked.pipeline}")
+        raise NotFoundInStore(
+            f"there is no pipeline named {asked.pipeline}", hint="transship pipelines ls"
+        )
     standing = connection.execute(
         select(table.id).where(
             table.registry == asked.destination.registry,

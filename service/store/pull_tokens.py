@@ -59,7 +59,9 @@ class PullTokenStore:
         with self._database.read() as connection:
             row = connection.execute(select(pull_tokens).where(pull_tokens.c.name == name)).first()
         if row is None:
-            raise NotFoundInStore(f"there is no pull token named {name}")
+            raise NotFoundInStore(
+                f"there is no pull token named {name}", hint="list them: transship pull-tokens ls"
+            )
         return _record(row)
 
     def list(self, after: str | None = None, limit: int = 1000) -> list[PullTokenRecord]:
@@ -76,7 +78,10 @@ class PullTokenStore:
         def work(connection: Connection) -> None:
             named = pull_tokens.c.name == name
             if connection.execute(select(pull_tokens.c.id).where(named)).first() is None:
-                raise NotFoundInStore(f"there is no pull token named {name}")
+                raise NotFoundInStore(
+                    f"there is no pull token named {name}",
+                    hint="list them: transship pull-tokens ls",
+                )
             alive = pull_tokens.c.revoked_at.is_(None)
             connection.execute(
                 update(pull_tokens).where(named, alive).values(revoked_at=now_epoch())

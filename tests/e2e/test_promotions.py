@@ -251,7 +251,7 @@ def test_ask_wait_and_roll_back_by_hand(
     )
     assert (prod.tags("plain/app") or {})["stable"] == digests[0]
     exported = yaml.safe_load(owner.run("export", "--pipeline", "plain"))
-    assert exported["pipelines"] == [{"name": "plain", **document}]
+    assert exported["pipelines"] == [{"name": "plain", **document, "secret": {"set": True}}]
     assert "development" in owner.run("pipelines", "show", "plain")
     gone = f"plain/app:stable@sha256:{'0' * 64}"
     failed = owner.json("promote", "plain", gone, "--to", "production", "--wait", code=1)

@@ -271,6 +271,62 @@ def test_variables_that_are_not_set_are_told(
     assert run("validate", "-f", str(files)).err == ""
 
 
+def test_pipeline_without_a_secret_is_refused_by_name_and_line(run: Run, tmp_path: Path) -> None:
+    """Without a server as with one; what a file says of a gateway is counted, too."""
+    text = (
+        "version: 1\n"
+        "registries:\n"
+        "- {name: east, url: 'https://east.example'}\n"
+        "- {name: west, url: 'https://west.example'}\n"
+        "gateway: {names: [{registry: east}]}\n"
+        "pipelines:\n"
+        "- name: shop\n"
+        "  stages:\n"
+        "  - {name: dev, registry: east}\n"
+        "  - {name: prod, registry: west, after: {webhook: 'https://deploy.example/'}}\n"
+    )
+    file = tmp_path / "transship.yaml"
+    file.write_text(text)
+
+    refused = run("validate", "-f", str(file))
+
+    assert refused.code == 2
+    assert "transship.yaml:7: pipelines[0].secret_env: is missing: pipeline shop" in refused.err
+    assert "write secret_env: TRANSSHIP_SECRET_NAME" in refused.err
+    assert "pipelines put shop" in refused.err
+    for said in ("secret_env: TRANSSHIP_SECRET_SHOP", "secret: {set: true}"):
+        file.write_text(f"{text}  {said}\n")
+        assert run("validate", "-f", str(file)).out == (
+            "valid: 2 registries, 0 rules, 1 pipeline, 1 gateway\n"
+        )
+
+
+def test_timeout_that_is_none_is_refused_before_anything_is_sent(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing listens there: what was sent would end in exit code 3. All commands: tests/unit/api/cli/test_options.py."""
+    monkeypatch.setenv("TRANSSHIP_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("TRANSSHIP_TOKEN", "tsp_x")
+
+    refused = run("promote", "shop", "web:v1", "--to", "prod", "--wait", "--timeout", "bogus")
+
+    assert refused.code == 2
+    assert "write 30s, 5m or 1h" in refused.err
+
+
+def test_server_that_is_half_named_is_told_how_to_name_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSSHIP_TOKEN", "tsp_x")
+    monkeypatch.delenv("TRANSSHIP_URL", raising=False)
+
+    said = run("rules", "ls")
+
+    assert said.code == 2
+    assert "TRANSSHIP_URL is not set" in said.err
+    assert "--data" in said.err
+
+
 def test_circle_that_comes_to_rest_is_told(run: Run, tmp_path: Path) -> None:
     rules = [
         {"name": name, "source": here, "select": [{"repositories": ["**"]}], "destinations": to}

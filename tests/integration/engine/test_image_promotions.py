@@ -93,7 +93,7 @@ def test_an_approval_counts_for_its_digest_its_gate_and_other_people_only(world:
         store.approve(promotion.id, 0, "anna", other)
     with pytest.raises(Conflict, match="dev has asked"):
         store.approve(promotion.id, 0, "dev", digest)
-    with pytest.raises(Conflict, match="does not wait for gate 1"):
+    with pytest.raises(Conflict, match="does not wait for gate 1 now"):
         store.approve(promotion.id, 1, "anna", digest)
     flow.step()
     assert (flow.get(promotion).state, flow.live()) == (PromotionState.WAITING, None)

@@ -83,6 +83,10 @@ def test_a_pipeline_is_written_read_and_replaced_and_its_secret_never_comes_out(
         ({**staged(after={"webhook": HOOK}), "secret": "short"}, "fewer than 16"),
         ({**staged(), "secret_env": "PATH"}, "secret_env"),
         ({**staged(), "project": "none"}, "no project"),
+        (
+            {**staged(after={"webhook": HOOK}), "secret_env": "TRANSSHIP_SECRET_UNSET"},
+            "TRANSSHIP_SECRET_UNSET, which pipeline shop signs with, is not set",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_saved(
@@ -214,7 +218,33 @@ def test_a_gate_is_answered_later_signed(
     assert actors == ["webhook of gate 1", "scan of gate 0"]
 
 
-def test_a_project_signs_with_no_variable_of_the_server(teams: Api) -> None:
+def test_a_variable_that_is_not_set_is_no_matter_where_a_secret_is_stored(fleet: Api) -> None:
+    document = {**staged(after={"webhook": HOOK}), "secret_env": "TRANSSHIP_SECRET_UNSET"}
+
+    assert fleet.put(SHOP, {**document, "secret": SECRET}).status_code == 201
+    assert fleet.put(SHOP, document).status_code == 200
+    moved = {**staged(after={"webhook": HOOK + "2"}), "secret_env": "TRANSSHIP_SECRET_UNSET"}
+    assert "is not set" in fleet.problems(fleet.put(SHOP, moved))["secret_env"]
+
+
+def test_promotions_of_a_pipeline_that_never_was_are_refused(
+    fleet: Api, services: Services
+) -> None:
+    standing_pipeline(services, Gate(APPROVAL))
+    listing = "/api/v1/promotions?pipeline="
+    assert fleet.get(listing + "shop").get_json()["items"] == []
+    assert "did you mean 'shop'?" in fleet.get(listing + "shopp").text
+    assert fleet.get(listing + "shopp").status_code == 400
+    promotion = asked(fleet).get_json()["id"]
+    rejected = fleet.post(f"/api/v1/promotions/{promotion}/reject", {"digest": DIGEST})
+    assert rejected.status_code == 200
+    assert fleet.delete(SHOP).status_code == 204
+    assert [one["id"] for one in fleet.get(listing + "shop").get_json()["items"]] == [promotion]
+
+
+def test_a_project_signs_with_no_variable_of_the_server(
+    teams: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The variable may hold another pipeline's secret, or a registry's password."""
     both = {name: ["**"] for name in ("east", "west")}
     teams.put("/api/v1/projects/team-a", {"read": both, "write": both})
@@ -226,4 +256,5 @@ def test_a_project_signs_with_no_variable_of_the_server(teams: Api) -> None:
     assert "admins of the platform" in teams.problems(refused)["secret_env"]
     own = {**staged(after={"webhook": HOOK}), "secret": SECRET}
     assert teams.put(SHOP, own, role="team-a.admin").status_code == 201
+    monkeypatch.setenv("TRANSSHIP_SECRET_SHOP", SECRET)
     assert teams.put(SHOP, {**document, "project": "team-a"}).status_code == 200
