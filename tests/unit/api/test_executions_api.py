@@ -100,6 +100,7 @@ def test_totals_are_those_of_the_copies(fleet: Api, services: Services) -> None:
         identity,
         CopyState.FAILED,
         failure_class="denied",
+        bytes_saved=900,  # what failed has saved nothing
         source_reference="1.3",
         destination_reference="1.3",
     )

@@ -150,6 +150,15 @@ def test_a_promotion_that_waits_for_no_approval_takes_none(fleet: Api, services:
     assert "waits for no approval" in refused.text
 
 
+def test_a_placed_promotion_is_said_to_be_placed(fleet: Api, services: Services) -> None:
+    placed = standing_promotion(services, Gate(APPROVAL), state=PromotionState.PLACED)
+
+    refused = fleet.post(f"/api/v1/promotions/{placed.id}/approve", {"digest": DIGEST})
+
+    assert refused.status_code == 409
+    assert "is placed: it waits for no gate any more" in refused.text
+
+
 def test_a_promotion_is_rejected_and_rolled_back(fleet: Api, services: Services) -> None:
     first = standing_promotion(services)
     said = {"digest": DIGEST, "reason": "no"}
