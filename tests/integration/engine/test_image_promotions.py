@@ -181,6 +181,20 @@ def three(flow: Flow, *gates: Gate, **last: Any) -> None:
     flow.save(replace(flow.pipeline, stages=(dev, middle, live)))
 
 
+def test_what_is_missing_at_a_stage_between_is_promoted_there_and_not_pushed(world: World) -> None:
+    flow = Flow(world)
+    three(flow)
+
+    with pytest.raises(Conflict, match="east has no") as first:
+        flow.ask("shop/web:v9", stage="test")
+    with pytest.raises(Conflict, match="west has no") as between:
+        flow.ask("shop/web:v9")
+
+    assert first.value.hint == "push it to stage dev first: east/shop/web:v9"
+    assert "promote it to stage test first" in between.value.hint
+    assert "test/web:v9" in between.value.hint
+
+
 def told(flow: Flow, name: str, digest: str) -> None:
     """The registry of the first stage tells of a push."""
     repository, _, tag = name.partition(":")
