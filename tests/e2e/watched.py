@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -67,9 +67,38 @@ class Watched:
         """One value; 0 where there is none yet."""
         return self.samples(process).get((name, frozenset(labels.items())), 0.0)
 
+    @contextmanager
+    def gateway(self, registry: str) -> Iterator[None]:
+        """Have a gateway for a registry's names among the processes meanwhile."""
+        file = self.lab.folder / "gateway.yaml"
+        file.write_text(f"version: 1\ngateway: {{names: [{{registry: {registry}}}]}}\n")
+        place = f"127.0.0.1:{free_port()}"
+        self.lab.start(
+            "gateway",
+            TRANSSHIP_METRICS_LISTEN=place,
+            TRANSSHIP_GATEWAY_FILE=str(file),
+            TRANSSHIP_GATEWAY_LISTEN=f"127.0.0.1:{free_port()}",
+        )
+        self.places["gateway"] = place
+        process = self.lab.processes["gateway"]
+        try:
+            process.wait_ready(lambda: answers(place))
+            yield
+        finally:
+            del self.places["gateway"]
+            process.stop()
+
     def close(self) -> None:
         """End the registries."""
         self._stack.close()
+
+
+def answers(place: str) -> bool:
+    """Whether a process shows its metrics to whoever bears the token."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with suppress(httpx.TransportError):
+        return httpx.get(f"http://{place}/metrics", headers=headers, trust_env=False).is_success
+    return False
 
 
 @contextmanager

@@ -64,6 +64,7 @@ MODULES: dict[str, list[str]] = {
     "api": ["-m", "api.serve"],
     "scheduler": ["-m", "workers.main", "scheduler"],
     "worker": ["-m", "workers.main", "worker"],
+    "gateway": ["-m", "api.gateway.main"],
 }
 
 
@@ -180,7 +181,7 @@ class Lab:
                     environment={
                         **clean_environment(),
                         **self.variables,  # to_env leaves out what is as shipped; the line above has not
-                        **self._settings(role, 1).to_env(),
+                        **self._settings(role if role in ROLES else "", 1).to_env(),
                         **variables,
                     },
                     cwd=ROOT,
