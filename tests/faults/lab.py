@@ -64,8 +64,11 @@ MODULES: dict[str, list[str]] = {
     "api": ["-m", "api.serve"],
     "scheduler": ["-m", "workers.main", "scheduler"],
     "worker": ["-m", "workers.main", "worker"],
-    "gateway": ["-m", "api.gateway.main"],
 }
+"""What every control plane has."""
+
+BESIDE = {"gateway": ["-m", "api.gateway.main"]}
+"""What may stand beside it."""
 
 
 @dataclass
@@ -176,7 +179,7 @@ class Lab:
             if known is None:
                 known = ManagedProcess(
                     name,
-                    [*self.launchers.get(name, ()), sys.executable, *MODULES[role]],
+                    [*self.launchers.get(name, ()), sys.executable, *{**MODULES, **BESIDE}[role]],
                     log_directory=self.folder,
                     environment={
                         **clean_environment(),
