@@ -74,9 +74,9 @@ def signer() -> Signer:
     return Signer()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def flowing(tmp_path_factory: pytest.TempPathFactory, signer: Signer) -> Iterator[Up]:
-    """One service for all tests of pipelines."""
+    """One service for the tests of pipelines of a file."""
     folder = tmp_path_factory.mktemp("flowing")
     (folder / "cosign.pub").write_text(signer.public)
     variables = {

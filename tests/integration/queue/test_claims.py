@@ -254,9 +254,11 @@ def test_an_announcement_is_withdrawn(claims: RedisClaims) -> None:
 
 def test_who_asks_after_a_blob_was_found_bad_has_it_read_once_more(claims: RedisClaims) -> None:
     before = new_id()
+    wait_until(lambda: made_at(new_id()) > made_at(before) + 0.05, 5, "the clock to go on")
     claims.claim(*PLACE, "a/1", source=("east", "holed"))
     claims.give_up(*PLACE, "a/1", missing=True, source=("east", "holed"))
-    wait_until(lambda: made_at(new_id()) > made_at(before) + 0.05, 5, "the clock to go on")
+    found = new_id()
+    wait_until(lambda: made_at(new_id()) > made_at(found) + 0.05, 5, "the clock to go on")
     after = new_id()
 
     assert not claims.forgive(before, ("east", "holed"), DIGEST)
