@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 
@@ -229,10 +231,28 @@ def test_f020_a_scheduler_killed_in_a_run_is_no_loss(lab: Lab, moment: str) -> N
     whole(scene, tags=5, blobs=15)
 
 
+def stand_still(lab: Lab, name: str) -> None:
+    """Stop a process where it holds no lock of SQLite: the file has one writer, whom all others would wait for."""
+    process = lab.processes[name]
+    file = lab._database.removeprefix("sqlite:///")
+
+    def stopped() -> bool:
+        os.kill(process.pid, signal.SIGSTOP)
+        with contextlib.closing(sqlite3.connect(file, timeout=0.5)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(process.pid, signal.SIGCONT)
+                return False
+        return True
+
+    wait_until(stopped, 20, f"{name} to stand still beside its writes")
+
+
 def test_f024_a_scheduler_that_hangs_is_replaced_and_stands_down(lab: Lab) -> None:
     scene = lab.scene("f024")
     scene.push("app:v1")
-    os.kill(lab.processes["scheduler"].pid, signal.SIGSTOP)
+    stand_still(lab, "scheduler")
     lab.start("scheduler-2")
     try:
         assert scene.run(RECOVERY_SECONDS)["state"] == "succeeded"
