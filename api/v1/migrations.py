@@ -23,7 +23,7 @@ from api.schemas.migration import (
     load_migration,
 )
 from api.v1.rules import check
-from api.v1.shared import NAME, actor, answer, endpoints, is_own, missing, named
+from api.v1.shared import NAME, actor, answer, endpoints, in_own_project, is_own, missing, named
 from api.versions import expected_version
 from service.errors import FieldProblem, InvalidFields, NotFoundInStore
 from service.model.migration import FREEZE, INVENTORY, PROOF, SURVEYS, Migration
@@ -77,7 +77,7 @@ def show_migration(name: str) -> Response:
 def put_migration(name: str) -> Response:
     """Save a migration whose registries are there, and whose project may do what it names."""
     query(())
-    document = _in_own_project(named(read_json(), name))
+    document = in_own_project(named(read_json(), name), "migrations")
     migration = load_migration(document)
     current = _current(name)
     expected = expected_version(current.version if current else None)
@@ -374,19 +374,6 @@ def _current(name: str) -> StoredMigration | None:
     if not is_own(stored.migration.project):
         raise NotFoundInStore(f"there is no migration named {name}", hint="choose another name")
     return stored
-
-
-def _in_own_project(document: Any) -> Any:
-    """Put the migration of a project's token into that project; it can name no other."""
-    scope = actor().project
-    if scope is None or not isinstance(document, dict):
-        return document
-    if document.get("project", scope) != scope:
-        problem = FieldProblem(
-            "project", f"this token writes migrations of {scope} only", "leave it out"
-        )
-        raise InvalidFields((problem,))
-    return {**document, "project": scope}
 
 
 def _check(migration: Migration) -> None:

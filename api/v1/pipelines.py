@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from flask import Blueprint, Response, request
 
@@ -22,6 +21,7 @@ from api.v1.shared import (
     answer,
     borders,
     endpoints,
+    in_own_project,
     is_own,
     missing,
     named,
@@ -78,7 +78,7 @@ def show(name: str) -> Response:
 def put_pipeline(name: str) -> Response:
     """Save a pipeline whose registries are there, and whose project may do what it names; the secret apart."""
     owner = set_parameter()
-    document = _in_own_project(named(read_json(), name))
+    document = in_own_project(named(read_json(), name), "pipelines")
     pipeline, secret = load_pipeline(document, read_key=read_key)
     current = _current(name)
     expected = expected_version(current.version if current else None)
@@ -141,19 +141,6 @@ def _current(name: str) -> StoredPipeline | None:
     if not is_own(stored.pipeline.project):
         raise NotFoundInStore(f"there is no pipeline named {name}", hint="choose another name")
     return stored
-
-
-def _in_own_project(document: Any) -> Any:
-    """Put the pipeline of a project's token into that project; it can name no other."""
-    scope = actor().project
-    if scope is None or not isinstance(document, dict):
-        return document
-    if document.get("project", scope) != scope:
-        problem = FieldProblem(
-            "project", f"this token writes pipelines of {scope} only", "leave it out"
-        )
-        raise InvalidFields((problem,))
-    return {**document, "project": scope}
 
 
 def _check(pipeline: Pipeline) -> None:

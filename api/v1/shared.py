@@ -201,3 +201,19 @@ def announce(record: ExecutionRecord) -> None:
         executions.send_now(publisher, record)
     except Exception as error:  # noqa: BLE001 - Redis may be away: the row is what counts
         log.warning("announcement_lost", execution=record.id, error=type(error).__name__)
+
+
+def in_own_project(document: Any, kind: str) -> Any:
+    """Put what a project's token writes into that project; `kind`, in the plural, is for the error.
+
+    Raises InvalidFields for a document that names another project.
+    """
+    scope = actor().project
+    if scope is None or not isinstance(document, dict):
+        return document
+    if document.get("project", scope) != scope:
+        problem = FieldProblem(
+            "project", f"this token writes {kind} of {scope} only", "leave it out"
+        )
+        raise InvalidFields((problem,))
+    return {**document, "project": scope}

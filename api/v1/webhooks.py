@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Blueprint, Response, request
 
 from api import changes, render
@@ -13,7 +11,7 @@ from api.operations import operation
 from api.pagination import page
 from api.schemas.answers import DeliveryPageSchema, WebhookAnswerSchema, WebhookPageSchema
 from api.schemas.governance import WebhookSchema, load_webhook
-from api.v1.shared import NAME, actor, answer, is_own, keep, missing, named
+from api.v1.shared import NAME, answer, in_own_project, is_own, keep, missing, named
 from api.versions import expected_version
 from service.errors import FieldProblem, InvalidFields, NotFoundInStore
 from service.model.rule_check import suggest
@@ -67,7 +65,7 @@ def show_webhook(name: str) -> Response:
 def put_webhook(name: str) -> Response:
     """Save what was written, the secret apart."""
     query(())
-    document = _in_own_project(named(read_json(), name))
+    document = in_own_project(named(read_json(), name), "webhooks")
     if isinstance(document, dict) and document.get("secret") == {"set": True}:
         document = {key: value for key, value in document.items() if key != "secret"}
     wanted, secret = load_webhook(document)
@@ -151,17 +149,6 @@ def _find(name: str) -> StoredWebhook:
             "webhook", name, (one.wanted.name for one in known if is_own(one.wanted.project))
         )
     return stored
-
-
-def _in_own_project(document: Any) -> Any:
-    """Put the webhook of a project's token into that project; it can name no other."""
-    scope = actor().project
-    if scope is None or not isinstance(document, dict):
-        return document
-    if document.get("project", scope) != scope:
-        problem = FieldProblem("project", f"this token writes webhooks of {scope} only")
-        raise InvalidFields((problem,))
-    return {**document, "project": scope}
 
 
 def _check_project(name: str) -> None:
