@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -41,7 +41,7 @@ LONG_LOCK_SECONDS = 600.0
 COUNT_ROWS = {"preserve_rowcount": True}
 """Without it an INSERT … ON CONFLICT on PostgreSQL does not tell whether it wrote a row."""
 
-TRANSIENT_SQLSTATES = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
+TRANSIENT_SQLSTATES = frozenset({"25P03", "40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
 
 _beside: ContextVar[Callable[[Connection, Any], object] | None] = ContextVar(
     "write_beside", default=None
@@ -83,10 +83,14 @@ class Database:
                 execution_options=COUNT_ROWS,
                 pool_size=2 if immediate else 16,  # one beyond is closed when it comes back
                 max_overflow=0 if immediate else 16,
-                connect_args={"connect_timeout": 5},
+                connect_args=_bound_silence(self.url, busy_timeout_seconds),
             )
             tries = WRITE_TRIES if immediate else 1
-            _bound_waits(remote, busy_timeout_seconds / tries)
+            _bound_waits(
+                remote,
+                lock_seconds=busy_timeout_seconds / tries,
+                idle_seconds=busy_timeout_seconds if immediate else 0.0,
+            )
             _ping_the_idle(remote)
             return remote
         engine = create_engine(
@@ -191,9 +195,7 @@ class Database:
                     with connection.begin():
                         if not self.is_sqlite:
                             wait = patience_seconds or LONG_LOCK_SECONDS
-                            connection.exec_driver_sql(
-                                f"SET LOCAL lock_timeout = {int(wait * 1000)}"
-                            )
+                            _set(connection.exec_driver_sql, "LOCAL", wait, LONG_LOCK_SECONDS)
                         (result,) = _carry_out(connection, [statement])
                 finally:
                     if self.is_sqlite and patience_seconds is not None:
@@ -397,14 +399,45 @@ def _is_transient(error: DBAPIError) -> bool:
     return isinstance(error, OperationalError) and "locked" in str(error.orig)
 
 
-def _bound_waits(engine: Engine, seconds: float) -> None:
-    """Wait for a lock of PostgreSQL's for so long a try; poolers refuse it as an option."""
+def _bound_silence(url: URL, seconds: float) -> dict[str, int]:
+    """Return libpq's options by which a connection that nobody answers any more is given up.
+
+    A firewall that forgot it, or a server that lost its power, tells nobody: without them a process waits
+    for a quarter of an hour for what it sent, and for two hours for an answer (F142). What the URL says
+    comes first.
+    """
+    options = {
+        "connect_timeout": 5,
+        "tcp_user_timeout": int(seconds * 1000),
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+    return {name: value for name, value in options.items() if name not in url.query}
+
+
+def _bound_waits(engine: Engine, *, lock_seconds: float, idle_seconds: float) -> None:
+    """Wait for a lock of PostgreSQL's for so long a try; poolers refuse it as an option.
+
+    `idle_seconds`: how long a transaction may do nothing before PostgreSQL ends it; 0: as long as it
+    likes. Who is frozen in a write, or gone with its machine, would keep its rows locked from everybody.
+    """
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
-        connection.execute(f"SET lock_timeout = {int(seconds * 1000)}")
+        _set(connection.execute, "SESSION", lock_seconds, idle_seconds)
         if not connection.autocommit:
             connection.commit()
+
+
+def _set(
+    execute: Callable[[str], object], reach: str, lock_seconds: float, idle_seconds: float
+) -> None:
+    """Set both bounds of PostgreSQL, of a session or a transaction, in one round trip."""
+    execute(
+        f"SET {reach} lock_timeout = {int(lock_seconds * 1000)}; "
+        f"SET {reach} idle_in_transaction_session_timeout = {int(idle_seconds * 1000)}"
+    )
 
 
 def _translate(error: Exception) -> Exception:

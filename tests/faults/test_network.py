@@ -172,6 +172,25 @@ def test_f142_connections_that_died_in_silence_are_given_up(lab: Lab) -> None:
     whole(scene, tags=2, blobs=6)
 
 
+@pytest.mark.nightly
+def test_f142_connections_to_sql_that_died_in_silence_are_given_up(
+    lab: Lab, far: Namespace
+) -> None:
+    """Nobody takes the worker's place, and the kernel would try to reach PostgreSQL for a quarter of an hour."""
+    scene = lab.scene("f142-sql")
+    scene.push("app:v1")
+    held = hold(lab.west, scene.at_destination("app/blobs/uploads/"), "POST")
+
+    identity = scene.start()
+    held.reached()
+    assert far.forget(lab.sql_ways["worker"].port) >= 1, "no connection was kept"
+    far.wait_for_a_loss()
+    held.let_go()
+
+    assert lab.wait(identity, 60)["state"] == "succeeded"
+    whole(scene, tags=1, blobs=3)
+
+
 def test_f143_a_name_that_leads_elsewhere_is_judged_anew(lab: Lab, far: Namespace) -> None:
     port = lab.west.port
     far.name_is("registry.lab", far.host)

@@ -6,7 +6,9 @@ import base64
 import contextlib
 import gzip
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -16,7 +18,7 @@ from api.samples.http_messages import WireFault
 from tests.oracle.closure import check
 from tests.support.fault_proxy import FaultProxy, taking, without
 from tests.support.old_server import MANNERS, OldServer
-from tests.support.processes import free_port
+from tests.support.processes import free_port, wait_until
 from tests.support.servers import PostgresServer, RealRegistry, RedisServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.token_gate import ACCOUNT, TokenGate, saying, scope_of
@@ -255,6 +257,34 @@ def test_reset_and_cut_after_so_many_bytes(way: TcpProxy, server: RedisServer) -
             client.set("cut", "y" * 1000)
         assert direct.get("cut") is None
         assert client.ping()
+
+
+def test_one_connection_is_cut_and_what_others_send_meanwhile_arrives(
+    way: TcpProxy, server: RedisServer
+) -> None:
+    """Counting together, they once lost a command of one that was not cut, and it waited for good."""
+    stop = threading.Event()
+
+    def ask() -> int:
+        silent = 0
+        with redis.Redis(port=way.port, socket_timeout=5, retry=None) as client:
+            while not stop.is_set():
+                try:
+                    client.ping()
+                except redis.TimeoutError:
+                    silent += 1
+                except redis.ConnectionError:
+                    continue
+        return silent
+
+    with ThreadPoolExecutor(8) as pool:
+        clients = [pool.submit(ask) for _ in range(8)]
+        for number in range(1, 301):
+            way.cut_after(number % 40 + 1)
+            wait_until(lambda number=number: way.cuts >= number, 10, "a cut")
+        stop.set()
+        assert [client.result(20) for client in clients] == [0] * 8
+    assert way.cuts == 300
 
 
 def test_a_commit_may_be_cut_off() -> None:

@@ -104,6 +104,15 @@ class Namespace:
             self._inside(f"iptables -A OUTPUT -p tcp --dport {port} -j DROP")
         self._inside(f"iptables -A INPUT -p tcp --sport {port} -j DROP")
 
+    def forget(self, port: int) -> int:
+        """Lose what belongs to the connections to a port that are open now; how many there are."""
+        lines = self._inside(f"ss -Htn state established dport = :{port}").splitlines()
+        for line in lines:
+            own = line.split()[2].rpartition(":")[2]
+            self._inside(f"iptables -A OUTPUT -p tcp --sport {own} --dport {port} -j DROP")
+            self._inside(f"iptables -A INPUT -p tcp --dport {own} --sport {port} -j DROP")
+        return len(lines)
+
     def lose(self, port: int, share: float) -> None:
         """Lose a share of the packets to and from a port, at random."""
         some = f"-m statistic --mode random --probability {share} -j DROP"

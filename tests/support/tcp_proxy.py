@@ -163,11 +163,10 @@ class TcpProxy:
                     self._changed.wait_for(lambda: self._lets_through(source, upwards=upwards))
                 if source.fileno() < 0:
                     return
-                piece = self._cut(piece) if upwards else piece
+                piece, ends = self._cut(piece) if upwards else (piece, False)
                 sink.sendall(piece)
                 self.pieces += 1
-                if upwards and self._cut_after == 0:
-                    self._cut_after = None
+                if ends:
                     self._reset_pair(source, sink)
                     return
         except OSError:
@@ -189,12 +188,17 @@ class TcpProxy:
             self._mode = mode
             self._changed.notify_all()
 
-    def _cut(self, piece: bytes) -> bytes:
-        if self._cut_after is None:
-            return piece
-        piece = piece[: self._cut_after]
-        self._cut_after -= len(piece)
-        return piece
+    def _cut(self, piece: bytes) -> tuple[bytes, bool]:
+        """Return what of a piece goes on, and whether its connection is the one that is reset.
+
+        One connection is; a piece that others send meanwhile goes on whole.
+        """
+        with self._lock:
+            if self._cut_after is None:
+                return piece, False
+            left = self._cut_after - len(piece)
+            self._cut_after = left if left > 0 else None
+        return (piece, False) if left > 0 else (piece[: left + len(piece)], True)
 
     def _reset_all(self) -> None:
         with self._lock:

@@ -139,6 +139,7 @@ class World:
         west: SampleRegistry,
         redis: RedisServer,
         database_url: str = "",
+        **settings: Any,
     ) -> None:
         self.folder = folder
         self.east = east
@@ -149,8 +150,7 @@ class World:
             TEST_TIMERS,
             database_url=database_url or f"sqlite:///{folder}/transship.db",
             redis_url=redis.url,
-            retry_seconds=0.01,
-            worker_slots=4,
+            **{"retry_seconds": 0.01, "worker_slots": 4, **settings},
         )
         self.services = self.open(self.settings)
         create_or_upgrade(self.services.database)
@@ -280,10 +280,10 @@ class World:
 
 
 @contextmanager
-def open_world(folder: Path, database_url: str = "") -> Iterator[World]:
-    """A world of its own, on SQLite unless a database is named."""
+def open_world(folder: Path, database_url: str = "", **settings: Any) -> Iterator[World]:
+    """A world of its own, on SQLite unless a database is named; `settings` are other than the tests' usual."""
     with SampleRegistry() as east, SampleRegistry() as west, RedisServer() as redis:
-        world = World(folder, east, west, redis, database_url)
+        world = World(folder, east, west, redis, database_url, **settings)
         try:
             yield world
         finally:

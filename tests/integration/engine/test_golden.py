@@ -126,17 +126,28 @@ def test_rows_of_every_revision_are_kept(revision: str, place: str, tmp_path: Pa
 
 @pytest.mark.parametrize("revision", LEFT)
 def test_what_a_release_left_is_carried_on(revision: str, place: str, tmp_path: Path) -> None:
-    """Its messages by a worker of today, with nobody to send them again; then all that it left."""
+    """Its messages by a worker of today, with nobody to send them again; then all that it left.
+
+    A worker that stands still for half of the time that it may be silent hands its copy back, and there is
+    nobody yet to take it up: with the tests' two seconds, a slow answer of SQL's is enough.
+    """
     laid_out(revision, place, tmp_path)
-    with open_world(tmp_path, place) as world:
+    with open_world(tmp_path, place, dead_after_seconds=20.0) as world:
         golden.push_images(world)
         golden.put_what_was_placed(world)
         redis = world.services.redis
         count = golden.load_messages(revision, redis)
         assert count >= 6
         with world.worker():
-            for name in ("team/page", "team/fanned", "team/placed"):
-                wait_until(lambda name=name: _states(world)[name] == {CopyState.COPIED}, 30, name)
+            named = ("team/page", "team/fanned", "team/placed")
+            try:
+                wait_until(
+                    lambda: all(_states(world)[name] == {CopyState.COPIED} for name in named),
+                    30,
+                    "what its messages are about",
+                )
+            except AssertionError as error:
+                raise AssertionError(f"{error}: {_told(world)}") from error
             wait_until(lambda: _idle(redis), 30, "the queues to be empty")
             states = _states(world)
             assert states["team/fresh"] != set(), "the message to plan was not taken"
@@ -237,6 +248,14 @@ def _states(world: World) -> dict[str, set[CopyState]]:
         for copy in world.copies(execution.id):
             found[copy.source_repository].add(copy.state)
     return found
+
+
+def _told(world: World) -> list[tuple[str, str, str]]:
+    return [
+        (copy.source_repository, copy.state.value, copy.reason)
+        for execution in world.services.executions.list()
+        for copy in world.copies(execution.id)
+    ]
 
 
 @contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, insert, select, update
@@ -17,6 +20,7 @@ from service.store.database import Database
 from service.store.tables import leases
 from tests.integration.store.builders import in_threads
 from tests.integration.store.conftest import OpenDatabase
+from tests.support.processes import wait_until
 from tests.support.servers import PostgresServer
 
 
@@ -144,6 +148,66 @@ def test_a_server_that_is_away_is_told_and_comes_back() -> None:
         server.start()
         database.write(_put("after"))
         assert sorted(_names(database)) == ["after", "before"]
+        database.close()
+
+
+def test_who_is_frozen_in_a_write_does_not_keep_others_from_the_row_for_ever(
+    postgres: PostgresServer,
+) -> None:
+    """And what it wanted to write is written when it wakes, once."""
+    address = postgres.fresh_database()
+    frozen, other = (Database(address, busy_timeout_seconds=1.5) for _ in range(2))
+    other.write(leases.create)
+    other.write(_put("row"))
+    reached, wake = threading.Event(), threading.Event()
+
+    def freeze(connection: Connection) -> None:
+        _touch(connection)
+        if not reached.is_set():
+            reached.set()
+            wake.wait(60)
+
+    pending = frozen.submit(freeze)
+    assert reached.wait(10)
+    wait_until(lambda: _written(other), 30, "the row to be free")
+    wake.set()
+    pending.result(30)
+
+    with other.read() as connection:
+        assert connection.execute(select(leases.c.until)).scalar_one() == 2
+    for database in (frozen, other):
+        database.close()
+
+
+def _written(database: Database) -> bool:
+    """Whether the row could be written: not where its lock could not be had."""
+    try:
+        database.write(_touch)
+    except StoreUnavailable:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("own", ["", "?tcp_user_timeout=77000&keepalives_idle=33"])
+def test_a_connection_that_nobody_answers_is_given_up(postgres: PostgresServer, own: str) -> None:
+    """The kernel's options, as they stand on the socket; what the address says comes first."""
+    database = Database(postgres.fresh_database() + own, busy_timeout_seconds=7)
+    try:
+        for engine in (database._readers, database._writers):
+            with engine.connect() as connection:
+                raw: Any = connection.connection.dbapi_connection
+                with socket.socket(fileno=os.dup(raw.fileno())) as line:
+                    options = [
+                        line.getsockopt(socket.IPPROTO_TCP, name)
+                        for name in (
+                            socket.TCP_USER_TIMEOUT,
+                            socket.TCP_KEEPIDLE,
+                            socket.TCP_KEEPINTVL,
+                            socket.TCP_KEEPCNT,
+                        )
+                    ]
+            assert options == ([77000, 33] if own else [7000, 10]) + [5, 3]
+    finally:
         database.close()
 
 
