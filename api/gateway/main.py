@@ -19,7 +19,7 @@ from api.gateway.routes import Routes
 from api.gateway.server import Server
 from api.schemas.gateway import read_gateway
 from service.bootstrap import Services
-from service.errors import InvalidConfiguration, NotFoundInStore, StoreUnavailable, TransshipError
+from service.errors import InvalidConfiguration, StoreUnavailable, TransshipError
 from service.model.gateway import GatewayConfig
 from service.model.pull_token import PullKeys
 from service.registry.pulls import PULL_TIMEOUTS
@@ -30,6 +30,7 @@ from service.replication.gateway.cache import BlobCache
 from service.replication.gateway.figures import GatewayFigures
 from service.replication.gateway.images import Images
 from service.replication.gateway.memory import Memory
+from service.replication.gateway.names import Names
 from service.replication.gateway.nudges import Nudges
 from service.replication.gateway.places import Places
 from service.replication.gateway.reading import Reading
@@ -64,8 +65,7 @@ class Gateway:
         self.memory = Memory(folder)
         database, keyring = self.services.database, self.services.keyring
         registries = SteadyRegistries(database, keyring, self.memory, self._gate)
-        self._config = config
-        self._registries = registries
+        self.names = Names(config, registries, self.figures)
         self.clients = Clients(
             registries,
             settings,
@@ -91,7 +91,12 @@ class Gateway:
         self._tokens = self.services.pull_tokens
         self.login = Login(config, keys, self._revoked, self._remembered())
         self.routes = Routes(
-            config, self.login, images, Blobs(config, images, cache, self.figures), self.figures
+            config,
+            self.login,
+            images,
+            Blobs(config, images, cache, self.figures),
+            self.figures,
+            self.names,
         )
         host, _, port = settings.gateway_listen.rpartition(":")
         try:
@@ -108,12 +113,12 @@ class Gateway:
     def start(self) -> None:
         """Begin to serve.
 
-        Raises InvalidConfiguration for a database of another version, and for names of a registry that it does not
-        know; while it does not answer neither can be told.
+        Raises InvalidConfiguration for a database of another version, and where none of its names has a registry or
+        had one before; while the database does not answer neither can be told.
         """
         with suppress(StoreUnavailable):
             self._gate.ask(lambda: check_schema(self.services.database))
-            self._check_names()
+        self.names.start()
         self.login.start()
         self.server.start()
 
@@ -123,23 +128,13 @@ class Gateway:
         if not self.server.drain(seconds):
             log.warning("pulls_cut", reason="they did not end within TRANSSHIP_DRAIN_SECONDS")
         self.nudges.close()
+        self.names.close()
         self.login.close()
         self.memory.close()
         self.clients.close()
         self.services.close()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
-
-    def _check_names(self) -> None:
-        for index, rule in enumerate(self._config.names):
-            try:
-                self._registries.get(rule.registry)
-            except NotFoundInStore as error:
-                raise InvalidConfiguration(
-                    f"gateway.names[{index}].registry: {error.message}",
-                    field="TRANSSHIP_GATEWAY_FILE",
-                    hint="transship registries ls says which there are: apply it first, or leave that entry out",
-                ) from None
 
     def _remembered(self) -> Iterable[str]:
         value = self.memory.fact(REVOKED)

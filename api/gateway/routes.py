@@ -28,6 +28,7 @@ from service.replication.gateway.blobs import Blobs
 from service.replication.gateway.figures import GatewayFigures
 from service.replication.gateway.images import Images
 from service.replication.gateway.memory import Member
+from service.replication.gateway.names import HINT, Names
 from service.replication.gateway.reading import Away
 from service.telemetry import get_logger
 
@@ -48,12 +49,14 @@ class Routes:
         images: Images,
         blobs: Blobs,
         figures: GatewayFigures,
+        names: Names,
     ) -> None:
         self._config = config
         self._login = login
         self._images = images
         self._blobs = blobs
         self._figures = figures
+        self._names = names
         self.ready = True
 
     def __call__(self, exchange: Exchange) -> None:
@@ -91,10 +94,7 @@ class Routes:
         request = exchange.request
         path = request.path
         if path in ("/healthz", "/readyz"):
-            ready = path == "/healthz" or self.ready
-            exchange.answer(
-                Answer.of_json(200 if ready else 503, {"status": "alive" if ready else "draining"})
-            )
+            exchange.answer(self._health(ready=path == "/readyz"))
             return "health"
         if request.method not in ("GET", "HEAD"):
             exchange.keep = False
@@ -135,10 +135,24 @@ class Routes:
             except Away:
                 if self._images.reading.is_gone(source[0]):
                     raise Away(
-                        f"there is no registry named {source[0]} (any more), which the gateway's names say for this one"
+                        f"there is no registry named {source[0]} (any more), which the gateway's names say for this"
+                        f" one: {HINT}"
                     ) from None
                 raise
         return kind
+
+    def _health(self, *, ready: bool) -> Answer:
+        """Say that it lives, or (`ready`) that it takes pulls, and which entries of its file have no registry.
+
+        By their place in the file: whoever may ask here need not know what registries are called.
+        """
+        if ready and not self.ready:
+            return Answer.of_json(503, {"status": "draining"})
+        said: dict[str, Any] = {"status": "alive"}
+        missing = self._names.missing if ready else ()
+        if missing:
+            said |= {"without_registry": sorted(missing), "hint": HINT}
+        return Answer.of_json(200, said)
 
     def _serve(
         self, exchange: Exchange, kind: str, source: ImagePlace, name: str, reference: str

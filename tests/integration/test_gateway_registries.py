@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, insert
+from structlog.testing import capture_logs
 
 from api.gateway.main import Gateway as Process
 from api.samples.http_messages import WireFault
@@ -568,12 +569,12 @@ def test_a_blob_that_its_registry_gives_wrongly_is_to_be_tried_later(world: Worl
 
 
 def test_a_gateway_names_only_registries_that_there_are(world: World, pair: Pair) -> None:
-    """Issue 10: refused at the start; of one that is deleted later what is not known says so."""
+    """Issue 10: with none at all it does not start; of one that is deleted what is not known says so."""
     del pair  # its registries are saved
     with pytest.raises(
-        InvalidConfiguration, match=r"names\[1\].*no registry named nope"
+        InvalidConfiguration, match=r"names\[0\].*no registry named nope"
     ) as refused:
-        world.gateway(GatewayConfig((NameRule("first"), NameRule("nope", "old"))))
+        world.gateway(GatewayConfig((NameRule("nope"), NameRule("nor-that", "old"))))
     assert refused.value.hint
     with SampleRegistry() as leaving:
         world.registry("leaving", leaving.url)
@@ -593,6 +594,61 @@ def test_a_gateway_names_only_registries_that_there_are(world: World, pair: Pair
             assert puller.get("/v2/app/x/manifests/v1").status == 200  # as was known last
         finally:
             process.close(1.0)
+
+
+def test_a_gateway_starts_without_a_registry_of_its_names_and_serves_the_others(
+    world: World, pair: Pair, tmp_path: Path
+) -> None:
+    """Issue 10: also when it was deleted meanwhile; what is to be done is said at the start, by /readyz and at a pull."""
+    digest = push_image(pair.first, "app/other", "v1")
+    config = GatewayConfig((NameRule("first"), NameRule("retired", "old")), anonymous=("**",))
+    kept = {"gateway_dir": str(tmp_path), "gateway_cache_bytes": 1_000_000}
+    with SampleRegistry() as retired:
+        world.registry("retired", retired.url)
+        known = push_image(retired, "app/x", "v1")
+        process = world.gateway(config, **kept)
+        assert Client(process.server.port).pull("old/app/x", "v1") == known
+        process.close(1.0)
+        world.stores.registries.delete("retired")
+        asked = len(retired.log)
+
+        with capture_logs() as told:
+            process = world.gateway(config, **kept)
+        try:
+            puller = Client(process.server.port)
+            (line,) = [one for one in told if one["event"] == "name_without_registry"]
+            assert (line["entry"], line["registry"]) == ("gateway.names[1]", "retired")
+            assert "apply that registry" in line["hint"]
+            assert puller.pull("app/other", "v1") == digest
+            assert puller.pull("old/app/x", "v1") == known  # of what it knew, nothing is lost
+            answer = puller.get("/v2/old/app/x/manifests/v2")
+            assert (answer.status, answer.code) == (503, "UNAVAILABLE")
+            assert b"no registry named retired" in answer.body
+            assert b"apply that registry" in answer.body
+            ready = puller.get("/readyz")
+            said = json.loads(ready.body)
+            assert (ready.status, said["without_registry"]) == (200, ["gateway.names[1]"])
+            assert b"retired" not in ready.body  # it is told to anybody
+            assert _sample(process, "transship_gateway_names_without_registry") == 1
+            assert len(retired.log) == asked
+
+            world.registry("retired", retired.url)
+            process.names.check()  # as it does every few seconds
+            assert json.loads(puller.get("/readyz").body) == {"status": "alive"}
+            newer = push_image(retired, "app/x", "v2")
+            wait_until(
+                lambda: puller.get("/v2/old/app/x/manifests/v2").status == 200, 10, "the registry"
+            )
+            assert puller.pull("old/app/x", "v2") == newer
+        finally:
+            process.close(1.0)
+    world.stores.registries.delete("retired")
+    lost = GatewayConfig((NameRule("retired", "old"),), anonymous=("**",))
+    process = world.gateway(lost, **kept)  # nothing is left of its names but what it knows
+    try:
+        assert Client(process.server.port).pull("old/app/x", "v1") == known
+    finally:
+        process.close(1.0)
 
 
 def test_one_client_that_leaves_its_requests_half_sent_keeps_nobody_out(

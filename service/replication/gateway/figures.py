@@ -54,3 +54,8 @@ class GatewayFigures:
             "1 while the database does not answer and what was known before is served",
             registry=self.registry,
         )
+        self.names_without_registry = Gauge(
+            "transship_gateway_names_without_registry",
+            "Entries of the gateway's file whose registry there is not (any more)",
+            registry=self.registry,
+        )

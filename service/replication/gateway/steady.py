@@ -152,6 +152,10 @@ class SteadyRegistries(RegistryStore):
             self._memory.remember_fact(owner, self._keys.seal(owner, found))
         return found
 
+    def was_known(self, name: str) -> bool:
+        """Whether there ever was a registry of that name, as far as this gateway's own file says."""
+        return self._memory.fact(f"registry:{name}") is not None
+
     def _kept(self, name: str) -> StoredRegistry | None:
         value = self._memory.fact(f"registry:{name}")
         if value is None or value == b"null":  # deleted
