@@ -108,7 +108,8 @@ class Committer:
                     registry=work.destination_registry,
                 ) from error
             raise
-        self._engine.manifests.committed(tree.root.digest)
+        place = work.source_registry, work.source_repository
+        self._engine.manifests.committed(place, tree.root.digest)
         return CopyEnded(
             work,
             CopyState.COPIED,

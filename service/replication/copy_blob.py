@@ -97,9 +97,11 @@ class BlobPlacer:
             self._check_cancelled()
             return self._settle_one(blob, known.get(str(blob.digest), []))
 
-        found = self._engine.beside.each(
-            wanted, settled, answers=lambda: self._destination.answers_within("mount")
-        )
+        def answers() -> float:
+            sides = self._source.answers_within("blob"), self._destination.answers_within("mount")
+            return max(sides)
+
+        found = self._engine.beside.each(wanted, settled, answers=answers)
         return [blob for blob, there in zip(wanted, found, strict=True) if not there]
 
     def _known(self, blobs: Sequence[Descriptor]) -> dict[str, list[Presence]]:
@@ -133,7 +135,7 @@ class BlobPlacer:
                 here[0].proved_at,
             )
             return False
-        if self._destination.asking_is_free and self._in_place(blob):
+        if self._destination.asking_is_free and self._in_place(blob) and self._may_be_had(blob):
             self._present(blob)
             return True
         elsewhere = sorted(rows, key=lambda row: not row.proved_here)
@@ -148,8 +150,12 @@ class BlobPlacer:
         return any(row.proved_here and row.repository == here for row in rows)
 
     def _mount(self, blob: Descriptor, repository: str, proved_at: float | None = None) -> bool:
-        """Mount a blob and prove it; `proved_at`: when the ledger says that it was there."""
-        if repository == self._work.destination_repository:
+        """Mount a blob and prove it; `proved_at`: when the ledger says that it was there.
+
+        Only what the source has in the repository that is copied: the other one may be somebody else's, and a
+        manifest can name any digest.
+        """
+        if repository == self._work.destination_repository or not self._is_the_sources(blob):
             return False
         result = self._destination.mount_blob(
             self._work.destination_repository, blob.digest, repository
@@ -168,6 +174,9 @@ class BlobPlacer:
         self._count(mounted=1, saved=blob.size)
         self._prove(blob)
         return True
+
+    def _is_the_sources(self, blob: Descriptor) -> bool:
+        return self._engine.source_blobs.has(self._source, self._origin[1], blob)
 
     def _probe(self, blob: Descriptor) -> bool:
         return self._destination.probe_blob(
@@ -229,7 +238,7 @@ class BlobPlacer:
             return True
         try:
             crashpoint("blob.leased")
-            if self._look_first(blob) and self._in_place(blob):
+            if self._look_first(blob) and self._in_place(blob) and self._may_be_had(blob):
                 self._present(blob)
             else:
                 self._stream(blob)
@@ -266,6 +275,10 @@ class BlobPlacer:
             return True
         likely = self._work.retried or not self._work.fresh
         return blob.size >= HEAD_ALWAYS_FROM_BYTES or (likely and blob.size >= HEAD_FROM_BYTES)
+
+    def _may_be_had(self, blob: Descriptor) -> bool:
+        """Whether what is in place may count: a registry shows it there anyway, a layout has one file for all repositories."""
+        return not self._destination.asking_is_free or self._is_the_sources(blob)
 
     def _in_place(self, blob: Descriptor) -> bool:
         size = self._destination.head_blob(self._work.destination_repository, blob.digest)
@@ -333,6 +346,7 @@ class BlobPlacer:
                 pace=pace,
                 feeds=feeds,
             )
+        self._engine.source_blobs.add(*self._origin, blob)
         self._count(read=read)
 
     def _along(self, blob: Descriptor) -> AbstractContextManager[Feeds]:

@@ -29,6 +29,7 @@ from service.replication.borders import BorderGuard
 from service.replication.clients import Clients, Meter
 from service.replication.followers import Followers
 from service.replication.side_by_side import SideBySide
+from service.replication.source_blobs import SourceBlobs
 from service.replication.turns import Turns
 from service.settings import Settings
 from service.telemetry import get_logger
@@ -48,42 +49,51 @@ MAX_POST_PAUSE_SECONDS = 2.0
 log = get_logger("engine")
 
 
+Place = tuple[str, str]
+"""A source's registry and repository."""
+
+
 class ManifestCache:
-    """Manifests by registry and digest, bounded in bytes; what a digest names never changes."""
+    """Manifests by source repository and digest, bounded in bytes; what a digest names never changes.
+
+    By repository: who may push an index to one of them gets nothing of another by naming its digest.
+    """
 
     def __init__(self, limit: int = MANIFEST_CACHE_BYTES) -> None:
         self._limit = limit
         self._size = 0
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Digest, Manifest] = OrderedDict()
-        self._committed: OrderedDict[Digest, int] = OrderedDict()
+        self._kept: OrderedDict[tuple[Place, Digest], Manifest] = OrderedDict()
+        self._committed: OrderedDict[tuple[Place, Digest], int] = OrderedDict()
         self._committed_size = 0
 
-    def get(self, digest: Digest, fetch: Callable[[], Manifest]) -> Manifest:
-        """Return the manifest, fetched when it is not here."""
+    def get(self, place: Place, digest: Digest, fetch: Callable[[], Manifest]) -> Manifest:
+        """Return the manifest of a source's repository, fetched when it is not here."""
+        key = place, digest
         with self._lock:
-            known = self._kept.get(digest)
+            known = self._kept.get(key)
             if known is not None:
-                self._kept.move_to_end(digest)
+                self._kept.move_to_end(key)
                 return known
         manifest = fetch()
         with self._lock:
-            if digest not in self._kept:
-                self._kept[digest] = manifest
+            if key not in self._kept:
+                self._kept[key] = manifest
                 self._size += len(manifest.raw)
                 while self._size > self._limit and len(self._kept) > 1:
                     _, dropped = self._kept.popitem(last=False)
                     self._size -= len(dropped.raw)
         return manifest
 
-    def committed(self, digest: Digest) -> None:
+    def committed(self, place: Place, digest: Digest) -> None:
         """Forget a manifest soon, whose image is committed to one destination."""
+        key = place, digest
         with self._lock:
-            known = self._kept.get(digest)
+            known = self._kept.get(key)
             if known is None:
                 return
-            self._committed_size += len(known.raw) - self._committed.pop(digest, 0)
-            self._committed[digest] = len(known.raw)
+            self._committed_size += len(known.raw) - self._committed.pop(key, 0)
+            self._committed[key] = len(known.raw)
             while self._committed_size > COMMITTED_BYTES:
                 oldest, size = self._committed.popitem(last=False)
                 self._committed_size -= size
@@ -184,6 +194,7 @@ class Engine:
     manifests: ManifestCache = field(default_factory=ManifestCache)
     recent: RecentReads = field(default_factory=RecentReads)
     put: ManifestsPut = field(default_factory=ManifestsPut)
+    source_blobs: SourceBlobs = field(default_factory=SourceBlobs)
     draining: threading.Event = field(default_factory=threading.Event)
     holding: Holding = field(default_factory=Holding)
     turns: Turns = field(default_factory=Turns)

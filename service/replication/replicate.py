@@ -258,7 +258,8 @@ def _current_digest(engine: Engine, work: CopyWork) -> Digest | None:
         manifest = source.get_manifest(work.source_repository, work.source_reference)
     except ManifestNotFound:
         return None
-    return engine.manifests.get(manifest.digest, lambda: manifest).digest
+    place = work.source_registry, work.source_repository
+    return engine.manifests.get(place, manifest.digest, lambda: manifest).digest
 
 
 def _knowing(work: CopyWork, digest: Digest | None) -> CopyWork:

@@ -66,6 +66,7 @@ class TreeReader:
         self._source: RegistryClient = engine.clients.get(work.source_registry)
         self._reader: RegistryClient = engine.clients.get(work.reads_from.registry)
         self._repository = work.reads_from.repository
+        self._place = work.source_registry, work.source_repository
         self._seen: set[Digest] = set()
         self._platforms = PlatformFilter(work.platforms) if work.platforms else None
 
@@ -93,7 +94,9 @@ class TreeReader:
 
     def _fetch(self, digest: Digest, size: int | None = None) -> Manifest:
         manifest = self._engine.manifests.get(
-            digest, lambda: self._reader.get_manifest(self._repository, str(digest))
+            self._place,
+            digest,
+            lambda: self._reader.get_manifest(self._repository, str(digest)),
         )
         if size is not None and len(manifest.raw) != size:
             raise Corrupt(
@@ -254,7 +257,7 @@ class TreeReader:
             )
         except ManifestNotFound:
             return None
-        return self._engine.manifests.get(manifest.digest, lambda: manifest).digest
+        return self._engine.manifests.get(self._place, manifest.digest, lambda: manifest).digest
 
     def _without_lost(self, index: Manifest) -> Manifest:
         """Leave out entries of a fallback tag that the source has deleted; its clients skip them."""

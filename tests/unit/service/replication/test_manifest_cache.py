@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from service.errors import NetworkError
+from service.errors import ManifestNotFound, NetworkError
 from service.model.digest import Digest
 from service.model.manifest import Manifest, parse_manifest
 from service.model.media_types import OCI_INDEX
@@ -21,6 +21,9 @@ def a_manifest(number: int, size: int = 1000) -> Manifest:
     return parse_manifest(json.dumps({**document, **note}).encode(), OCI_INDEX)
 
 
+HERE = ("east", "team/app")
+
+
 class Source:
     """Where manifests are read, and how often."""
 
@@ -32,7 +35,7 @@ class Source:
             self.reads += 1
             return manifest
 
-        return cache.get(manifest.digest, fetch)
+        return cache.get(HERE, manifest.digest, fetch)
 
 
 def test_a_manifest_is_read_once_and_once_more_when_others_took_its_room() -> None:
@@ -56,8 +59,8 @@ def test_what_is_committed_is_there_for_the_next_destination_and_not_for_long(
     many = [a_manifest(number) for number in range(10)]
     for manifest in many:
         source.read(cache, manifest)
-        cache.committed(manifest.digest)
-        cache.committed(manifest.digest)  # to its second destination
+        cache.committed(HERE, manifest.digest)
+        cache.committed(HERE, manifest.digest)  # to its second destination
     assert source.reads == 10
 
     for manifest in many[-3:]:
@@ -69,7 +72,7 @@ def test_what_is_committed_is_there_for_the_next_destination_and_not_for_long(
 
 def test_committing_what_is_not_here_changes_nothing() -> None:
     source, cache = Source(), ManifestCache()
-    cache.committed(Digest.parse(f"sha256:{'a' * 64}"))
+    cache.committed(HERE, Digest.parse(f"sha256:{'a' * 64}"))
 
     source.read(cache, a_manifest(1))
 
@@ -84,6 +87,19 @@ def test_a_read_that_fails_is_tried_by_the_next() -> None:
         raise NetworkError("away", registry="east")
 
     with pytest.raises(NetworkError):
-        cache.get(manifest.digest, fail)
+        cache.get(HERE, manifest.digest, fail)
 
     assert source.read(cache, manifest) is manifest
+
+
+def test_what_is_kept_of_one_repository_is_not_had_through_another() -> None:
+    source, cache = Source(), ManifestCache()
+    manifest = a_manifest(1)
+    source.read(cache, manifest)
+
+    def not_there() -> Manifest:
+        raise ManifestNotFound("team-a has none", registry="east")
+
+    for elsewhere in (("east", "team-a/app"), ("west", HERE[1])):
+        with pytest.raises(ManifestNotFound):
+            cache.get(elsewhere, manifest.digest, not_there)
