@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.processes import require
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @contextmanager
