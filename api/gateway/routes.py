@@ -61,9 +61,8 @@ class Routes:
 
     def __call__(self, exchange: Exchange) -> None:
         """Answer one request. Raises OSError, and Cut."""
-        kind = "other"
         try:
-            kind = self._route(exchange)
+            self._route(exchange)
         except BadRequest as error:
             exchange.answer(Answer.refusal(error.status, "UNSUPPORTED", error.message))
         except (InvalidReference, InvalidDigest) as error:
@@ -78,7 +77,7 @@ class Routes:
             refusal = Answer.refusal(502, "UNKNOWN", "the registry behind it failed")
             self._unless_begun(exchange, refusal, error)
         finally:
-            self._figures.requests.labels(kind, str(exchange.status)).inc()
+            self._figures.requests.labels(exchange.kind, str(exchange.status)).inc()
 
     def _unless_begun(self, exchange: Exchange, answer: Answer, error: TransshipError) -> None:
         """Answer; where an answer has begun, it is cut: half of it must not be taken for whole."""
@@ -90,34 +89,39 @@ class Routes:
         log.error("blob_cut", reason=str(error))
         raise Cut(str(error))
 
-    def _route(self, exchange: Exchange) -> str:
+    def _route(self, exchange: Exchange) -> None:
         request = exchange.request
         path = request.path
         if path in ("/healthz", "/readyz"):
+            exchange.kind = "health"
             exchange.answer(self._health(ready=path == "/readyz"))
-            return "health"
+            return
         if request.method not in ("GET", "HEAD"):
+            exchange.kind = "write"
             exchange.keep = False
             exchange.answer(
                 Answer.refusal(405, "UNSUPPORTED", "this is for pulling only", Allow="GET, HEAD")
             )
-            return "write"
+            return
         if path in ("/v2/", "/v2"):
+            exchange.kind = "ping"
             exchange.answer(self._login.ping(request))
-            return "ping"
+            return
         if path == REALM_PATH:
+            exchange.kind = "token"
             exchange.answer(self._login.token(request))
-            return "token"
+            return
         if path == "/v2/_catalog":
+            exchange.kind = "catalog"
             exchange.answer(
                 Answer.refusal(405, "UNSUPPORTED", "what there is, is not told: ask by name")
             )
-            return "catalog"
+            return
         match = _PATH.fullmatch(path)
         if match is None or (match[2] == "tags" and match[3] != "list"):
             exchange.answer(Answer.refusal(404, "UNSUPPORTED", "there is no such route"))
-            return "other"
-        kind = match[2]
+            return
+        kind = exchange.kind = match[2]
         name, reference = (
             validate_repository(match[1]),
             match[3].replace("%3A", ":").replace("%3a", ":"),
@@ -125,7 +129,7 @@ class Routes:
         refusal = self._login.refusal(request, name)
         if refusal is not None:
             exchange.answer(refusal)
-            return kind
+            return
         source = self._config.place_of(name)
         if source is None:
             exchange.answer(Answer.refusal(404, "NAME_UNKNOWN", "there is no such repository"))
@@ -139,7 +143,6 @@ class Routes:
                         f" one: {HINT}"
                     ) from None
                 raise
-        return kind
 
     def _health(self, *, ready: bool) -> Answer:
         """Say that it lives, or (`ready`) that it takes pulls, and which entries of its file have no registry.

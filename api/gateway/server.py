@@ -43,6 +43,7 @@ class Exchange:
         self.request = request
         self.keep = request.keep
         self.status = 0
+        self.kind = "other"  # what is asked for, as it is counted
         self._sock = sock
         self._guard = RateGuard(_SLOW, "the client")
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import re
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
+from api.samples.http_messages import WireFault
 from service.store.tables import executions, rules
 from tests.e2e.watched import Watched, watching_lab
 from tests.faults.lab import PREFIX
 from tests.support.content import push_image
+from tests.support.gateway import Client
+from tests.support.images import push_image as push_layers
 from tests.support.processes import free_port, wait_until
 from tests.support.prometheus import RULES
 
@@ -39,7 +47,7 @@ def test_nothing_fires_while_all_is_well(watched: Watched) -> None:
     wait_until(lambda: watched.prometheus.ask("query", query=query)["result"], 20, "it is told")
     watched.prometheus.wait_cleared("TransshipSchedulerDown")  # it was before its first round
 
-    assert watched.prometheus.firing() == {}
+    wait_until(lambda: not watched.prometheus.firing(), 30, "nothing to fire")
 
 
 def test_rule_that_fails_and_one_that_succeeds_again(watched: Watched) -> None:
@@ -74,7 +82,7 @@ def test_registry_that_wants_fewer_requests(watched: Watched) -> None:
     east, west = watched.registries("slow")
     push_image(east.storage, "team/app", "v1")
     watched.rule("slow")
-    told = west.fault("/manifests/", method="PUT", status=429, headers={"Retry-After": "4"})
+    told = west.fault("/manifests/", method="PUT", status=429, headers={"Retry-After": "8"})
     identity = watched.lab.run("slow")
     watched.prometheus.wait_firing("TransshipRegistryThrottles", registry="slow-west")
 
@@ -216,6 +224,61 @@ def test_rules_that_do_not_run_and_rules_that_match_nothing(watched: Watched) ->
     watched.prometheus.wait_cleared("TransshipRuleEmpty", rule="odd")
 
 
+def test_gateway_that_is_dead_and_one_that_cannot_give_what_it_has(watched: Watched) -> None:
+    """A registry that does not answer, one that gives other bytes, and one that is deleted."""
+    east, west = watched.registries("pulled")
+    layers = [f"layer {number}".encode() * 20 for number in range(400)]  # each is cut once only
+    push_layers(east, "team/app", "v1", layers=layers)
+    blobs = [f"/v2/team/app/blobs/sha256:{hashlib.sha256(one).hexdigest()}" for one in layers]
+    with watched.gateway("pulled-east", "pulled-west") as client:
+        prometheus = watched.prometheus
+        away = east.fault("/manifests/", status=503, times=1 << 30)
+        with _asking(client, ["/v2/team/app/manifests/v1"]):
+            prometheus.wait_firing("TransshipGatewayFails")
+            assert away.fired
+            east.faults.clear()
+            prometheus.wait_cleared("TransshipGatewayFails")
+
+        wrong = east.fault("/blobs/", wire=WireFault(flip_at=10), times=1 << 30)
+        with _asking(client, blobs):
+            prometheus.wait_firing("TransshipGatewayCorrupt")
+        assert wrong.fired
+        east.faults.clear()
+        prometheus.wait_cleared("TransshipGatewayCorrupt")
+
+        watched.lab.ask("DELETE", "/registries/pulled-west")
+        prometheus.wait_firing("TransshipGatewayNameWithoutRegistry")
+        watched.lab.ask("PUT", "/registries/pulled-west", {"url": west.url})
+        prometheus.wait_cleared("TransshipGatewayNameWithoutRegistry")
+
+        process = watched.lab.processes["gateway"]
+        process.kill()
+        prometheus.wait_firing("TransshipGatewayDown", instance=watched.places["gateway"])
+        process.start()
+        prometheus.wait_cleared("TransshipGatewayDown")
+
+
+@contextmanager
+def _asking(client: Client, paths: list[str]) -> Iterator[None]:
+    """Have these asked for meanwhile, one after the other and again; what comes of it is not looked at."""
+    over = threading.Event()
+
+    def ask() -> None:
+        for path in itertools.cycle(paths):
+            if over.wait(0.1):
+                return
+            with suppress(OSError, HTTPException):
+                client.get(path)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_every_metric_occurs_in_a_scrape_and_every_expression_is_answered(watched: Watched) -> None:
     page = (ROOT / "docs/reference/metrics.md").read_text("utf-8")
     known = set(re.findall(r"^\| `(transship_\w+)`", page, re.MULTILINE))
@@ -258,12 +321,21 @@ def test_metrics_move_by_what_was_done(watched: Watched) -> None:
     assert lab.wait(identity, 60)["state"] == "partial"
     assert refused.fired == 1
     found = lab.execution(identity)
+    place = {"rule": "moved", "region": "there", "destination": "moved-west"}
+
+    def counted() -> float:
+        """The worker counts a copy when SQL has it, from which the execution's end is told."""
+        states = ("copied", "failed")
+        return sum(
+            watched.value("there", "transship_copies_total", **place, state=one) for one in states
+        )
+
+    wait_until(lambda: counted() == 4, 20, "all copies to be counted")
     samples = watched.samples("there")
 
     def of(name: str, **labels: str) -> float:
         return samples.get((f"transship_{name}", frozenset(labels.items())), 0.0)
 
-    place = {"rule": "moved", "region": "there", "destination": "moved-west"}
     assert of("copies_total", **place, state="copied") == 3
     assert of("copies_total", **place, state="failed") == 1
     assert (

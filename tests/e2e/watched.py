@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.samples.registry import SampleRegistry
 from tests.faults.lab import PREFIX, Lab
+from tests.support.gateway import Client
 from tests.support.processes import free_port, wait_until
 from tests.support.prometheus import Prometheus
 
@@ -51,7 +53,7 @@ class Watched:
         """What a process shows."""
         headers = {"Authorization": f"Bearer {TOKEN}"}
         url = f"http://{self.places[process]}/metrics"
-        answer = httpx.get(url, headers=headers, trust_env=False)
+        answer = httpx.get(url, headers=headers, trust_env=False, timeout=60)
         assert answer.is_success, answer.text
         return answer.text
 
@@ -68,25 +70,41 @@ class Watched:
         return self.samples(process).get((name, frozenset(labels.items())), 0.0)
 
     @contextmanager
-    def gateway(self, registry: str) -> Iterator[None]:
-        """Have a gateway for a registry's names among the processes meanwhile."""
+    def gateway(self, *registries: str) -> Iterator[Client]:
+        """Have a gateway for registries' names among the processes meanwhile; the first's are as they are.
+
+        Anybody may pull from it.
+        """
+        names = [
+            {"registry": name, **({"prefix": name} if number else {})}
+            for number, name in enumerate(registries)
+        ]
         file = self.lab.folder / "gateway.yaml"
-        file.write_text(f"version: 1\ngateway: {{names: [{{registry: {registry}}}]}}\n")
+        config = {"names": names, "anonymous": ["**"]}
+        file.write_text(json.dumps({"version": 1, "gateway": config}))
         place = f"127.0.0.1:{free_port()}"
+        port = free_port()
         self.lab.start(
             "gateway",
             TRANSSHIP_METRICS_LISTEN=place,
             TRANSSHIP_GATEWAY_FILE=str(file),
-            TRANSSHIP_GATEWAY_LISTEN=f"127.0.0.1:{free_port()}",
+            TRANSSHIP_GATEWAY_LISTEN=f"127.0.0.1:{port}",
         )
         self.places["gateway"] = place
         process = self.lab.processes["gateway"]
         try:
             process.wait_ready(lambda: answers(place))
-            yield
+            self.prometheus.gateways(place)
+            query = f'up{{instance="{place}"}} == 1'
+            wait_until(
+                lambda: self.prometheus.ask("query", query=query)["result"], 20, "its first scrape"
+            )
+            yield Client(port)
         finally:
+            self.prometheus.gateways()
             del self.places["gateway"]
             process.stop()
+            del self.lab.processes["gateway"]  # the next one stands elsewhere
 
     def close(self) -> None:
         """End the registries."""
@@ -97,7 +115,9 @@ def answers(place: str) -> bool:
     """Whether a process shows its metrics to whoever bears the token."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with suppress(httpx.TransportError):
-        return httpx.get(f"http://{place}/metrics", headers=headers, trust_env=False).is_success
+        return httpx.get(
+            f"http://{place}/metrics", headers=headers, trust_env=False, timeout=60
+        ).is_success
     return False
 
 

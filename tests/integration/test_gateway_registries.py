@@ -176,12 +176,16 @@ def test_a_registry_that_refuses_is_passed_over(pair: Pair, puller: Client, stat
 
 
 def test_what_is_nowhere_is_not_found_and_what_nobody_answers_for_is_tried_later(
-    pair: Pair, puller: Client
+    pair: Pair, puller: Client, gateway: Process
 ) -> None:
     assert puller.get("/v2/app/none/manifests/v1").code == "MANIFEST_UNKNOWN"
     pair.first.fault("app/gone", status=503, times=99)
     answer = puller.get("/v2/app/gone/manifests/v1")
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+    counted = "transship_gateway_requests_total"
+    wait_until(
+        lambda: _sample(gateway, counted, kind="manifests", status="503") >= 1, 10, "its count"
+    )
 
 
 def test_a_tag_that_is_deleted_at_its_source_is_gone(pair: Pair, puller: Client) -> None:

@@ -40,6 +40,8 @@ class GatewayFigures:
             ("reason",),
             registry=self.registry,
         )
+        for reason in ("corrupt", "away"):  # from 0 on: the first one is an increase, too
+            self.cut.labels(reason)
         self.asked_for = Counter(
             "transship_gateway_copies_asked_for",
             "Copies that were asked for because an image was missing where a rule wants it, by outcome",
