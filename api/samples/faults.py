@@ -32,7 +32,7 @@ class FaultRule:
     times: int = 1
     # to the request
     before: Callable[[Request], None] | None = None  # side effect: move a tag, drop a blob ...
-    hold: threading.Event | None = None  # wait for it (30 s at most) before anything else
+    hold: threading.Event | None = None  # wait for it (2 min at most) before anything else
     reset_request_at: int | None = None  # RST after so many bytes of the request's body
     refuse_mount: bool = False  # answer a mount as if the blob were not there
     # to the answer

@@ -40,7 +40,7 @@ __all__ = [
     "main",
 ]
 
-_HOLD_SECONDS: Final = 30.0
+_HOLD_SECONDS: Final = 120.0
 
 
 class SampleRegistry:

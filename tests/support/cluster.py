@@ -172,6 +172,6 @@ def fence(user: int, stage: Path) -> list[str]:
 def status(url: str, token: str = "") -> int:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        return httpx.get(url, headers=headers, trust_env=False, timeout=5).status_code
+        return httpx.get(url, headers=headers, trust_env=False, timeout=60).status_code
     except httpx.HTTPError as error:
         raise OSError(str(error)) from None

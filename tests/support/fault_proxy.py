@@ -24,7 +24,7 @@ from api.samples.http_messages import Access, Body, Request, Response, WireFault
 from api.samples.http_server import HttpServer
 
 _BODY_LIMIT = 256 << 20
-_HOLD_SECONDS = 30.0
+_HOLD_SECONDS = 120.0
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "upgrade"})
 
 

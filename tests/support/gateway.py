@@ -117,7 +117,7 @@ class Gateway(Client):
 
     def metrics(self) -> dict[str, float]:
         """Every sample by its name with labels."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=60)
         try:
             connection.request("GET", "/metrics")
             text = connection.getresponse().read().decode()

@@ -68,7 +68,7 @@ class OldServer:
         self.served += 1
         length = int(handler.headers.get("Content-Length") or 0)
         body = handler.rfile.read(length)
-        connection = http.client.HTTPConnection(self._upstream, timeout=30)
+        connection = http.client.HTTPConnection(self._upstream, timeout=60)
         try:
             connection.putrequest(
                 handler.command, handler.path, skip_host=True, skip_accept_encoding=True

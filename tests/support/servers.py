@@ -204,7 +204,7 @@ class RealRegistry(_Server):
         return self._get("/v2/") in (200, 401)
 
     def _get(self, path: str) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("GET", path)
             response = connection.getresponse()

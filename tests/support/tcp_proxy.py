@@ -19,6 +19,8 @@ import threading
 import time
 from typing import Self
 
+from tests.support.processes import free_port
+
 _PIECE = 64 << 10
 
 
@@ -109,7 +111,11 @@ class TcpProxy:
     # ---- connections -----------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        self._listener = socket.create_server((self._host, self.port), backlog=256)
+        place = (
+            self._host,
+            self.port or free_port(self._host),
+        )  # nobody else's while it is refused
+        self._listener = socket.create_server(place, backlog=256)
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 

@@ -28,7 +28,7 @@ class Up:
             base_url=self.url,
             headers={"Authorization": f"Bearer {token}"},
             trust_env=False,
-            timeout=20,
+            timeout=60,
         )
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
@@ -64,7 +64,7 @@ class Up:
             content=body,
             headers=headers or {},
             trust_env=False,
-            timeout=20,
+            timeout=60,
         )
 
     def executions(self, **query: str) -> list[dict[str, Any]]:
@@ -101,7 +101,7 @@ def _facts(data: Path, running: Running) -> dict[str, Any] | None:
     assert running.process.alive, running.process.output()
     try:
         facts: dict[str, Any] = json.loads((data / "engine.json").read_text())
-        ready = httpx.get(facts["api"] + "/readyz", trust_env=False).status_code == 200
+        ready = httpx.get(facts["api"] + "/readyz", trust_env=False, timeout=60).status_code == 200
     except (OSError, ValueError, KeyError, httpx.HTTPError):
         return None
     return facts if ready else None

@@ -53,7 +53,7 @@ class Wire:
         self.url = url
         self._own = {"Authorization": f"Basic {_pair(*basic)}"} if basic else {}
         self.host = urlsplit(url).netloc
-        self._connection = http.client.HTTPConnection(self.host, timeout=30)
+        self._connection = http.client.HTTPConnection(self.host, timeout=60)
 
     def __enter__(self) -> Self:
         return self

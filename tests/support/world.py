@@ -264,7 +264,11 @@ class World:
 
     @contextmanager
     def worker(self, name: str = "worker", **variables: str) -> Iterator[ManagedProcess]:
-        """A real worker process that reports itself."""
+        """A real worker process that reports itself, and does not think itself dead after a second.
+
+        It would hand back what it has, and most tests have nobody to take it up.
+        """
+        variables = {"TRANSSHIP_DEAD_AFTER_SECONDS": "20", **variables}
         with self.process(name, "-m", "workers.main", "worker", **variables) as process:
             process.wait_ready(lambda: self.services.dispatching.slots().get("local", 0) > 0)
             yield process
