@@ -11,6 +11,7 @@ from api.schemas.governance import effective_project, effective_webhook
 from api.schemas.registry import effective_registry
 from api.schemas.rule import effective_rule
 from service.bootstrap import Services
+from service.model.failure_classes import words
 from service.model.health import Health
 from service.replication import report
 from service.store.audit import AuditRecord, Verdict
@@ -180,6 +181,7 @@ def copy(record: CopyRecord) -> dict[str, Any]:
         "class": record.failure_class,
         "reason": record.reason,
         "hint": record.hint,
+        "fix": words(record.failure_class).fix if record.failure_class else "",
         "attempts": record.attempts,
         "entry": record.entry,
         "bytes": record.bytes_copied,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from api.cli.notes import held, notes
 from api.cli.options import DATA, JSON, SECONDS, part, write
 from api.cli.progress import size
 from service.errors import InvalidConfiguration
+from service.model.failure_classes import CLASSES
+from service.model.pipeline import TRIGGER as PROMOTION
 
 
 @click.group()
@@ -118,6 +121,14 @@ def stop_execution(identity: str, data: Path | None, as_json: bool) -> None:
 
 @executions.command("retry")
 @click.argument("identity")
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    type=click.Choice(list(CLASSES)),
+    metavar="CLASS",
+    help="Only what failed with this class, as `failures` prints it; may be repeated.",
+)
 @click.option("--wait", is_flag=True, help="Wait for its end; the exit code is the run's.")
 @click.option(
     "--timeout", type=SECONDS, help="How long to wait: 30s, 5m; then exit 3, and the work goes on."
@@ -125,11 +136,17 @@ def stop_execution(identity: str, data: Path | None, as_json: bool) -> None:
 @DATA
 @JSON
 def retry_execution(
-    identity: str, wait: bool, timeout: float | None, data: Path | None, as_json: bool
+    identity: str,
+    classes: tuple[str, ...],
+    wait: bool,
+    timeout: float | None,
+    data: Path | None,
+    as_json: bool,
 ) -> None:
     """Run again what failed or was stopped in an ended run, and only that."""
+    body = {"class": list(classes)} if classes else None
     with connect(data) as server:
-        execution = server.ask("POST", f"/executions/{part(identity)}/retry")
+        execution = server.ask("POST", f"/executions/{part(identity)}/retry", body)
         if wait:
             sys.exit(carried_out(server, execution, timeout, as_json=as_json))
     if as_json:
@@ -235,6 +252,18 @@ def list_failures(
         click.echo(f"{execution['rule']}: {execution['state']}: {execution['reason']}")
     elif not failed:
         click.echo("nothing failed")
+    _mend(failed, execution)
+
+
+def _mend(failed: list[dict[str, Any]], execution: dict[str, Any]) -> None:
+    """Say for each class what mends it, and how that alone is run again."""
+    classes = Counter(copy["class"] for copy in failed if copy["class"])
+    fixes = {copy["class"]: copy["fix"] for copy in failed}
+    may_retry = execution["finished_at"] and execution["kind"] in _KINDS
+    for name, count in classes.most_common():
+        click.echo(f"{count} of class {name}: {fixes[name]}")
+        if may_retry and execution["trigger"] != PROMOTION:
+            click.echo(f"  then: transship executions retry {execution['id']} --class {name}")
 
 
 def _export(server: Connection, identity: str, file: Path) -> None:

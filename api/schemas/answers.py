@@ -297,6 +297,9 @@ class CopySchema(AnswerSchema):
     failure_class = fields.String(required=True, data_key="class")
     reason = fields.String(required=True)
     hint = fields.String(required=True)
+    fix = fields.String(
+        required=True, metadata={"description": "what mends failures of its class; empty for none"}
+    )
     attempts = fields.Integer(required=True)
     entry = fields.Integer(
         required=True, metadata={"description": "which entry of the rule's select took it"}

@@ -101,7 +101,6 @@ class CopyDetailSchema(CopySchema):
     meaning = fields.String(
         required=True, metadata={"description": "what its class means; empty without one"}
     )
-    fix = fields.String(required=True, metadata={"description": "what mends its class"})
     attempts_log = fields.List(
         fields.Nested(AttemptSchema),
         required=True,

@@ -1,11 +1,16 @@
-"""What a run of a rule by hand may be confined to."""
+"""What a run of a rule by hand, or a retry, may be confined to."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from marshmallow import pre_load
+
 from api.schemas.common import StrictSchema
-from api.schemas.fields import Items, Judged
+from api.schemas.fields import Choice, Items, Judged
 from service.errors import InvalidInput
 from service.model.digest import Digest
+from service.model.failure_classes import CLASSES
 from service.model.reference import validate_repository, validate_tag
 
 
@@ -41,3 +46,22 @@ class RunInputSchema(StrictSchema):
         data_key="only",
         metadata={"example": ["team/app:1.2"]},
     )
+
+
+class RetryInputSchema(StrictSchema):
+    """Nothing at all, or the classes of the failures that are to be tried again: a list, or one of them."""
+
+    classes = Items(
+        Choice(*CLASSES),
+        most=len(CLASSES),
+        least=1,
+        data_key="class",
+        metadata={"example": ["denied"]},
+    )
+
+    @pre_load
+    def _one(self, data: Any, **kwargs: Any) -> Any:
+        del kwargs
+        if isinstance(data, dict) and isinstance(data.get("class"), str):
+            return {**data, "class": [data["class"]]}
+        return data

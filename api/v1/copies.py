@@ -64,7 +64,6 @@ def _shown(found: CopyDetail) -> dict[str, Any]:
             "present": found.blobs_present,
         },
         "meaning": told.meaning if told else "",
-        "fix": told.fix if told else "",
         "attempts_log": [_attempt(one) for one in found.attempts],
         "blobs": [_blob(one) for one in found.blobs],
         "blobs_total": found.blobs_total,

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, Response, json
 
 from api import render
-from api.bodies import idempotency_key, query, refuse_body, single
+from api.bodies import idempotency_key, query, read_json, refuse_body, single
 from api.context import ApiContext, context, services
 from api.operations import operation
 from api.pagination import page
@@ -23,6 +23,8 @@ from api.schemas.answers import (
     NoBodySchema,
     ReportSchema,
 )
+from api.schemas.common import load
+from api.schemas.run import RetryInputSchema
 from api.v1.shared import actor, announce, answer, find_execution, is_own
 from service.errors import FieldProblem, InvalidFields, TransshipError
 from service.model.rule_check import suggest
@@ -142,17 +144,20 @@ def stop_execution(identity: str) -> Response:
 
 @blueprint.post("/<identity>/retry")
 @operation(
-    "Run again what failed or was stopped in an ended execution, and only that",
+    "Run again what failed or was stopped in an ended execution, and only that; with `class`, only these failures",
     role="operator",
-    body=NoBodySchema,
+    body=RetryInputSchema,
     results={202: ("the new execution", ExecutionDetailSchema)},
     headers={"Idempotency-Key": "repeating it answers the execution that it made first"},
 )
 def retry_execution(identity: str) -> Response:
     """Save an execution of what is left of an ended one."""
-    refuse_body()
+    query(())
+    classes = load(RetryInputSchema(), read_json(optional=True)).get("classes", ())
     find_execution(identity)
-    record = executions.retry(services().executions, identity, idempotency_key=idempotency_key())
+    record = executions.retry(
+        services().executions, identity, classes=classes, idempotency_key=idempotency_key()
+    )
     announce(record)
     return answer(
         render.new_execution(record, services()),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from service.errors import Conflict
 from service.model.pipeline import TRIGGER as PROMOTION
 from service.model.ports import Publisher
@@ -33,12 +35,18 @@ def start(
 
 
 def retry(
-    executions: ExecutionStore, identity: str, *, idempotency_key: str | None = None
+    executions: ExecutionStore,
+    identity: str,
+    *,
+    classes: Collection[str] = (),
+    idempotency_key: str | None = None,
 ) -> ExecutionRecord:
     """Save an execution of what failed or was stopped in an ended one, by the same rule as then.
 
-    Where the listing itself failed, the whole rule runs again. Raises NotFoundInStore, and Conflict
-    for an execution that has not ended, or that left nothing to retry.
+    `classes`: only what failed with these classes; none are all. A reference goes to all destinations of the
+    rule again, whichever of them it failed at. Where the listing itself failed, or MAX_RETRIED and more did, the
+    whole rule runs again. Raises NotFoundInStore, and Conflict for an execution that has not ended, or that left
+    nothing (of these classes) to retry.
     """
     record = executions.get(identity)
     if not record.state.ended:
@@ -55,9 +63,18 @@ def retry(
             hint="ask for the promotion again: transship promote",
         )
     rule = executions.spec(identity)
-    references = executions.unfinished_references(identity, MAX_RETRIED)
-    if record.failure_class or (record.state is ExecutionState.STOPPED and not record.planned):
+    references = executions.unfinished_references(identity, MAX_RETRIED, classes)
+    whole = record.failure_class
+    if record.state is ExecutionState.STOPPED and not record.planned:
+        whole = whole or "stopped"
+    if whole and (not classes or whole in classes):
         return executions.create(rule, trigger=RETRY, idempotency_key=idempotency_key)
+    if not references and classes:
+        there = dict.fromkeys(filter(None, [whole, *executions.unfinished_classes(identity)]))
+        raise Conflict(
+            f"nothing in execution {identity} failed as {' or '.join(classes)}",
+            hint=f"what failed there: {', '.join(there)}" if there else "run the rule instead",
+        )
     if not references:
         raise Conflict(f"nothing failed in execution {identity}", hint="run the rule instead")
     if len(references) >= MAX_RETRIED or any(name == ALL_TAGS for name, _ in references):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,8 +189,13 @@ class ExecutionStore:
         with self._database.read() as connection:
             return [_record(row) for row in connection.execute(query)]
 
-    def unfinished_references(self, identity: str, limit: int) -> Sequence[tuple[str, str]]:
-        """Return the source references, at most `limit`, of which a copy failed or was stopped."""
+    def unfinished_references(
+        self, identity: str, limit: int, classes: Collection[str] = ()
+    ) -> Sequence[tuple[str, str]]:
+        """Return the source references, at most `limit`, of which a copy failed or was stopped.
+
+        `classes`: only of failures of these classes; none are all.
+        """
         bad = [CopyState.FAILED, CopyState.SUPERSEDED, CopyState.STOPPED]
         query = (
             select(copies.c.source_repository, copies.c.source_reference)
@@ -198,8 +203,22 @@ class ExecutionStore:
             .distinct()
             .limit(limit)
         )
+        if classes:
+            query = query.where(copies.c.failure_class.in_(classes))
         with self._database.read() as connection:
             return [(row[0], row[1]) for row in connection.execute(query)]
+
+    def unfinished_classes(self, identity: str) -> Sequence[str]:
+        """Return the classes of what failed or was stopped, sorted."""
+        bad = [CopyState.FAILED, CopyState.SUPERSEDED, CopyState.STOPPED]
+        query = (
+            select(copies.c.failure_class)
+            .where(copies.c.execution_id == identity, copies.c.state.in_(bad))
+            .distinct()
+            .order_by(copies.c.failure_class)
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
 
     def overdue(self) -> Sequence[str]:
         """Return the open executions whose deadline has passed; a paused rule's clock stands still."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from api.config_file import load_text
+from service.model.failure_classes import CLASSES
 from tests.support.api_process import ApiProcess
 from tests.support.commands import Run, runner
 from tests.support.world import World, open_world, some_bytes
@@ -156,6 +157,39 @@ def test_retry_runs_only_what_failed(world: World, server: ApiProcess, run: Run)
     assert len(world.copies(again)) == 2
     refused = run("executions", "retry", again)
     assert (refused.code, "nothing failed" in refused.err) == (2, True)
+
+
+def test_failures_of_one_class_are_told_with_what_mends_them_and_run_again_alone(
+    world: World, server: ApiProcess, run: Run
+) -> None:
+    denied = world.west.fault("/mirror/team/bad/manifests/v1", method="PUT", status=403, times=99)
+    half_failed(world, server, run)
+    world.push("team/bad", "v1", [some_bytes("team/bad", 2000)])
+    by_hand = run("rules", "run", "fleet").out.strip()
+    carry_out(world, by_hand)
+    assert denied.fired
+
+    told = run("executions", "failures", by_hand)
+    items = run("executions", "failures", by_hand, "--json").json["items"]
+
+    assert {one["class"]: one["fix"] for one in items} == {
+        name: CLASSES[name].fix for name in ("denied", "gone")
+    }
+    for name in ("denied", "gone"):
+        assert f"1 of class {name}: {CLASSES[name].fix}\n" in told.out
+        assert f"  then: transship executions retry {by_hand} --class {name}\n" in told.out
+    refused = run("executions", "retry", by_hand, "--class", "network", "--class", "auth")
+    assert refused.code == 2
+    assert "failed as network or auth" in refused.err
+    assert "what failed there: denied, gone" in refused.err
+    assert run("executions", "retry", by_hand, "--class", "denid").code == 2
+
+    world.west.faults.clear()
+    again = run("executions", "retry", by_hand, "--class", "denied").out.strip()
+    carry_out(world, again)
+
+    assert [copy.source_repository for copy in world.copies(again)] == ["team/bad"]
+    assert world.tag_at_west("team/bad", "v1")
 
 
 def test_exported_failures_are_a_rule_file_that_runs(

@@ -264,6 +264,29 @@ def test_class_is_told_with_what_to_press_and_pressing_leads_on(
         assert name == "hole" or console.page.locator("h1 .pill").inner_text() == "succeeded"
 
 
+def test_one_class_is_retried_alone(console: Console, up: Up) -> None:
+    with SampleRegistry() as source, SampleRegistry() as there:
+        case = Case("two", source, there)
+        for name in ("refused", "lost"):
+            push_image(source.storage, f"team/{name}", "v1", layer=name.encode() * 500)
+        case.at_source("/team/lost/blobs/", method="GET", status=404)
+        case.at_destination("/team/refused/manifests/v1", method="PUT", status=403)
+        case.run(up)
+        console.page.goto(f"{console.url}#/executions/{case.execution}")
+        for name in ("denied", "gone"):
+            row_of(console, name).wait_for(timeout=60_000)
+        assert all(fault.fired for fault in case.faults)
+        case.heal()
+
+        row_of(console, "denied").get_by_role("button", name="Retry").click()
+        console.page.wait_for_url(lambda url: case.execution not in url)
+        console.page.locator("h1 .pill").filter(has_text="succeeded").wait_for()
+
+        assert (there.storage.tags("team/refused") or {}).keys() == {"v1"}
+        assert there.storage.tags("team/lost") is None
+        up.ask("DELETE", "/rules/two")
+
+
 def test_pause_is_told_with_its_way_out(
     console: Console, up: Up, east: SampleRegistry, west: SampleRegistry
 ) -> None:

@@ -7,9 +7,10 @@ import threading
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event, insert, update
+from sqlalchemy import Connection, Engine, event, insert, select, update
 
 from service.bootstrap import Services
+from service.model.failure_classes import CLASSES
 from service.model.states import CopyState, ExecutionState
 from service.store.shared import SharedAnswers
 from service.store.tables import HELD, copies, copy_blobs, executions
@@ -447,3 +448,112 @@ def test_copy_of_another_execution_is_404(fleet: Api, services: Services) -> Non
 
     assert fleet.get(f"/api/v1/executions/{first}/copies/{copy.id}").status_code == 200
     assert fleet.get(f"/api/v1/executions/{second}/copies/{copy.id}").status_code == 404
+
+
+def failed_as(services: Services, identity: str, *classes: str) -> None:
+    for name in classes:
+        about = {"source_repository": f"team/{name}", "destination_repository": f"mirror/{name}"}
+        add_copy(services, identity, CopyState.FAILED, failure_class=name, **about)
+    set_state(services, identity, ExecutionState.PARTIAL)
+
+
+def retried(services: Services, identity: str) -> set[str]:
+    with services.database.read() as connection:
+        only = connection.execute(select(executions.c.only).where(executions.c.id == identity))
+        return {repository for repository, _ in json.loads(only.scalar_one())}
+
+
+@pytest.mark.parametrize(
+    ("body", "taken"),
+    [
+        (None, {"team/denied", "team/gone", "team/server"}),
+        ({}, {"team/denied", "team/gone", "team/server"}),
+        ({"class": "denied"}, {"team/denied"}),
+        ({"class": ["gone", "denied", "auth"]}, {"team/denied", "team/gone"}),
+    ],
+)
+def test_retry_takes_the_failures_of_the_classes_that_are_named(
+    fleet: Api, services: Services, body: Any, taken: set[str]
+) -> None:
+    identity = run(fleet)
+    failed_as(services, identity, "denied", "gone", "server")
+
+    answer = fleet.post(f"/api/v1/executions/{identity}/retry", body)
+
+    assert answer.status_code == 202
+    assert retried(services, answer.get_json()["id"]) == taken
+
+
+def test_retry_of_one_class_is_made_once_for_a_key(fleet: Api, services: Services) -> None:
+    identity = run(fleet)
+    failed_as(services, identity, "denied", "gone")
+    path = f"/api/v1/executions/{identity}/retry"
+
+    made = [
+        fleet.post(path, {"class": "denied"}, headers={"Idempotency-Key": "once"}).get_json()["id"]
+        for _ in range(2)
+    ]
+
+    assert made[0] == made[1] != identity
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "hint"),
+    [
+        ({"class": "denid"}, "class[0]", "did you mean 'denied'?"),
+        ({"class": []}, "class", ""),
+        ({"class": 1}, "class", ""),
+        ({"classes": ["denied"]}, "classes", ""),
+        ([], "", ""),
+    ],
+)
+def test_a_class_that_is_none_is_refused(
+    fleet: Api, services: Services, body: Any, field: str, hint: str
+) -> None:
+    identity = run(fleet)
+    failed_as(services, identity, "denied")
+
+    problems = fleet.problems(fleet.post(f"/api/v1/executions/{identity}/retry", body))
+
+    assert list(problems) == [field]
+    assert hint in problems[field]
+    assert len(fleet.get("/api/v1/executions").get_json()["items"]) == 1
+
+
+def test_a_class_that_nothing_failed_with_is_told_with_those_that_are_there(
+    fleet: Api, services: Services
+) -> None:
+    identity = run(fleet)
+    failed_as(services, identity, "gone", "denied")
+
+    answer = fleet.post(f"/api/v1/executions/{identity}/retry", {"class": ["auth"]})
+
+    assert answer.status_code == 409
+    assert answer.get_json()["detail"] == f"nothing in execution {identity} failed as auth"
+    assert "denied, gone" in answer.get_json()["hint"]
+
+
+def test_a_run_that_failed_as_a_whole_runs_again_for_its_own_class_alone(
+    fleet: Api, services: Services
+) -> None:
+    identity = run(fleet)
+    failed_as(services, identity, "denied")
+    services.database.write(
+        lambda connection: connection.execute(update(executions).values(failure_class="throttled"))
+    )
+    path = f"/api/v1/executions/{identity}/retry"
+
+    whole = fleet.post(path, {"class": "throttled"}).get_json()
+    part = fleet.post(path, {"class": "denied"}).get_json()
+
+    assert (whole["kind"], part["kind"]) == ("full", "tags")
+    assert retried(services, part["id"]) == {"team/denied"}
+
+
+def test_each_failed_copy_of_a_list_says_what_mends_it(fleet: Api, services: Services) -> None:
+    identity = run(fleet)
+    failed_as(services, identity, "denied", "gone")
+
+    items = fleet.get(f"/api/v1/executions/{identity}/copies").get_json()["items"]
+
+    assert [one["fix"] for one in items] == [CLASSES[name].fix for name in ("denied", "gone")]

@@ -7,7 +7,7 @@ import { isPromotion } from "./parts.js";
 const MOST_REGISTRIES = 4;
 
 // What mends a class. `registries`: the pages of those that took part, where Test connection says what is wrong now;
-// `edit`: the rule's document; `retry`: what failed, once more; `repair`: verify the rule and copy again what is not
+// `edit`: the rule's document; `retry`: what failed with this class, once more; `repair`: verify the rule and copy again what is not
 // whole; `run`: the rule; `plan`: another plan; `regions`: where workers are; `resume`: the pages of what is paused.
 const PRESSES = {
   network: ["retry", "registries"],
@@ -73,7 +73,7 @@ export function pressesOf(name, failures, found, page, where = "") {
   const again = () => isPromotion(found) ? to("Ask for the promotion again", "promotions") : button("Run the rule", opens(page, "rules/" + at(found.rule) + "/executions"), key("run"));
   const kinds = {
     retry: () => mayRetry(found) ?
-      button("Retry", opens(page, "executions/" + at(found.id) + "/retry"), { ...key("retry"), title: "runs again what failed here, and nothing else" }) :
+      button("Retry", opens(page, "executions/" + at(found.id) + "/retry", PRESSES[name] && { class: [name] }), { ...key("retry"), title: "runs again what failed as " + name + " here, and nothing else" }) :
       !found.finished_at ? [] : found.kind === "verify" ? kinds.repair() : found.kind === "plan" ? kinds.plan() : again(),
     run: again,
     plan: () => button("Plan again", opens(page, "plans", { rule: found.rule }), key("plan")),
