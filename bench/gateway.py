@@ -84,32 +84,34 @@ def _compared(
     registry: RealRegistry, gateway: Gateway, repositories: list[str], rounds: int
 ) -> object:
     walls: dict[str, list[float]] = {"direct": [], "gateway": []}
-    cpu: dict[str, list[float]] = {"direct": [], "gateway": []}
-    first, total = 0.0, 0
-    for turn in range(rounds):
+    servers: dict[str, list[float]] = {"direct": [], "gateway": []}
+    clients: dict[str, list[float]] = {"direct": [], "gateway": []}
+    total = 0
+    for _ in range(rounds):
         for way, port, pids in (
             ("direct", registry.port, [registry.pid]),
             ("gateway", gateway.port, [registry.pid, gateway.process.pid]),
         ):
             before = sum(map(cpu_seconds, pids))
-            seconds, total = pulled(port, repositories)
-            cpu[way].append(round(sum(map(cpu_seconds, pids)) - before, 2))
-            walls[way].append(seconds)
-            if way == "gateway" and turn == 0:
-                first = seconds
+            found = pulled(port, repositories)
+            servers[way].append(round(sum(map(cpu_seconds, pids)) - before, 2))
+            clients[way].append(round(found.cpu, 2))
+            walls[way].append(found.seconds)
+            total = found.bytes
+    direct, through = walls["direct"], walls["gateway"]
+    least = (servers["gateway"][0] + clients["gateway"][0]) / (os.cpu_count() or 1)
     return {
         "bytes": total,
-        "direct_seconds": round(statistics.median(walls["direct"]), 3),
-        "gateway_seconds": round(statistics.median(walls["gateway"]), 3),
-        "gateway_first_seconds": round(first, 3),
+        "direct_seconds": round(statistics.median(direct), 3),
+        "gateway_seconds": round(statistics.median(through), 3),
+        "gateway_first_seconds": round(through[0], 3),
         "throughput_ratio": round(
-            statistics.median(
-                d / g for d, g in zip(walls["direct"], walls["gateway"], strict=True)
-            ),
-            2,
+            statistics.median(d / g for d, g in zip(direct, through, strict=True)), 2
         ),
-        "first_ratio": round(walls["direct"][0] / first, 2),
-        "server_cpu_seconds": {way: statistics.median(found) for way, found in cpu.items()},
+        "first_ratio": round(direct[0] / through[0], 2),
+        "first_ratio_if_no_core_were_idle": round(statistics.median(direct) / least, 2),
+        "server_cpu_seconds": {way: statistics.median(cpu) for way, cpu in servers.items()},
+        "client_cpu_seconds": {way: statistics.median(cpu) for way, cpu in clients.items()},
     }
 
 

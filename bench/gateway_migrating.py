@@ -68,7 +68,7 @@ def measure_migrating(
 
 def _turn(new: RealRegistry, images: list[str], port: int, pulls: list[str]) -> Turn:
     before = wait_until(lambda: _whole(new, images), SECONDS, "the first copy")
-    seconds, _ = pulled(port, pulls)
+    seconds = pulled(port, pulls).seconds
     after = _whole(new, images)
     turn = Turn(seconds, before, after - before, len(images) - after)
     if not turn.copied_during or turn.left <= 0:

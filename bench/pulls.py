@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.servers import RealRegistry
@@ -62,8 +63,17 @@ def put_image(registry: RealRegistry, repository: str, sizes: list[int]) -> None
     ).raise_for_status()
 
 
-def pulled(port: int, repositories: list[str], processes: int = 2) -> tuple[float, int]:
-    """Pull by some processes at once; seconds and bytes. Raises RuntimeError when a pull fails."""
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What some clients' pulls came to; `cpu`: seconds that the clients themselves used."""
+
+    seconds: float
+    bytes: int
+    cpu: float
+
+
+def pulled(port: int, repositories: list[str], processes: int = 2) -> Pulled:
+    """Pull by some processes at once. Raises RuntimeError when a pull fails."""
     running = [
         subprocess.Popen(
             [sys.executable, "-I", str(CLIENT), str(port), *repositories[n::processes]],
@@ -77,4 +87,4 @@ def pulled(port: int, repositories: list[str], processes: int = 2) -> tuple[floa
     failed = [reason for one in said for reason in one["failed"]]
     if failed:
         raise RuntimeError(f"{len(failed)} pulls failed, such as: {failed[0]}")
-    return seconds, sum(one["bytes"] for one in said)
+    return Pulled(seconds, sum(one["bytes"] for one in said), sum(one["cpu"] for one in said))
