@@ -15,7 +15,7 @@ from api.operations import operation
 from api.problems import Problem
 from api.schemas.promotion import CountedSchema, GateAnswerSchema
 from api.v1.shared import answer
-from service.errors import NotFoundInStore
+from service.errors import InvalidConfiguration, NotFoundInStore
 from service.model.gate_answers import HEADER, MAX_AGE_SECONDS, NoAnswer, read_answer
 from service.telemetry import get_logger
 
@@ -25,7 +25,7 @@ blueprint = Blueprint("gates", __name__, url_prefix="/hooks/gates")
 
 @blueprint.post("/<identity>/<int:gate>")
 @operation(
-    "Take what a gate's receiver, or a scanner, has decided, signed with the pipeline's secret",
+    "Take what a gate's receiver, or a scanner, has decided, signed with the gate's secret, else the pipeline's",
     role=None,
     body=GateAnswerSchema,
     results={
@@ -42,9 +42,15 @@ def take(identity: str, gate: int) -> Response:
         promotion = services().promotions.get(identity)
     except NotFoundInStore:
         raise _refused() from None
-    steps = services().promotions.steps(identity)
-    secrets = services().pipelines.secrets(promotion.pipeline)
-    if gate >= promotion.gates or not secrets:
+    if gate >= promotion.gates:
+        raise _refused()
+    asked = services().promotions.steps(identity)[gate].gate
+    try:
+        secrets = services().pipelines.secrets(promotion.pipeline, asked)
+    except InvalidConfiguration as error:
+        log.warning("gate_secret_unusable", promotion=identity, gate=gate, reason=error.message)
+        secrets = ()
+    if not secrets:
         raise _refused()
     try:
         decision = read_answer(
@@ -55,7 +61,7 @@ def take(identity: str, gate: int) -> Response:
             promotion=identity,
             position=gate,
             digest=promotion.digest,
-            gate=steps[gate].gate,
+            gate=asked,
         )
     except NoAnswer as error:
         log.warning("gate_answer_refused", promotion=identity, gate=gate, reason=error.message)
@@ -70,5 +76,5 @@ def _refused() -> Problem:
         401,
         "unauthenticated",
         "this is no signed answer to a question of this gate",
-        hint="sign the body with the pipeline's secret, and repeat promotion, gate and digest of the question",
+        hint="sign the body with the gate's secret (if it has none, the pipeline's), and repeat promotion, gate and digest of the question",
     )

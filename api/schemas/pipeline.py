@@ -46,6 +46,9 @@ from service.model.public_key import is_pem
 LONGEST_TIMEOUT = 30 * 86400
 _TIMEOUTS = {APPROVAL: 86400.0, WEBHOOK: 3600.0, SIGNATURE: 3600.0, SCAN: 3600.0}
 LEAST_SECRET = 16
+SIGNS_HERE = (
+    "the stored secret that signs here in place of the pipeline's, bound to the webhook's host"
+)
 MASK = {"set": True}
 """What stands in the place of a stored secret: it stays."""
 
@@ -73,12 +76,15 @@ class GateSchema(StrictSchema):
     signature = fields.Nested(SignatureSchema)
     scan = fields.Nested(ScanSchema)
     timeout = Duration(least=1, most=LONGEST_TIMEOUT)
+    secret = Name(metadata={"description": SIGNS_HERE})
 
     @validates_schema
     def _one(self, data: dict[str, Any], **kwargs: Any) -> None:
         del kwargs
         if len(data.keys() & set(GATES)) != 1:
             raise invalid(f"needs one of {', '.join(GATES)}", "write one gate for each")
+        if "secret" in data and not data.keys() & {WEBHOOK, SCAN}:
+            raise invalid("only a webhook or a scan has a secret", "leave it out")
 
     @post_load
     def _make(self, data: dict[str, Any], **kwargs: Any) -> Gate:
@@ -86,6 +92,7 @@ class GateSchema(StrictSchema):
         kind = next(iter(data.keys() & set(GATES)))
         found = data[kind]
         timeout = seconds(data["timeout"]) if "timeout" in data else _TIMEOUTS[kind]
+        secret = data.get("secret", "")
         if kind == APPROVAL:
             return Gate(kind, timeout_seconds=timeout, **found)
         if kind == SIGNATURE:
@@ -96,14 +103,16 @@ class GateSchema(StrictSchema):
                 worst=found.get("worst", SEVERITIES[0]),
                 url=found.get("webhook", ""),
                 timeout_seconds=timeout,
+                secret=secret,
             )
-        return Gate(kind, url=found, timeout_seconds=timeout)
+        return Gate(kind, url=found, timeout_seconds=timeout, secret=secret)
 
 
 class AfterSchema(StrictSchema):
     """Who is told when an image is whole at a stage."""
 
     webhook = Judged(webhook_url, longest=2048, required=True)
+    secret = Name(metadata={"description": SIGNS_HERE})
 
 
 class StageSchema(StrictSchema):
@@ -122,7 +131,9 @@ class StageSchema(StrictSchema):
         del kwargs
         after = data.pop("after", {})
         data["gates"] = tuple(data.get("gates", ()))
-        return Stage(after_url=after.get("webhook", ""), **data)
+        return Stage(
+            after_url=after.get("webhook", ""), after_secret=after.get("secret", ""), **data
+        )
 
 
 class PipelineSchema(StrictSchema):
@@ -237,6 +248,8 @@ def _stage(stage: Stage, *, first: bool) -> dict[str, Any]:
         shown |= {"gates": [effective_gate(gate) for gate in stage.gates], "auto": stage.auto}
     if stage.after_url:
         shown["after"] = {"webhook": stage.after_url}
+        if stage.after_secret:
+            shown["after"]["secret"] = stage.after_secret
     return shown
 
 
@@ -251,4 +264,5 @@ def effective_gate(gate: Gate) -> dict[str, Any]:
         said = {"worst": gate.worst, **({"webhook": gate.url} if gate.url else {})}
     else:
         said = gate.url
-    return {gate.kind: said, "timeout": f"{gate.timeout_seconds:g}s"}
+    own = {"secret": gate.secret} if gate.secret else {}
+    return {gate.kind: said, "timeout": f"{gate.timeout_seconds:g}s", **own}

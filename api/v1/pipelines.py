@@ -12,7 +12,7 @@ from api.context import services
 from api.operations import operation
 from api.pagination import page
 from api.promotions_shown import show_pipeline
-from api.schemas.pipeline import PipelineSchema, load_pipeline
+from api.schemas.pipeline import LEAST_SECRET, PipelineSchema, load_pipeline
 from api.schemas.promotion import PipelineAnswerSchema, PipelinePageSchema
 from api.v1.secret_files import read_key
 from api.v1.shared import (
@@ -28,7 +28,7 @@ from api.v1.shared import (
     set_parameter,
 )
 from api.versions import expected_version
-from service.errors import FieldProblem, InvalidFields, NotFoundInStore
+from service.errors import FieldProblem, InvalidConfiguration, InvalidFields, NotFoundInStore
 from service.model.pipeline import Pipeline
 from service.model.pipeline_check import check_pipeline
 from service.model.rule_check import suggest
@@ -83,6 +83,7 @@ def put_pipeline(name: str) -> Response:
     current = _current(name)
     expected = expected_version(current.version if current else None)
     _check(pipeline)
+    _check_own_secrets(pipeline)
     kept = current is not None and current.secret_set and pipeline.urls <= current.pipeline.urls
     _check_secret(pipeline, current, stored=bool(secret) or kept)
     _check_variable(pipeline, stored=bool(secret) or kept)
@@ -177,6 +178,33 @@ def _check_variable(pipeline: Pipeline, *, stored: bool) -> None:
     else:
         return
     raise InvalidFields((FieldProblem("secret_env", told, hint),))
+
+
+def _check_own_secrets(pipeline: Pipeline) -> None:
+    """Refuse a gate's or an after's secret that is not there, not bound to its host, or not the caller's to name.
+
+    Stored secrets are the platform's: a project's webhook would be sent signatures of what another one holds.
+    """
+    problems = []
+    for path, gate in pipeline.steps():
+        if not gate.secret:
+            continue
+        place = f"{path}.secret"
+        if actor().project is not None:
+            told = "stored secrets are for admins of the platform"
+            hint = "leave it out: the pipeline's own `secret` signs, which is kept encrypted"
+            problems.append(FieldProblem(place, told, hint))
+            continue
+        try:
+            (value,) = services().pipelines.secrets(pipeline.name, gate)
+        except InvalidConfiguration as error:
+            problems.append(FieldProblem(place, error.message, error.hint))
+            continue
+        if len(value) < LEAST_SECRET:
+            told = f"secret {gate.secret} has fewer than {LEAST_SECRET} characters"
+            problems.append(FieldProblem(place, told, "make a random one"))
+    if problems:
+        raise InvalidFields(tuple(problems))
 
 
 def _stores(pipeline: Pipeline) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from service.model.glob import compile_glob
 from service.model.mapping import placeholders, render_repository, render_tag
@@ -70,7 +71,8 @@ class Gate:
 
     approval: `count` people of `role` or more, `own`: the one who asked may be among them. webhook: `url` has to
     say so. signature: `key`, a public key in PEM, has to have signed the digest. scan: the findings that are told
-    of it are none above `worst`; `url` is told that a scan is wanted, where there is one. What has not agreed after
+    of it are none above `worst`; `url` is told that a scan is wanted, where there is one. `secret`: the name of a stored
+    secret that signs what this gate is sent and answers, in place of the pipeline's. What has not agreed after
     `timeout_seconds` has not agreed.
     """
 
@@ -82,11 +84,17 @@ class Gate:
     key: str = ""
     worst: str = "none"
     timeout_seconds: float = 86400.0
+    secret: str = ""
 
     @property
     def needs_secret(self) -> bool:
-        """Whether answers to it are signed with the pipeline's secret."""
-        return self.kind in (WEBHOOK, SCAN, AFTER)
+        """Whether what it is sent and answers is signed with the pipeline's secret."""
+        return self.kind in (WEBHOOK, SCAN, AFTER) and not self.secret
+
+    @property
+    def host(self) -> str:
+        """Host and port that it posts to, as secrets are bound to them; "" where it posts to nobody."""
+        return urlsplit(self.url).netloc.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,12 @@ class Stage:
     gates: tuple[Gate, ...] = ()
     after_url: str = ""
     auto: bool = False
+    after_secret: str = ""
+
+    @property
+    def after(self) -> Gate | None:
+        """What is told when an image is there; None for nobody."""
+        return Gate(AFTER, url=self.after_url, secret=self.after_secret) if self.after_url else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +158,20 @@ class Pipeline:
     @property
     def needs_secret(self) -> bool:
         """Whether it posts to anybody, or is told anything."""
-        return any(
-            stage.after_url or any(gate.needs_secret for gate in stage.gates)
-            for stage in self.stages
-        )
+        return any(gate.needs_secret for _, gate in self.steps())
+
+    def steps(self) -> Iterator[tuple[str, Gate]]:
+        """Yield every gate, and what is told afterwards, each with its place in the document."""
+        for index, stage in enumerate(self.stages):
+            for position, gate in enumerate(stage.gates):
+                yield f"stages[{index}].gates[{position}]", gate
+            if stage.after is not None:
+                yield f"stages[{index}].after", stage.after
 
     @property
     def urls(self) -> frozenset[str]:
         """Where it posts to."""
-        found = {stage.after_url for stage in self.stages}
-        found |= {gate.url for stage in self.stages for gate in stage.gates}
-        return frozenset(found - {""})
+        return frozenset(gate.url for _, gate in self.steps()) - {""}
 
     def rules(self) -> Iterator[tuple[int, SyncRule]]:
         """Yield, for each stage but the first, a rule that may do what a promotion to it may."""

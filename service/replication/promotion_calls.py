@@ -93,7 +93,11 @@ class PromotionCalls:
     def make(self, call: Call) -> None:
         """Make one post, and write down what came of it."""
         promotion, gate = call.promotion, call.step.gate
-        secrets = self._pipelines.secrets(promotion.pipeline)
+        try:
+            secrets = self._pipelines.secrets(promotion.pipeline, gate)
+        except InvalidConfiguration as error:  # the gate's own: gone, or bound to other hosts
+            self._failed(call, None, f"{error.message}; {error.hint}")
+            return
         if not secrets:
             self._failed(call, None, self._unsigned(promotion.pipeline))
             return

@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, select, update
 
 from service.errors import Conflict, NotFoundInStore
-from service.model.pipeline import OPEN, Pipeline
+from service.model.pipeline import OPEN, Gate, Pipeline
 from service.store import codec
 from service.store.clock import now_epoch
 from service.store.database import Database, insert_of
 from service.store.keyring import KeyRing
+from service.store.secrets import SecretStore
 from service.store.tables_pipelines import pipelines, promotions
 from service.store.versions import check_created, check_set, check_version, is_unchanged
 
@@ -145,11 +146,15 @@ class PipelineStore:
 
         self._database.write(work)
 
-    def secrets(self, name: str) -> tuple[str, ...]:
+    def secrets(self, name: str, gate: Gate | None = None) -> tuple[str, ...]:
         """Return the secrets of a pipeline in the clear, for signing and for judging signatures; none when it has none.
 
-        The stored one, else that in the variable which it names.
+        The stored one, else that in the variable which it names. Of a gate that names a secret of its own, that one
+        alone; raises InvalidConfiguration when there is none of the name, or it is not bound to the gate's host.
         """
+        if gate is not None and gate.secret:
+            hosts = [gate.host] if gate.host else []
+            return (SecretStore(self._database, self._keyring).reveal(gate.secret, hosts),)
         with self._database.read() as connection:
             row = connection.execute(
                 select(pipelines.c.secret, pipelines.c.spec).where(pipelines.c.name == name)

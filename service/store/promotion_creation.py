@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, insert, select
 
 from service.errors import NotFoundInStore
-from service.model.pipeline import AFTER, OPEN, Gate, Name, PromotionState, Stage, StepState
+from service.model.pipeline import OPEN, Name, PromotionState, Stage, StepState
 from service.store import codec
 from service.store.clock import now_epoch
 from service.store.creation import new_id
@@ -79,8 +79,8 @@ def insert_promotion(connection: Connection, asked: Asked) -> tuple[str, bool]:
         )
     )
     steps = list(gates)
-    if asked.stage.after_url:
-        steps.append(Gate(AFTER, url=asked.stage.after_url))
+    if asked.stage.after is not None:
+        steps.append(asked.stage.after)
     for position, gate in enumerate(steps):
         connection.execute(
             insert(promotion_steps).values(

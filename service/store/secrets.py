@@ -10,12 +10,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, select, update
 
 from service.errors import Conflict, InvalidConfiguration, NotFoundInStore
+from service.model.pipeline import Pipeline
 from service.store import codec
 from service.store.clock import now_epoch
 from service.store.database import Database, upsert
 from service.store.keyring import KeyRing
 from service.store.tables import registries
 from service.store.tables_governance import secrets
+from service.store.tables_pipelines import pipelines
 from service.store.versions import check_created, check_version
 
 
@@ -114,7 +116,7 @@ class SecretStore:
             return [_record(row) for row in connection.execute(query)]
 
     def delete(self, name: str) -> None:
-        """Forget a secret. Raises NotFoundInStore, and Conflict while a registry uses it."""
+        """Forget a secret. Raises NotFoundInStore, and Conflict while a registry or a pipeline uses it."""
 
         def work(connection: Connection) -> None:
             for row in connection.execute(select(registries.c.name, registries.c.endpoint)):
@@ -123,6 +125,13 @@ class SecretStore:
                     raise Conflict(
                         f"secret {name} is used by registry {row.name}",
                         hint="give the registry other credentials first",
+                    )
+            for row in connection.execute(select(pipelines.c.name, pipelines.c.spec)):
+                steps = codec.load(Pipeline, json.loads(row.spec)).steps()
+                if any(gate.secret == name for _, gate in steps):
+                    raise Conflict(
+                        f"secret {name} is used by pipeline {row.name}",
+                        hint="give its webhooks another secret first",
                     )
             if connection.execute(delete(secrets).where(secrets.c.name == name)).rowcount < 1:
                 raise NotFoundInStore(f"there is no secret named {name}")

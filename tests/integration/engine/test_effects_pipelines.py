@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +23,13 @@ from tests.support.world import World
 ENTERS = {"name": "dev", "registry": "east", "repository": "shop/*", "tag": "v*"}
 
 
-def flow_of(world: World, *gates: dict[str, Any], more: dict[str, Any] | None = None) -> Flow:
-    """The pipeline of a document."""
+def flow_of(
+    world: World, *gates: dict[str, Any], more: dict[str, Any] | None = None, **stage: Any
+) -> Flow:
+    """The pipeline of a document; `stage` goes into its last stage."""
     flow = Flow(world)
     last = {"name": "prod", "registry": "west", "repository": "live/{name}", "gates": list(gates)}
+    last |= stage
     document = {"name": "shop", "stages": [ENTERS, last], **(more or {})}
     pipeline, secret = load_pipeline(document)
     flow.pipeline = pipeline
@@ -103,6 +107,54 @@ def test_effect_pipelines_secret(world: World, monkeypatch: pytest.MonkeyPatch) 
         flow.push(mark="next")
         flow.until(flow.ask(), PromotionState.PLACED)
         assert receiver.received[-1].is_signed_with(SECRET)
+
+
+def test_effect_pipelines_stages_secrets(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate and an after that name a secret of their own are signed with it alone, and so is what the gate answers."""
+    key = world.folder / "keys"
+    write_new_key(key)
+    world.services = world.open(
+        replace(world.settings, secret_key_file=str(key), webhook_retry_seconds=0.01)
+    )
+    monkeypatch.setenv(VARIABLE, SECRET)
+    own = {name: f"a secret of {name} alone, and long" for name in ("gate", "after")}
+
+    def says(secret: str) -> Callable[[dict[str, Any]], tuple[int, bytes, str]]:
+        def say(asked: dict[str, Any]) -> tuple[int, bytes, str]:
+            body = reply(asked, decision="approve")
+            return 200, body, signed(body, secret)
+
+        return say
+
+    with GateReceiver() as receiver, GateReceiver() as told:
+        for name, one in (("gate", receiver), ("after", told)):
+            world.services.secrets.put(name, own[name], [one.url.split("/")[2]])
+        flow = flow_of(
+            world,
+            {"webhook": receiver.url, "secret": "gate"},
+            more={"secret_env": VARIABLE},
+            after={"webhook": told.url, "secret": "after"},
+        )
+        flow.push()
+        promotion = flow.ask()
+        for wrong in (SECRET, own["after"]):
+            receiver.say = says(wrong)
+            enough = (
+                len(receiver.received) + 2
+            )  # the second of them was asked for by this wrong one
+            wait_until(
+                lambda enough=enough: flow.step() or len(receiver.received) >= enough, 20, "asking"
+            )
+            assert "not signed with" in flow.gate(promotion).reason
+            assert flow.get(promotion).state is PromotionState.WAITING
+        assert flow.live() is None
+        receiver.say = says(own["gate"])
+        flow.until(promotion, PromotionState.PLACED)
+        wait_until(lambda: flow.step() or bool(told.received), 20, "who is told afterwards")
+
+    assert all(one.is_signed_with(own["gate"]) for one in receiver.received)
+    assert told.received[0].is_signed_with(own["after"])
+    assert not any(one.is_signed_with(SECRET) for one in (*receiver.received, *told.received))
 
 
 def test_effect_pipelines_stages_gates_scan(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

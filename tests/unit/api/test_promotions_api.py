@@ -99,6 +99,61 @@ def test_what_cannot_be_is_refused_before_anything_is_saved(
     assert services.pipelines.list() == []
 
 
+def test_a_gate_and_an_after_may_name_secrets_of_their_own(fleet: Api, services: Services) -> None:
+    """They are the platform's, bound to the host that is posted to, and not taken away while they sign."""
+    document = staged(
+        gates=[{"webhook": "https://Gate.example/ask", "secret": "gate"}],
+        after={"webhook": HOOK, "secret": "after"},
+    )
+    missing = fleet.problems(fleet.put(SHOP, document))
+    assert list(missing) == ["stages[1].gates[0].secret", "stages[1].after.secret"]
+    assert "transship secrets set gate --host gate.example" in missing["stages[1].gates[0].secret"]
+
+    services.secrets.put("gate", "g" * 15, ["gate.example"])
+    services.secrets.put("after", "a" * 16, ["gate.example"])
+    wrong = fleet.problems(fleet.put(SHOP, document))
+    assert "fewer than 16" in wrong["stages[1].gates[0].secret"]
+    assert "is not bound to deploy.example" in wrong["stages[1].after.secret"]
+
+    services.secrets.put("gate", "g" * 16, ["gate.example"])
+    services.secrets.put("after", "a" * 16, ["deploy.example"])
+    made = fleet.put(SHOP, document)
+    assert made.status_code == 201, made.text  # and it needs no secret for all of them
+    last = made.get_json()["effective"]["stages"][1]
+    assert last["gates"] == [
+        {"webhook": "https://Gate.example/ask", "timeout": "3600s", "secret": "gate"}
+    ]
+    assert last["after"] == {"webhook": HOOK, "secret": "after"}
+    for name in ("gate", "after"):
+        used = fleet.delete(f"/api/v1/secrets/{name}")
+        assert (used.status_code, "used by pipeline shop" in used.text) == (409, True)
+
+    services.tokens.create("team", "admin", text="tsp_team", project="default")
+    teams = {"Authorization": "Bearer tsp_team"}
+    refused = fleet.problems(fleet.put(SHOP, document, role=None, headers=teams))
+    assert "admins of the platform" in refused["stages[1].gates[0].secret"]
+    approval = staged(gates=[{"approval": {}, "secret": "gate"}])
+    assert "only a webhook or a scan" in str(fleet.problems(fleet.put(SHOP, approval)))
+
+
+@pytest.mark.parametrize(("words", "counts"), [("g" * 16, 200), (SECRET, 401), ("a" * 16, 401)])
+def test_an_answer_counts_at_a_gate_by_that_gates_own_secret(
+    fleet: Api, services: Services, words: str, counts: int
+) -> None:
+    services.secrets.put("gate", "g" * 16, ["gate.example"])
+    services.secrets.put("after", "a" * 16, ["gate.example"])
+    gate = Gate(WEBHOOK, url="https://gate.example/ask", secret="gate")
+    promotion = standing_promotion(services, gate).id
+
+    def answer() -> int:
+        return answered(fleet, promotion, 0, secret=words, decision="approve")[0]
+
+    services.secrets.put("gate", "g" * 16, ["elsewhere.example"])
+    assert answer() == 401
+    services.secrets.put("gate", "g" * 16, ["gate.example"])
+    assert answer() == counts
+
+
 def test_a_promotion_is_asked_for_and_approved_by_others(fleet: Api, services: Services) -> None:
     standing_pipeline(services, Gate(APPROVAL, role="admin"), Gate(APPROVAL, role="operator"))
     made = asked(fleet)
