@@ -51,16 +51,15 @@ class Names:
         gateway ran before. Such is a file for another database, or one whose registries are still to be applied.
         """
         self.check()
-        entries = self._config.names
-        if len(self._missing) == len(entries):
-            ever = [one for one in entries if self._registries.was_known(one.registry)]
-            if not ever:
-                place, registry = next(iter(self._missing.items()))
-                raise InvalidConfiguration(
-                    f"{place}.registry: there is no registry named {registry}, nor any other of the gateway's names",
-                    field="TRANSSHIP_GATEWAY_FILE",
-                    hint="apply them first (transship apply -f FILE); transship registries ls says which there are",
-                )
+        missing = self._missing
+        none = missing and len(missing) == len(self._config.names)
+        if none and not any(map(self._registries.was_known, missing.values())):
+            place, registry = next(iter(missing.items()))
+            raise InvalidConfiguration(
+                f"{place}.registry: there is no registry named {registry}, nor any other of the gateway's names",
+                field="TRANSSHIP_GATEWAY_FILE",
+                hint="apply them first (transship apply -f FILE); transship registries ls says which there are",
+            )
         self._thread.start()
 
     def close(self) -> None:
