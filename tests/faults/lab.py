@@ -58,7 +58,7 @@ from workers.envelope import PREFIX as PREFIX_OF_KEYS
 ROOT = Path(__file__).parents[2]
 ROLES = ("api", "scheduler", "worker")
 PREFIX = "mirror/"
-QUIET_SECONDS = 30.0
+QUIET_SECONDS = 60.0
 
 MODULES: dict[str, list[str]] = {
     "api": ["-m", "api.serve"],
@@ -137,7 +137,7 @@ class Lab:
                 base_url=f"http://127.0.0.1:{self._listen}/api/v1",
                 headers={"Authorization": f"Bearer {self.token}"},
                 trust_env=False,
-                timeout=20,
+                timeout=60,
             )
         )
 
@@ -318,7 +318,11 @@ class Lab:
         return items
 
     def wait(self, identity: str, timeout: float = QUIET_SECONDS) -> dict[str, Any]:
-        """Wait for an execution's end and return it; an API that is away or says 503 is asked again."""
+        """Wait for an execution's end and return it; an API that is away or says 503 is asked again.
+
+        Where a protection is to bring it about, no longer than 38 seconds: then Redis gives a message again
+        that nobody has acknowledged, and would stand in for the protection.
+        """
 
         def ended() -> dict[str, Any] | None:
             try:
@@ -331,7 +335,7 @@ class Lab:
             found: dict[str, Any] = response.json()
             return found if found["state"] in ENDED else None
 
-        found = wait_until(ended, timeout, f"the end of execution {identity}")
+        found = wait_until(ended, timeout, f"the end of execution {identity}", bound=True)
         assert found is not None
         return found
 

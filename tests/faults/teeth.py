@@ -32,7 +32,7 @@ class Stage:
     def comes(self, condition: Callable[[], object]) -> bool:
         """Wait for something as long as the patience lasts; whether it came."""
         try:
-            wait_until(condition, self.patience_seconds)
+            wait_until(condition, self.patience_seconds, bound=True)
         except AssertionError:
             return False
         return True

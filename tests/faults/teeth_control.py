@@ -241,7 +241,9 @@ def a_notification_is_sent_again_by_others(stage: Stage) -> list[str]:
         return [one["id"] for one in items if one["rule"] == stage.name and one["state"] in ENDED]
 
     def tell() -> int:
-        return httpx.post(address, content=body, headers=signed, trust_env=False).status_code
+        return httpx.post(
+            address, content=body, headers=signed, trust_env=False, timeout=60
+        ).status_code
 
     assert tell() == 202
     wait_until(ended, 20, "the event's execution")

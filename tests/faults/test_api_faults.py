@@ -18,6 +18,7 @@ import pytest
 
 from api.serve_worker import MAX_COLLECTED_BY_ALL, RECEIVE_SECONDS
 from tests.support.api_process import ApiProcess
+from tests.support.load import busy
 from tests.support.processes import children_of, wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -104,9 +105,9 @@ def test_f005_slow_senders_hold_up_nobody(server: ApiProcess, beginning: str) ->
     with contextlib.ExitStack() as stack:
         socks = slow_senders(server, stack, BEGINNINGS[beginning])
         with Drip([] if beginning == "nothing" else socks) as drip:
-            assert answers_soon(server) < RECEIVE_SECONDS / 3
+            assert answers_soon(server) < RECEIVE_SECONDS / 3 * busy()
             wait_until(lambda: drip.rounds >= 2, 10, "two rounds of bytes")
-            assert answers_soon(server) < RECEIVE_SECONDS / 3
+            assert answers_soon(server) < RECEIVE_SECONDS / 3 * busy()
     assert server.ready()
 
 
@@ -119,7 +120,7 @@ def test_f005_what_slow_senders_have_sent_is_bounded(server: ApiProcess) -> None
         for sock in socks:
             with contextlib.suppress(OSError):
                 sock.sendall(b"a" * 1_000_000)
-        assert answers_soon(server) < RECEIVE_SECONDS / 3
+        assert answers_soon(server) < RECEIVE_SECONDS / 3 * busy()
         grown = sum(rss(pid) for pid in children_of(server.process.pid)) - before
     assert grown < 1.5 * MAX_COLLECTED_BY_ALL
 
@@ -182,14 +183,14 @@ def test_f006_clients_that_go_away_leave_nothing_behind(
 
     for number in range(count):
         request = f"GET {paths[number % 3]} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n\r\n"
-        sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        sock = socket.create_connection(("127.0.0.1", server.port), timeout=60)
         sock.sendall(request.encode())
         if number % 10 == 0:
             assert sock.recv(20), "no answer had begun"
         reset(sock)
 
     wait_until(lambda: open_sockets(server) <= before + 5, 30, "the connections to be gone")
-    assert answers_soon(server) < RECEIVE_SECONDS / 3
+    assert answers_soon(server) < RECEIVE_SECONDS / 3 * busy()
     assert worker_pid(server) == pid
     with contextlib.ExitStack() as stack:  # as many watch again as may
         watching = connected(server, stack)
@@ -210,7 +211,7 @@ def test_f004_an_api_that_is_asked_to_end_answers_what_it_holds(ending: ApiProce
     server = ending
     server.run()
     path = server.settings.database_url.removeprefix("sqlite:///")
-    holder = sqlite3.connect(path, timeout=20, isolation_level=None)
+    holder = sqlite3.connect(path, timeout=60, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with ThreadPoolExecutor(50) as pool:
         body = {"url": "https://another.example"}
@@ -233,7 +234,7 @@ def test_f004_an_api_that_is_asked_to_end_answers_what_it_holds(ending: ApiProce
     holder.close()
 
     assert answers == [201] * 50
-    assert server.process.wait(15) == 0
+    assert server.process.wait(60) == 0
     assert refuses()
     for number in range(50):
         assert server.services.registries.get(f"r{number}")

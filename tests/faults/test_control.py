@@ -12,6 +12,7 @@ import pytest
 
 from api.samples.registry import SampleRegistry
 from tests.faults.lab import PREFIX, Lab, Scene
+from tests.faults.test_processes import stand_still
 from tests.oracle.closure import check
 from tests.support.processes import free_port, wait_until
 from tests.support.servers import RealRegistry
@@ -36,7 +37,7 @@ def whole(scene: Scene, tags: int, blobs: int) -> None:
 def test_f010_a_hundred_triggers_at_once_are_one_execution(lab: Lab) -> None:
     scene = lab.scene("f010")
     scene.push("app:v1")
-    os.kill(lab.processes["worker"].pid, signal.SIGSTOP)  # so that the execution is open meanwhile
+    stand_still(lab, "worker")  # so that the execution is open meanwhile
 
     def trigger(_: int) -> str:
         identity: str = lab.client.post(f"/rules/{scene.name}/executions").json()["id"]
@@ -79,7 +80,7 @@ def test_f037_f044_messages_that_come_four_times_are_carried_out_once(lab: Lab) 
     for number in range(6):
         scene.push(f"app{number}:v1")
     worker = lab.processes["worker"]
-    os.kill(worker.pid, signal.SIGSTOP)
+    stand_still(lab, "worker")
     identity = scene.start()
     doubled = 0
     with lab.redis.client() as client:

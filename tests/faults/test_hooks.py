@@ -40,7 +40,7 @@ class Told:
             content=json.dumps({"events": events}).encode(),
             headers=self._headers,
             trust_env=False,
-            timeout=20,
+            timeout=60,
         )
         assert answer.status_code == 202, answer.text
 

@@ -37,6 +37,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, far: Namespace) -> Iterator[La
         made = Lab(tmp_path_factory.mktemp("lab"), postgres=postgres)
         made.address = far.host
         made.launchers["worker"] = far.launcher
+        made.variables["TRANSSHIP_OUTAGE_PATIENCE_SECONDS"] = "20"  # each cut is healed within it
         with made as lab:
             yield lab.start("api", "scheduler", "worker")
 

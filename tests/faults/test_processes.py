@@ -21,8 +21,8 @@ from tests.support.world import some_bytes
 
 pytestmark = pytest.mark.timeout(180)
 
-RECOVERY_SECONDS = 15.0
-"""Test timers: a process counts as dead after 2 s, and the reconciler looks every 0.3 s."""
+RECOVERY_SECONDS = 30.0
+"""Test timers: a process counts as dead after 2 s, and the reconciler looks every 0.3 s; the rest is for a busy machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +163,7 @@ def test_f041_a_worker_asked_to_end_finishes_what_it_holds(lab: Lab) -> None:
     worker.send_signal(signal.SIGTERM)
     held.let_go()
 
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
     lab.start("worker")
     assert lab.wait(identity, RECOVERY_SECONDS)["state"] == "succeeded"
     assert scene.copy("app:v1")["attempts"] <= 2
@@ -196,7 +196,7 @@ def freeze_past_the_lease(
     identity = scene.start()
     held.reached()
     frozen = lab.processes["worker"]
-    os.kill(frozen.pid, signal.SIGSTOP)
+    stand_still(lab, "worker")
     scene.push("app:v1", seed="new")
     newer = scene.digest("app:v1")
     lab.start("worker-2")
@@ -234,6 +234,9 @@ def test_f020_a_scheduler_killed_in_a_run_is_no_loss(lab: Lab, moment: str) -> N
 def stand_still(lab: Lab, name: str) -> None:
     """Stop a process where it holds no lock of SQLite: the file has one writer, whom all others would wait for."""
     process = lab.processes[name]
+    if lab.postgres is not None:
+        process.send_signal(signal.SIGSTOP)
+        return
     file = lab._database.removeprefix("sqlite:///")
 
     def stopped() -> bool:

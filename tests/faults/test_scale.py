@@ -17,6 +17,7 @@ from service.store.rules import RuleStore
 from service.store.tables import copies, executions, rules
 from tests.faults.lab import PREFIX, Lab
 from tests.oracle.closure import Place, check
+from tests.support.load import busy
 from tests.support.processes import wait_until
 
 DUE = int(os.environ.get("SCALE_DUE", "1000"))
@@ -60,13 +61,13 @@ def test_a_thousand_rules_of_one_minute_start_once_within_ten_seconds(tmp_path: 
 
         _come_due(lab)
         began = time.monotonic()
-        wait_until(lambda: len(_made(lab)) > DUE, 60, "an execution of every rule")
+        wait_until(lambda: len(_made(lab)) > DUE, 120, "an execution of every rule")
         took = time.monotonic() - began
         print(f"{DUE} rules of one minute had started after {took:.1f} s")
 
         assert set(_made(lab).values()) == {1}, "a rule was started twice for one minute"
-        busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-        assert took <= FIRED_WITHIN_SECONDS * busy, f"on a machine with {busy:.1f} jobs a core"
+        jobs = busy()
+        assert took <= FIRED_WITHIN_SECONDS * jobs, f"on a machine with {jobs:.1f} jobs a core"
 
 
 @pytest.mark.timeout(300 + RULES)
@@ -101,7 +102,7 @@ def test_hundreds_of_executions_at_once_all_end_and_copy_ten_images_each(
                 expected[number // REPOSITORIES][source, f"v{tag}"] = (target, f"v{tag}")
         _come_due(lab)
         lab.start("scheduler")
-        wait_until(lambda: len(_made(lab)) >= RULES, 60, "an execution of every rule")
+        wait_until(lambda: len(_made(lab)) >= RULES, 120, "an execution of every rule")
 
         began = time.monotonic()
         lab.start("worker", "worker-2")
