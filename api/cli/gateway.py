@@ -102,8 +102,12 @@ def list_pull_tokens(data: Path | None, as_json: bool) -> None:
 @pull_tokens.command("revoke")
 @click.argument("name")
 @DATA
-def revoke_pull_token(name: str, data: Path | None) -> None:
+@JSON
+def revoke_pull_token(name: str, data: Path | None, as_json: bool) -> None:
     """End a token's life: gateways that reach the database refuse it within 5 s."""
+    path = f"/pull-tokens/{part(name)}"
     with connect(data) as server:
-        server.ask("DELETE", f"/pull-tokens/{part(name)}")
+        server.ask("DELETE", path)
+        if as_json:
+            exits.print_json(server.ask("GET", path))
     click.echo(f"pull token {name} is revoked", err=True)

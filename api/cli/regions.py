@@ -34,7 +34,7 @@ def list_regions(data: Path | None, as_json: bool) -> None:
             (
                 ("NAME", lambda r: r["name"]),
                 ("JURISDICTION", lambda r: r["effective"].get("jurisdiction")),
-                ("WORKERS", lambda r: r["workers"]["processes"]),
+                ("WORKERS", _workers),
                 ("SLOTS", lambda r: r["workers"]["slots"]),
                 ("QUEUED", _queued),
                 ("WAITING", lambda r: r["queue"]["waiting"]),
@@ -42,6 +42,13 @@ def list_regions(data: Path | None, as_json: bool) -> None:
                 ("STANDING", lambda r: "" if r["declared"] else "not declared"),
             ),
         )
+
+
+def _workers(region: dict[str, Any]) -> int | str:
+    """Return how many there are; of a region without any, whose work others do, whose they are."""
+    if region["workers"]["processes"] or region["served_by"] == region["name"]:
+        return int(region["workers"]["processes"])
+    return f"of {region['served_by']}"
 
 
 def _queued(region: dict[str, Any]) -> int | None:

@@ -78,10 +78,14 @@ def create_token(
 @tokens.command("revoke")
 @click.argument("name")
 @DATA
-def revoke_token(name: str, data: Path | None) -> None:
+@JSON
+def revoke_token(name: str, data: Path | None, as_json: bool) -> None:
     """End a token's life, at once."""
+    path = f"/tokens/{part(name)}"
     with connect(data) as server:
-        server.ask("DELETE", f"/tokens/{part(name)}")
+        server.ask("DELETE", path)
+        if as_json:
+            exits.print_json(server.ask("GET", path))
     click.echo(f"token {name} is revoked: whoever bears it is refused from now on", err=True)
 
 

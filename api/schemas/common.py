@@ -27,6 +27,7 @@ READ_ONLY = (
     "id",
     "declared",
     "workers",
+    "served_by",
     "queue",
     "crossed_bytes",
 )

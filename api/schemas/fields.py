@@ -165,8 +165,16 @@ class Duration(Text):
         if not match:
             raise invalid(f"{value[:80]!r} is not a duration", 'write "30s", "5m", "24h" or "7d"')
         if not self.least <= seconds(value) <= self.most:
-            raise invalid(f"must be between {self.least:g} and {self.most:g} seconds")
+            raise invalid(f"must be between {spelled(self.least)} and {spelled(self.most)}")
         return value
+
+
+def spelled(duration: float) -> str:
+    """Return seconds as a person writes them: in the largest unit that they are a whole number of."""
+    for unit in ("d", "h", "m"):
+        if duration and duration % _SECONDS[unit] == 0:
+            return f"{duration / _SECONDS[unit]:.0f}{unit}"
+    return f"{duration:g}s"
 
 
 def seconds(duration: str) -> float:

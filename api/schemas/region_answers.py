@@ -54,6 +54,12 @@ class RegionAnswerSchema(RegionSchema):
     created_at = fields.DateTime(allow_none=True, required=True)
     updated_at = fields.DateTime(allow_none=True, required=True)
     workers = fields.Nested(WorkersSchema, required=True)
+    served_by = fields.String(
+        required=True,
+        metadata={
+            "description": "the region whose workers do its work: of one machine, the machine's own"
+        },
+    )
     queue = fields.Nested(RegionQueueSchema, required=True)
 
 

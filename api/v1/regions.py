@@ -195,6 +195,7 @@ def _shown(seen: _Seen) -> dict[str, Any]:
     written = dict(stored.document) if stored else {"name": seen.name}
     effective = effective_region(region)
     load = seen.load
+    settings = services().settings
     return {
         **written,
         "effective": effective,
@@ -204,6 +205,7 @@ def _shown(seen: _Seen) -> dict[str, Any]:
         "created_at": render.instant(stored.created_at if stored else None),
         "updated_at": render.instant(stored.updated_at if stored else None),
         "workers": {"processes": load.processes, "slots": load.slots},
+        "served_by": settings.region if settings.one_machine else seen.name,
         "queue": {
             **{name: {"depth": seen.depths.get(name)} for name in QUEUES},
             "waiting": load.waiting,

@@ -80,7 +80,8 @@ def _secret_key(settings: Settings) -> Iterator[Check]:
     try:
         KeyRing.from_file(settings.secret_key_file)
     except InvalidConfiguration as error:
-        yield Check(name, REFUSED, error.message, error.hint)
+        hint = error.hint or _readable(settings.secret_key_file)
+        yield Check(name, REFUSED, error.message, hint)
         return
     yield _kept_from_others(name, settings.secret_key_file)
 
@@ -92,7 +93,8 @@ def _receipt_key(settings: Settings) -> Iterator[Check]:
     try:
         ReceiptKey.from_file(settings.receipt_key_file)
     except InvalidConfiguration as error:
-        yield Check(name, REFUSED, error.message, error.hint)
+        hint = error.hint or _readable(settings.receipt_key_file)
+        yield Check(name, REFUSED, error.message, hint)
         return
     yield _kept_from_others(name, settings.receipt_key_file)
 
@@ -109,7 +111,8 @@ def _passwords(settings: Settings) -> Iterator[Check]:
         try:
             read_token(settings.metrics_token_file)
         except InvalidConfiguration as error:
-            yield Check("metrics token", REFUSED, error.message, error.hint)
+            hint = error.hint or _readable(settings.metrics_token_file)
+            yield Check("metrics token", REFUSED, error.message, hint)
         else:
             yield _kept_from_others("metrics token", settings.metrics_token_file)
 
@@ -142,7 +145,9 @@ def _redis(settings: Settings) -> Iterator[Check]:
         policy = _config_of(client, "maxmemory-policy")
         appends = _config_of(client, "appendonly")
     except Exception as error:  # noqa: BLE001 - whatever it is, Redis cannot be worked with
-        yield Check("Redis", REFUSED, f"it does not answer: {type(error).__name__}: {error}")
+        what = f"it does not answer: {type(error).__name__}: {error}"
+        hint = "look whether it runs, and whether TRANSSHIP_REDIS_URL names it, with its password"
+        yield Check("Redis", REFUSED, what, hint)
         return
     finally:
         client.close()
@@ -215,7 +220,8 @@ def _config_of(client: Any, name: str) -> str | None:
 
 def _database(settings: Settings) -> Iterator[Check]:
     if not settings.database_url:
-        yield Check("database", REFUSED, "TRANSSHIP_DATABASE_URL is not set")
+        hint = "name the fleet's PostgreSQL: postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+        yield Check("database", REFUSED, "TRANSSHIP_DATABASE_URL is not set", hint)
         return
     database = Database(settings.database_url)
     try:
@@ -262,17 +268,21 @@ def _kept_from_others(name: str, path: str) -> Check:
     try:
         mode = stat.S_IMODE(Path(path).stat().st_mode)
     except OSError as error:
-        return Check(name, REFUSED, f"{path} cannot be read: {error.strerror}")
+        return Check(name, REFUSED, f"{path} cannot be read: {error.strerror}", _readable(path))
     if mode & 0o007:
         return Check(name, REFUSED, f"{path} is open to all ({mode:o})", f"chmod o-rwx {path}")
     return Check(name, OK, "kept from others")
+
+
+def _readable(path: str) -> str:
+    return f"put it there for the account that this runs as: ls -l {path}"
 
 
 def _strong(name: str, path: str) -> Check:
     try:
         password = Path(path).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError):
-        return Check(name, REFUSED, f"{path} cannot be read")
+        return Check(name, REFUSED, f"{path} cannot be read as text", _readable(path))
     if len(password) < SHORTEST_PASSWORD or len(set(password)) < SHORTEST_PASSWORD // 2:
         hint = f"{SHORTEST_PASSWORD} random characters, as from `openssl rand -base64 18`"
         return Check(name, REFUSED, "it can be guessed", hint)

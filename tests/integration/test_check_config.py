@@ -140,6 +140,20 @@ def test_nothing_is_there(keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "REFUSED  Redis: it does not answer" in answer.output
 
 
+def test_whatever_is_refused_says_what_to_do(keys: str, tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    (tmp_path / "binary").write_bytes(b"\xff" * 30)
+    for settings in (
+        Settings(),
+        Settings(redis_url="redis://127.0.0.1:1/0", secrets_dir=nowhere, secret_key_file=nowhere),
+        Settings(flower_password_file=nowhere, metrics_token_file=nowhere, secret_key_file=keys),
+        Settings(flower_password_file=str(tmp_path / "binary"), receipt_key_file=nowhere),
+    ):
+        refused = [one for one in check_config(settings) if one.result == "refused"]
+        assert refused
+        assert [one for one in refused if not one.hint] == []
+
+
 def test_database_that_answers_before_it_has_written(keys: str) -> None:
     with PostgresServer(settings={"synchronous_commit": "off"}) as server:
         database = made(server.fresh_database())

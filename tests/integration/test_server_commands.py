@@ -149,6 +149,25 @@ def test_tokens_are_made_and_revoked(
     assert "role viewer" in refused.err
 
 
+def test_a_revoked_token_is_printed_as_one_object(run: Run, fleet: Path) -> None:
+    run("tokens", "create", "ci", "--role", "viewer")
+    run("pull-tokens", "create", "cluster", "--repository", "team/**")
+    for kind, name in (("tokens", "ci"), ("pull-tokens", "cluster")):
+        told = run(kind, "revoke", name, "--json")
+        assert (told.code, told.json["name"]) == (0, name), told.err
+        assert told.json["revoked_at"]
+        assert "token" not in told.json
+
+
+def test_how_long_a_token_may_live_is_told_in_days(run: Run, fleet: Path) -> None:
+    for words in (
+        ("tokens", "create", "ci", "--role", "viewer"),
+        ("pull-tokens", "create", "ci", "--repository", "**"),
+    ):
+        told = run(*words, "--expires-in", "4000d")
+        assert (told.code, "must be between 1m and 3660d" in told.err) == (2, True), told.err
+
+
 def test_tokens_of_agents_are_of_one_region(run: Run, fleet: Path) -> None:
     said = run("tokens", "create", "lost", "--role", "agent")
     assert (said.code, "region: is missing" in said.err) == (2, True)

@@ -130,6 +130,21 @@ def tab(request: pytest.FixtureRequest, browser: Browser, up: Up) -> Iterator[Co
         yield made
 
 
+def test_regions_of_one_machine_say_whose_workers_do_their_work(
+    browser: Browser, up: Up, addresses: dict[str, str]
+) -> None:
+    assert addresses
+    found = {one["name"]: one for one in up.ask("GET", "/regions")["items"]}
+    assert found["local"]["workers"]["processes"] > 0
+    assert {one["served_by"] for one in found.values()} == {"local"}
+    with console_of(browser, up.url) as console:
+        console.sign_in(up.token)
+        for page, table in (("", "Regions with their workers"), ("regions", "Regions")):
+            console.page.goto(f"{console.url}#/{page}")
+            row = console.page.get_by_role("table", name=table, exact=True).get_by_role("row")
+            row.filter(has_text="eu").filter(has_text="of local").wait_for()
+
+
 def test_every_page_can_be_read_by_everybody(tab: Console, addresses: dict[str, str]) -> None:
     found = []
     for name, address in addresses.items():

@@ -170,6 +170,7 @@ def test_regions_in_use_are_listed_with_the_declared_ones(atlas: Api, services: 
         "created_at": None,
         "updated_at": None,
         "workers": {"processes": 0, "slots": 0},
+        "served_by": "moon",
         "queue": None,
     }
     assert atlas.get("/api/v1/regions/moon").get_json() == by_name["moon"]

@@ -3,7 +3,7 @@
 import { all, at, read } from "../api.js";
 import { bar, facts, h, number, pill, size, span, table, to, when } from "../dom.js";
 import { lastHour } from "./charts.js";
-import { progress } from "./parts.js";
+import { progress, workers } from "./parts.js";
 
 const MOST_BARS = 5;
 const done = (copies) => copies.copied + copies.unchanged + copies.skipped + copies.failed;
@@ -36,7 +36,7 @@ export async function overview(_parts, page) {
       h("h2", { id: "regions" }, "Regions"),
       table("Regions with their workers", [
         ["Region", (one) => one.name],
-        ["Workers", (one) => number(one.workers.processes), "figure"],
+        ["Workers", workers, "figure"],
         ["Slots", (one) => number(one.workers.slots), "figure"],
         ["Waiting", (one) => number(one.queue.waiting), "figure"],
         ["Oldest", (one) => span(one.queue.oldest_seconds), "figure"],

@@ -21,6 +21,12 @@ export function progress(copies) {
   ]);
 }
 
+// How many workers a region has; of one without any, whose work another's do (one machine), whose they are.
+export function workers(region) {
+  if (region.workers.processes) return number(region.workers.processes);
+  return region.served_by === region.name ? pill("none", region.queue.waiting ? "bad" : "") : "of " + region.served_by;
+}
+
 export function stateOf(execution) {
   return [pill(execution.state), execution.held_by?.length ? [" ", pill("paused")] : null];
 }

@@ -1,7 +1,8 @@
 // Regions and the links between them: who sends to whom, how much, at what price.
 
 import { all } from "../api.js";
-import { h, number, pill, size, span, table } from "../dom.js";
+import { h, number, size, span, table } from "../dom.js";
+import { workers } from "./parts.js";
 
 export async function regions(_parts, page) {
   const [found, links] = await Promise.all([all("regions", { signal: page.signal }), all("links", { signal: page.signal })]);
@@ -10,7 +11,7 @@ export async function regions(_parts, page) {
     table("Regions", [
       ["Region", (one) => one.name],
       ["Jurisdiction", (one) => one.effective.jurisdiction || "none"],
-      ["Workers", (one) => (one.workers.processes ? number(one.workers.processes) : pill("none", one.queue.waiting ? "bad" : "")), "figure"],
+      ["Workers", workers, "figure"],
       ["Slots", (one) => number(one.workers.slots), "figure"],
       ["Waiting", (one) => number(one.queue.waiting), "figure"],
       ["Oldest", (one) => span(one.queue.oldest_seconds), "figure"],
