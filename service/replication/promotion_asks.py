@@ -168,7 +168,10 @@ class PromotionAsker:
         return self._asked(pipeline, first, second, source, digest, actor, AUTO)
 
     def following(self, placed: Promotion) -> Asked | None:
-        """Return what a placed promotion goes on to by itself; None for nothing. Raises InvalidInput."""
+        """Return what a placed promotion goes on to by itself; None for nothing. Raises InvalidInput.
+
+        Who asked for the placed one has asked for this one, too, and may not approve it.
+        """
         if placed.trigger == ROLLBACK:
             return None
         try:
@@ -181,8 +184,9 @@ class PromotionAsker:
             return None
         if here.registry != placed.destination.registry:
             return None
-        actor = f"pipeline {pipeline.name}"
-        return self._asked(pipeline, here, there, placed.destination, placed.digest, actor, AUTO)
+        return self._asked(
+            pipeline, here, there, placed.destination, placed.digest, placed.asked_by, AUTO
+        )
 
     def _asked(
         self,

@@ -232,6 +232,23 @@ def test_what_is_pushed_goes_to_the_next_stage_by_itself_and_waits_at_its_gates(
     assert len(flow.services.promotions.list()) == 2
 
 
+def test_who_asks_for_a_stage_has_asked_for_what_goes_on_from_it_by_itself(world: World) -> None:
+    """Nobody gets round a second pair of eyes by asking for the stage before."""
+    flow = Flow(world)
+    three(flow, Gate(APPROVAL), auto=True)
+    digest = flow.push()
+    first = flow.ask(stage="test", by="anna")
+    flow.until(first, PromotionState.PLACED)
+    (second,) = flow.services.promotions.list(stage="prod")
+    assert (second.trigger, second.asked_by) == ("auto", "anna")
+    flow.step()
+
+    with pytest.raises(Conflict, match="may not approve"):
+        flow.services.promotions.approve(second.id, 0, "anna", digest)
+    flow.services.promotions.approve(second.id, 0, "ben", digest)
+    flow.until(second, PromotionState.PLACED)
+
+
 def test_what_a_pipeline_has_put_there_itself_does_not_go_round(world: World) -> None:
     """One registry has all stages, and tells of everything that is written to it, ours and others'."""
     flow = Flow(world)
