@@ -99,7 +99,7 @@ def test_a_run_that_was_killed_leaves_a_whole_layout_and_is_gone_on_with(tmp_pat
             east.url,
             f"oci:{tmp_path}/disk",
             destinations=SAME,
-            bandwidth="2MB/s",
+            bandwidth="1MB/s",
         )
         disk = tmp_path / "disk"
         with Running(["sync", "-f", str(rules)], tmp_path / "data", tmp_path) as running:
@@ -107,7 +107,7 @@ def test_a_run_that_was_killed_leaves_a_whole_layout_and_is_gone_on_with(tmp_pat
                 lambda: (disk / "blobs/sha256").is_dir() and len(blobs(disk)) >= 3, 30, "blobs"
             )
             os.kill(running.process.pid, signal.SIGKILL)
-            running.process.wait(10)
+            running.process.wait(60)
             wait_until(lambda: not running.pids("workers.main"), 20, "the end of the workers")
         there = set(blobs(disk))
         assert incomplete(disk) == []

@@ -60,6 +60,7 @@ def test_the_services_of_the_compose_file_replicate_in_two_regions(
             f"http://127.0.0.1:{fleet.flower_port}/api/tasks?limit=10000",
             auth=("admin", (fleet.volume / "flower_password").read_text().strip()),
             trust_env=False,
+            timeout=60,
         ).json()
         workers = {task["worker"].split("@")[0] for task in states.values() if task["worker"]}
         assert workers == {"copy.eu", "copy.us"}
@@ -98,8 +99,12 @@ def _start(fleet: ComposedFleet) -> None:
 
     def up() -> bool:
         try:
-            ready = httpx.get(f"http://127.0.0.1:{fleet.api_port}/readyz", trust_env=False)
-            flower = httpx.get(f"http://127.0.0.1:{fleet.flower_port}/healthcheck", trust_env=False)
+            ready = httpx.get(
+                f"http://127.0.0.1:{fleet.api_port}/readyz", trust_env=False, timeout=60
+            )
+            flower = httpx.get(
+                f"http://127.0.0.1:{fleet.flower_port}/healthcheck", trust_env=False, timeout=60
+            )
         except httpx.HTTPError:
             return False
         return ready.status_code == flower.status_code == 200

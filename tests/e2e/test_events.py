@@ -19,6 +19,7 @@ from service.model.events.parsing import PROVIDERS
 from service.model.events.signing import sign
 from tests.contract import claims
 from tests.support.images import CONFIG, LAYER, digest_at, push_image
+from tests.support.load import busy
 from tests.support.processes import wait_until
 from tests.support.servers import RealRegistry
 from tests.support.up import Up, running_up
@@ -339,8 +340,9 @@ def test_real_registry_tells_and_the_tag_is_committed_soon(up: Up, tmp_path: Pat
             wait_until(lambda tag=tag, raw=raw: _get(destination.url, tag) == raw, 15, tag)
             seconds.append(time.monotonic() - began)
     median = statistics.median(seconds[1:])  # the first one finds cold connections
+    jobs = busy()
     print(f"push event to committed tag: median {median:.3f} s of {sorted(seconds[1:])}")
-    assert median < 2.0, "the aim is 1 s on an idle machine; twice that fails"
+    assert median < 2.0 * jobs, f"the aim is 1 s on an idle machine; {jobs:.1f} jobs a core here"
 
 
 def _push_real(url: str, tag: str) -> bytes:
@@ -372,5 +374,7 @@ def _push_real(url: str, tag: str) -> bytes:
 
 def _get(url: str, tag: str) -> bytes:
     headers = {"Accept": OCI_IMAGE}
-    answer = httpx.get(f"{url}/v2/team/app/manifests/{tag}", headers=headers, trust_env=False)
+    answer = httpx.get(
+        f"{url}/v2/team/app/manifests/{tag}", headers=headers, trust_env=False, timeout=60
+    )
     return answer.content if answer.status_code == 200 else b""

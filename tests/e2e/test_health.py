@@ -19,7 +19,7 @@ from tests.support.up import Up, running_up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 PATIENCE_SECONDS = "12"
-CHECK_SECONDS = "6"  # and every second while it is not well
+CHECK_SECONDS = "3"  # and twice a second while it is not well
 
 
 def held(up: Up, execution: str) -> str:

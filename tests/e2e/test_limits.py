@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from api.samples.faults import FOREVER
 from api.samples.http_messages import Access, Request, Response
 from api.samples.registry import FaultRule, SampleRegistry
 from tests.support.images import push_image
+from tests.support.load import Stalls
 from tests.support.processes import wait_until
 from tests.support.up import Up, running_up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 MB = 1_000_000
+LIMIT = 40  # requests a second
 
 
 class Stage:
@@ -75,6 +78,8 @@ class Stage:
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     with running_up(tmp_path_factory.mktemp("limits"), "--workers", "2") as running:
+        home = "/regions/local"  # both workers, and the one for what is urgent
+        wait_until(lambda: running.ask("GET", home)["workers"]["processes"] == 3, 40, "the workers")
         yield running
 
 
@@ -83,6 +88,23 @@ def stage(up: Up) -> Iterator[Stage]:
     made = Stage(up)
     with made.east, made.west:
         yield made
+
+
+def over(
+    log: list[Access], stalls: Stalls, per_second: float, more: int
+) -> list[tuple[float, int]]:
+    """The seconds of a log with more requests than a limit lets through, a tenth over it, and so many more.
+
+    Requests that came while the registry, which is in this process, stood still are counted when it goes on.
+    """
+    moments = sorted(line.started for line in log)
+    found = []
+    for begin, moment in enumerate(moments):
+        count = bisect_left(moments, moment + 1.0) - begin
+        late = stalls.seconds(moment - 1.0, moment + 1.0)
+        if count > per_second * (1.1 + late) + more:
+            found.append((moment - moments[0], count))
+    return found
 
 
 def busiest_second(log: list[Access]) -> int:
@@ -107,14 +129,15 @@ def test_effect_limits_requests_per_second(stage: Stage) -> None:
     watcher = threading.Thread(target=look)
     watcher.start()
     try:
-        stage.run({"limits": {"requests_per_second": 40}})
+        with Stalls() as stalls:
+            stage.run({"limits": {"requests_per_second": LIMIT}})
     finally:
         watch.set()
         watcher.join()
 
     log = list(stage.east.log)
     assert len(log) > 150
-    assert busiest_second(log) <= 40 * 1.1 + 3
+    assert over(log, stalls, LIMIT, 3) == []
     assert busiest_second(list(stage.west.log)) > 0
     assert max(sharers) >= 2, "one worker alone proves nothing of a fleet"
 
@@ -124,7 +147,7 @@ def test_without_a_limit_the_same_run_asks_faster(stage: Stage) -> None:
 
     stage.run()
 
-    assert busiest_second(list(stage.east.log)) > 60
+    assert busiest_second(list(stage.east.log)) > LIMIT * 1.1 + 3
 
 
 def test_effect_limits_concurrency(stage: Stage) -> None:
@@ -183,7 +206,7 @@ def test_effect_bandwidth_between(stage: Stage) -> None:
         ]
     )
 
-    assert moved / _seconds_of_blobs(stage) > 5 * MB
+    assert moved / _seconds_of_blobs(stage) > 1 * MB, "ten times what the windows would let through"
 
 
 def test_too_much_is_heard_by_the_whole_fleet(stage: Stage) -> None:
@@ -222,7 +245,7 @@ def test_503_with_retry_after_is_heard_too(stage: Stage) -> None:
             path="/manifests/",
             nth=60,
             status=503,
-            headers={"Retry-After": "2"},
+            headers={"Retry-After": "3"},
             before=lambda _: struck.append(time.monotonic()),
         )
     )
@@ -230,8 +253,8 @@ def test_503_with_retry_after_is_heard_too(stage: Stage) -> None:
     stage.run()
 
     [at] = struck
-    told = 0.8  # until the other process has leased again
-    late = [line for line in list(stage.east.log) if at + told < line.started < at + 1.9]
+    told = 1.3  # until the other process has leased again, on a busy machine, too
+    late = [line for line in list(stage.east.log) if at + told < line.started < at + 2.9]
     assert [(line.method, line.path, line.started - at) for line in late] == []
 
 
@@ -240,13 +263,14 @@ def test_low_quota_slows_before_it_is_used_up(stage: Stage) -> None:
     low = {"RateLimit-Limit": "1000", "RateLimit-Remaining": "50", "RateLimit-Reset": "5"}
     stage.east.faults.add(FaultRule(times=FOREVER, headers={}, after=_with(low)))
 
-    stage.run()
+    with Stalls() as stalls:
+        stage.run()
 
-    log = sorted(line.started for line in stage.east.log)
-    later = [m for m in log if m > log[0] + 2]
-    print([round(m - log[0], 2) for m in log])
+    log = sorted(stage.east.log, key=lambda line: line.started)
+    later = [line for line in log if line.started > log[0].started + 2]
+    print([round(line.started - log[0].started, 2) for line in log])
     assert later, "it took its time"
-    assert max(sum(m <= x < m + 1 for x in later) for m in later) <= 10 * 1.1 + 4
+    assert over(later, stalls, 10, 4) == []
 
 
 def _with(headers: dict[str, str]) -> Any:

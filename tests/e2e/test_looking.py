@@ -17,6 +17,7 @@ from api.samples.registry import SampleRegistry
 from tests.e2e.conftest import Source
 from tests.e2e.test_main_job import assert_whole
 from tests.support.images import digest_at, push_image
+from tests.support.load import busy
 from tests.support.processes import wait_until
 from tests.support.servers import RealRegistry
 from tests.support.transship import clean_environment, transship, write_rules
@@ -154,7 +155,7 @@ def test_a_push_during_a_backfill_of_its_rule_overtakes_it_and_a_paused_registry
 ) -> None:
     with SampleRegistry() as east, SampleRegistry() as west:
         up.registry("busy-east", east.url)
-        up.registry("busy-west", west.url, limits={"bandwidth": "2MB/s"})
+        up.registry("busy-west", west.url, limits={"bandwidth": "1MB/s"})
         up.rule("busy", "busy-east", "busy-west", trigger={"event": True})
         secret = up.hook("busy-east")
         for number in range(60):
@@ -178,7 +179,10 @@ def test_a_push_during_a_backfill_of_its_rule_overtakes_it_and_a_paused_registry
         up.ask("POST", "/registries/busy-west/pause")
         paused = time.monotonic()
         wait_until(
-            lambda: _silence(west, paused) >= 2, 7, "two seconds of silence, after five at most"
+            lambda: _silence(west, paused) >= 2,
+            2 + 5 * busy(),
+            "two seconds of silence, after five at most",
+            bound=True,
         )
         assert up.ask("GET", f"/executions/{execution}")["state"] == "running"
         up.ask("PUT", "/registries/busy-west", {"url": west.url})

@@ -22,6 +22,8 @@ from tests.support.transship import Running, transship, write_rules
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 RUN_SECONDS = 240
+AMID = 0.9
+"""The share of its tags that a fleet has at most when it counts as struck in the midst: it goes on while we look."""
 BUSY_A_CORE = 5
 """From so many jobs a core on, registries answer as late as far ones do, and for these workers are started at once."""
 
@@ -103,7 +105,7 @@ def test_a_killed_sync_goes_on_when_it_is_called_again(
     words = ["sync", "-f", str(rules), "--json"]
     with Running(words, data, tmp_path) as running:
         _wait_for_share(source, destination, 0.3)
-        assert share_of(source, destination) < 0.7
+        assert share_of(source, destination) < AMID
         running.process.kill()
         wait_until(lambda: not running.pids("workers.main"), 10, "the orphaned workers' end")
 
@@ -134,7 +136,7 @@ def _struck_three_times(
             shares.append(share_of(source, destination))
         report = running.report(RUN_SECONDS)
 
-    assert all(0.3 <= share <= 0.7 for share in shares), shares
+    assert all(0.3 <= share <= AMID for share in shares), shares
     assert report["exit_code"] == 0, report["failures"][:3]
     assert report["state"] == "succeeded"
     assert_whole(source, destination)

@@ -207,6 +207,8 @@ def test_the_receiver_deploys_by_digest_what_is_signed_and_nothing_else(shop: Sh
 def _posted(url: str, body: bytes, header: str = "") -> int:
     headers = {"Transship-Signature": header} if header else {}
     try:
-        return httpx.post(url, content=body, headers=headers, trust_env=False).status_code
+        return httpx.post(
+            url, content=body, headers=headers, trust_env=False, timeout=60
+        ).status_code
     except httpx.TransportError:
         return 0
