@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +16,14 @@ from tests.support.world import World, some_bytes
 
 
 class _Freezes:
-    """A state whose first answer 'you hold it' comes just before others take the copy over."""
+    """A state whose first answer 'you hold it' behind `asked` comes just before others take the copy over.
 
-    def __init__(self, state: Any, meanwhile: Any) -> None:
+    Looks before that are those of a copy that is slow, whether it is to go on.
+    """
+
+    def __init__(self, state: Any, asked: threading.Event, meanwhile: Any) -> None:
         self._state = state
+        self._asked = asked
         self._meanwhile = meanwhile
 
     def __getattr__(self, name: str) -> Any:
@@ -26,6 +31,8 @@ class _Freezes:
 
     def holds(self, ref: CopyRef) -> bool:
         answer: bool = self._state.holds(ref)
+        if not self._asked.is_set():
+            return answer
         meanwhile, self._meanwhile = self._meanwhile, None
         if meanwhile is not None:
             meanwhile()
@@ -49,12 +56,15 @@ def test_an_older_tag_written_late_is_put_right(world: World) -> None:
         world.run_to_end(execution, heir)
         assert world.tag_at_west("team/app", "v1") == newer[0].digest
 
+    reread = threading.Event()  # the source's tag, which comes right before the last look
+    world.east.fault("/v2/team/app/manifests/v1", method="HEAD", after=lambda *_: reread.set())
     patient = replace(world.settings, dead_after_seconds=600)  # however long the others take
     engine = replace(
-        frozen.with_state(_Freezes(frozen.services.state, meanwhile)), settings=patient
+        frozen.with_state(_Freezes(frozen.services.state, reread, meanwhile)), settings=patient
     )
     use_cases.replicate(engine, [ref])
 
+    assert reread.is_set()
     assert newer[0].digest != older.digest
     assert world.tag_puts("team/app", "v1") == 3  # the heir's, the late one, and its undoing
     assert world.tag_at_west("team/app", "v1") == newer[0].digest
