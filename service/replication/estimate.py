@@ -168,6 +168,8 @@ class Estimator:
                 figures.saved += blob.size
                 there["saved"] += blob.size
                 figures.ask(registry, REQUESTS_A_MOUNTED_BLOB)
+                if brought is Brought.NEARBY:
+                    figures.ask(planned.sender, 1)  # whether it has it in that repository
             else:
                 figures.unique += blob.size
                 there["unique"] += blob.size
