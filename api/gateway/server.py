@@ -6,10 +6,13 @@ that must not become whole is cut.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
 import struct
+import sys
+import termios
 import threading
 import time
 from collections.abc import Callable
@@ -39,19 +42,23 @@ class Cut(Exception):
 class Exchange:
     """One request on one connection, and the way its answer goes out."""
 
-    def __init__(self, sock: socket.socket, request: Request) -> None:
+    def __init__(
+        self, sock: socket.socket, request: Request, patience_seconds: float = SEND_SECONDS
+    ) -> None:
+        """`patience_seconds`: so long nothing at all may be taken before the client counts as gone."""
         self.request = request
         self.keep = request.keep
         self.status = 0
         self.kind = "other"  # what is asked for, as it is counted
         self._sock = sock
         self._guard = RateGuard(_SLOW, "the client")
+        self._patience_seconds = patience_seconds
 
     def answer(self, answer: Answer) -> None:
-        """Send a whole answer; of HEAD, its head."""
+        """Send a whole answer; of HEAD, its head. Raises as `send` does."""
         self.status = answer.status
         body = b"" if self.request.method == "HEAD" else answer.body
-        self._sock.sendall(head_of(answer, len(answer.body), keep=self.keep) + body)
+        self.send(memoryview(head_of(answer, len(answer.body), keep=self.keep) + body))
 
     def begin(self, answer: Answer, length: int) -> None:
         """Send the head of an answer whose body comes by `send` or `send_file`."""
@@ -59,16 +66,20 @@ class Exchange:
         self._sock.sendall(head_of(answer, length, keep=self.keep))
 
     def send(self, piece: memoryview) -> None:
-        """Send some of the body. Raises OSError, and TooSlow, when the client does not take it."""
-        since = self._guard.now()
-        self._sock.sendall(piece)
-        self._guard.moved(len(piece), since)
+        """Send some bytes. Raises OSError, and TooSlow, when the client does not take it.
+
+        Not by `sendall`, whose time-out is for all of a piece: who takes a mebibyte in a minute is slow, not gone.
+        """
+        while piece:
+            try:
+                piece = piece[os.write(self._sock.fileno(), piece) :]
+            except BlockingIOError:
+                self._wait()
 
     def send_file(self, descriptor: int, first: int, length: int) -> None:
         """Send a part of a file without reading it."""
         end = first + length
         while first < end:
-            since = self._guard.now()
             try:
                 count = os.sendfile(
                     self._sock.fileno(), descriptor, first, min(end - first, 4 << 20)
@@ -78,14 +89,29 @@ class Exchange:
                 continue
             if not count:
                 raise Cut("the file is shorter than it was")
-            self._guard.moved(count, since)
             first += count
 
     def _wait(self) -> None:
+        """Wait until there is room for more.
+
+        There is none before a good part of what waits in the kernel (some mebibytes) has gone: where the client is slow, that
+        it takes something is seen by how much is left, and held to the minimum.
+        """
         poll = select.poll()
         poll.register(self._sock, select.POLLOUT)
-        if not poll.poll(SEND_SECONDS * 1000):
-            raise TimeoutError("the client takes nothing")
+        has_room, left = False, _unsent(self._sock)
+        while not has_room:
+            since = self._guard.now()
+            has_room = bool(poll.poll(self._patience_seconds * 1000))
+            before, left = left, _unsent(self._sock)
+            if not has_room and left >= before:
+                raise TimeoutError("the client takes nothing")
+            self._guard.moved(max(0, before - left), since)
+
+
+def _unsent(sock: socket.socket) -> int:
+    """Bytes that the kernel holds for the other side, which has not taken them yet."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 Handle = Callable[[Exchange], None]
