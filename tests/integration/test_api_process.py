@@ -14,6 +14,7 @@ from sqlalchemy import Connection, update
 from service.model.states import ExecutionState
 from service.store.tables import executions
 from tests.support.api_process import ROOT, ApiProcess
+from tests.support.load import busy
 from tests.support.processes import ManagedProcess, wait_until
 
 
@@ -91,7 +92,7 @@ def test_broken_requests_are_refused_and_the_server_lives_on(
     server: ApiProcess, head: bytes
 ) -> None:
     pid = server.process.pid
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
         raw.sendall(head)
         raw.shutdown(socket.SHUT_WR)
         answer = raw.recv(4096)
@@ -111,7 +112,7 @@ def test_signal_ends_it_soon_though_somebody_watches(server: ApiProcess) -> None
     )
     connection.getresponse().readline()
 
-    code = server.process.stop(timeout=8)
+    code = server.process.stop(timeout=8 * busy())
 
     connection.close()
     assert code == 0

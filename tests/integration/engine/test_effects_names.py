@@ -147,9 +147,9 @@ def test_entries_that_part_one_repository_by_type_do_not_collide(world: World) -
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(.*a){20}", "((a{100}){100}){100}"])
 def test_a_rule_with_an_evil_pattern_is_read_at_once(pattern: str) -> None:
     effect_rule({"repositories": {"regex": "warm"}})
-    begun = time.perf_counter()
+    begun = time.thread_time()
 
     with contextlib.suppress(InvalidFields):
         effect_rule({"repositories": ["a"], "tags": {"regex": pattern}})
 
-    assert time.perf_counter() - begun < 0.05
+    assert time.thread_time() - begun < 0.05

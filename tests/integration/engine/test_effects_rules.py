@@ -217,7 +217,7 @@ def test_effect_deadline(world: World) -> None:
     """An execution past its deadline moves nothing any more; one with time left does."""
     push(world, "app:v1")
     services, party = world.services, world.party()
-    rule = effect_rule(ALL, deadline="1s")
+    rule = effect_rule(ALL, deadline="3s")
     late = services.executions.create(rule, trigger="test").id
     assert services.planner.plan(late, services.boot)
     wait_until(lambda: services.executions.overdue() == [late], 5, "the deadline")

@@ -24,6 +24,7 @@ from service.store.keyring import write_new_key
 from service.store.tables_governance import webhook_deliveries, webhooks
 from service.store.webhooks import Delivery
 from tests.integration.engine.databases import on_both_databases
+from tests.support.load import busy
 from tests.support.processes import wait_until
 from tests.support.receiver import Receiver
 from tests.support.world import ROOT, World, a_rule, some_bytes
@@ -377,7 +378,7 @@ def test_receiver_that_hangs_keeps_neither_copies_nor_other_receivers_waiting(wo
             bad.let_go.set()
             bad.mode = "ok"
 
-    assert took < 8
+    assert took < 8 * busy()
     assert len(bad.received) <= 13 * 4
 
 
@@ -386,7 +387,7 @@ def test_slow_reply_ends_at_the_deadline() -> None:
         began = time.monotonic()
         with pytest.raises(NetworkError):
             post(receiver.url, {}, b"{}", private=True, seconds=0.5)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 * busy()
 
 
 @pytest.mark.parametrize(
@@ -529,6 +530,6 @@ def test_scheduler_process_sends_and_ends_in_order(world: World) -> None:
         run(world, good(world))
         with world.process("scheduler", "-m", "workers.main", "scheduler") as process:
             wait_until(lambda: all_ended(world), 20)
-            assert process.stop(timeout=20) == 0
+            assert process.stop(timeout=60) == 0
 
     assert receiver.types == ["transship.execution.succeeded"]

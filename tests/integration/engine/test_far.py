@@ -26,9 +26,10 @@ class Link:
 
     registry: SampleRegistry
     seconds: float = 1.5 * FAR_SECONDS
+    together: int = 1  # so many requests for blobs are waited for, that they be under way at once
     under_way: int = 0
     most: Counter[str] = field(default_factory=Counter)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Condition = field(default_factory=threading.Condition)
 
     def __post_init__(self) -> None:
         self.registry.fault(before=self._travel, after=self._arrive, times=1 << 30)
@@ -37,6 +38,9 @@ class Link:
         with self.lock:
             self.under_way += 1
             self.most[request.method] = max(self.most[request.method], self.under_way)
+            self.lock.notify_all()
+            if "/blobs/" in request.target and request.method in ("GET", "PUT"):
+                self.lock.wait_for(lambda: self.most[request.method] >= self.together, 10)
         time.sleep(self.seconds)
 
     def _arrive(self, _request: Request, _response: Response) -> None:
@@ -48,7 +52,8 @@ def test_the_blobs_of_an_image_cross_a_long_link_at_once(world: World) -> None:
     image = world.push("team/app", "v1", LAYERS)
     execution = world.plan("team/app")
     (ref,) = world.dispatch()
-    east, west = Link(world.east), Link(world.west)
+    half = -(-BLOBS // 2)
+    east, west = Link(world.east, together=half), Link(world.west, together=half)
 
     world.party().replicate(ref)
 
@@ -84,7 +89,7 @@ def test_the_copies_of_a_page_are_made_at_once(world: World) -> None:
     images = [world.push(f"team/app{n}", "v1", [some_bytes(f"own{n}", 2000)]) for n in range(6)]
     execution = world.plan("team/*")
     refs = world.dispatch()
-    west = Link(world.west)
+    west = Link(world.west, together=4)
     Link(world.east)
 
     tally = world.party().replicate(*refs)
@@ -101,7 +106,7 @@ def test_a_blob_that_fails_among_others_leaves_their_proofs_and_no_claim(world: 
     (ref,) = world.dispatch()
     refused = world.east.fault(f"blobs/{image.layers[4]}", method="GET", status=403)
     Link(world.east)
-    west = Link(world.west)
+    west = Link(world.west, together=2)
 
     world.party().replicate(ref)
 

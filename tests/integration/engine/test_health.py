@@ -595,10 +595,10 @@ def test_a_forgotten_registry_leaves_no_health(world: World) -> None:
 def test_looks_in_quick_succession_count_in_the_end(world: World) -> None:
     """Who asks often and who judges may have different periods: looks that never lie apart are looks all the same."""
     store = HealthStore(world.services.database)
-    store.note(Look("west", HEALTHY), apart_seconds=0.5)
+    store.note(Look("west", HEALTHY), apart_seconds=1.5)
 
     def holds() -> bool:
-        _, now = store.note(Look("west", UNHEALTHY, "it fails"), apart_seconds=0.5)
+        _, now = store.note(Look("west", UNHEALTHY, "it fails"), apart_seconds=1.5)
         assert now is not None
         return now.holds
 

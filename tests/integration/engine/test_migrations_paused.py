@@ -75,4 +75,6 @@ def _pause_amid(move: Move, registries: list[SampleRegistry], *, at_least: int) 
     wait_until(lambda: time.monotonic() > paused + HELD_TO_SECONDS, 10, "what is promised")
     count = asked()
     with pytest.raises(AssertionError, match="in vain"):
-        wait_until(lambda: asked() > count, WATCHED_SECONDS, "a request that must not be")
+        wait_until(
+            lambda: asked() > count, WATCHED_SECONDS, "a request that must not be", bound=True
+        )

@@ -109,7 +109,7 @@ def test_orphaned_workers_of_this_directory_are_ended_and_no_others(world: World
     with world.worker("orphan", **{ENGINE_VARIABLE: str(mine)}) as orphan, lookalike, bystander:
         assert end_leftovers(mine) == [orphan.pid]
 
-        assert orphan.wait(5) == -9
+        assert orphan.wait(60) == -9
         assert lookalike.alive
         assert bystander.alive
         assert end_leftovers(mine) == []

@@ -183,7 +183,7 @@ def test_a_tag_that_cannot_be_deleted_stays_and_is_told_of(stage: Stage) -> None
     new, other = stage.push("team/app", "v1"), stage.push("team/app", "v2")
     assert stage.create("new", "team/app:v1", "team/app:v2") is ReleaseState.STAGED
     wait = FaultRule("/v2/mirror/team/app/manifests/v1$", "PUT", status=403)
-    stage.world.west.faults.add(replace(wait, before=lambda _request: put_first.wait(5)))
+    stage.world.west.faults.add(replace(wait, before=lambda _request: put_first.wait(60)))
     put_first = Once(stage, "team/app:v2", other.digest)
 
     assert stage.act("new", FLIP) is ReleaseState.SET_BACK

@@ -14,6 +14,7 @@ from service.model.budget import LEASE_SECONDS, Lease, Quota, Standing, Wish
 from service.model.endpoint import Limits
 from service.store import budgets as budgets_module
 from service.store.budgets import RedisBudgets
+from tests.support.load import busy
 from tests.support.processes import wait_until
 from tests.support.servers import RedisServer
 
@@ -159,12 +160,13 @@ def test_limit_and_cut_the_lower_one_holds(client: redis.Redis) -> None:
 
 
 def test_retry_after_holds_for_every_process(client: redis.Redis) -> None:
+    began = time.monotonic()
     process(client, "host-1-a").throttled("east", 1.0, 30.0)
     process(client, "host-1-a").throttled("east", 1.0, 5.0)
 
     blocked = process(client, "host-2-b").lease("east", Limits(), BUSY).blocked_seconds
 
-    assert 29 < blocked <= 30
+    assert 29 - (time.monotonic() - began) < blocked <= 30
     assert process(client).lease("west", Limits(), BUSY).blocked_seconds == 0
 
 
@@ -183,10 +185,11 @@ def test_keys_end_by_themselves(client: redis.Redis) -> None:
     one.throttled("west", 1.0, 1.0)
     one.pace("south", 1.0, 1.0)
 
-    assert {int(client.ttl(key)) for key in client.keys("transship:limits:*")} <= {
-        budgets_module.KEEP_SECONDS,
-        budgets_module.KEEP_SECONDS - 1,
-    }
+    left = [int(client.ttl(key)) for key in client.keys("transship:limits:*")]
+    assert len(left) >= 3
+    assert all(
+        budgets_module.KEEP_SECONDS - 60 < one <= budgets_module.KEEP_SECONDS for one in left
+    )
 
 
 def test_redis_that_is_away_is_told() -> None:
@@ -219,7 +222,7 @@ def test_quota_is_told_as_it_was_heard_last_beside_the_leases(client: redis.Redi
     found = one.standing("east")
 
     assert found.quota == Quota(123456789)
-    assert 0 <= found.quota_seconds < 5
+    assert 0 <= found.quota_seconds < 5 * busy()
     assert (found.processes, found.requests_per_second, found.blocked_seconds) == (2, None, 0.0)
     assert one.lease("east", LIMITS, BUSY).requests_per_second == pytest.approx(50, abs=1)
 
@@ -227,9 +230,10 @@ def test_quota_is_told_as_it_was_heard_last_beside_the_leases(client: redis.Redi
 def test_a_registry_that_says_too_much_is_told_with_its_rate_and_its_rest(
     client: redis.Redis,
 ) -> None:
+    began = time.monotonic()
     process(client).throttled("east", 40.0, 30.0)
 
     found = process(client).standing("east")
 
     assert found.requests_per_second == pytest.approx(20.0)
-    assert 28 < found.blocked_seconds <= 30
+    assert 28 - (time.monotonic() - began) < found.blocked_seconds <= 30

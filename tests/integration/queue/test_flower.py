@@ -58,7 +58,7 @@ def anybody(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
         cwd=Path(__file__).parents[3],
     )
     url = f"http://{settings.flower_listen}"
-    with httpx.Client(base_url=url, trust_env=False, timeout=10) as client:
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
         process.start()
         process.wait_ready(lambda: answers(client))
         yield client

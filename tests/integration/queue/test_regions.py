@@ -17,7 +17,8 @@ from workers.signatures import QueuePublisher
 
 def worker(world: World, region: str) -> ManagedProcess:
     """A worker of a region, in an environment that names another one."""
-    return world.process(region, "-m", "workers.main", "worker", "--region", region)
+    patient = {"TRANSSHIP_DEAD_AFTER_SECONDS": "20"}  # or it hands back what nobody takes up
+    return world.process(region, "-m", "workers.main", "worker", "--region", region, **patient)
 
 
 def alive(world: World, region: str) -> bool:

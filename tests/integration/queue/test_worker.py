@@ -49,7 +49,7 @@ def test_a_worker_drains_and_says_farewell(world: World) -> None:
     redis_client = world.services.redis
     with world.worker() as worker:
         wait_until(lambda: "ready." in worker.output(), 20, "the consumer")
-        assert worker.stop(timeout=20) == 0
+        assert worker.stop(timeout=60) == 0
 
     assert world.services.dispatching.slots() == {}
     assert redis_client.keys("transship:alive:*") == []

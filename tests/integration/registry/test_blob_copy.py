@@ -502,9 +502,9 @@ def test_an_opening_that_fails_is_tried_again(
 def test_a_large_blob_is_given_time_to_settle(source: RegistryClient, east: SampleRegistry) -> None:
     data, descriptor = plant(source, 16 * MIB)  # a second more
     with SampleRegistry() as west:
-        limits = Timeouts(connect_seconds=5, read_seconds=0.5, head_seconds=0.5)
+        limits = Timeouts(connect_seconds=5, read_seconds=2, head_seconds=2)
         destination = client(west.url, name="west", timeouts=limits)
-        rule = west.fault("digest=", method="PUT", wire=WireFault(delay_seconds=0.8))
+        rule = west.fault("digest=", method="PUT", wire=WireFault(delay_seconds=2.5))
 
         copy(source, destination, descriptor)
 

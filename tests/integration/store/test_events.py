@@ -156,7 +156,7 @@ def test_first_hint_waits_for_others_and_a_storm_does_not_hold_it_back(
     database: Database, rule_store: RuleStore
 ) -> None:
     save(rule_store, rule())
-    store = EventStore(database, debounce_seconds=0.4)
+    store = EventStore(database, debounce_seconds=2.0)
     made = Made()
     store.accept("east", (), told(push(tag="v1")))
     assert store.consume(made) == 0
