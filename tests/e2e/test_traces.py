@@ -64,8 +64,8 @@ def test_trace_goes_from_the_call_to_each_request(collector: Collector, tmp_path
         before = len(lab.west.log)
         execution = lab.run("traced")
         assert lab.wait(execution)["state"] == "succeeded"
-        wait_until(lambda: any(span.name == "execution" for _, span in collector.spans), 20)
-        lab.processes["worker"].stop(30)  # sends what it has
+        wait_until(lambda: tell_of(collector) >= {"api", "scheduler"}, 20, "the ends of the trace")
+        lab.processes["worker"].stop(60)  # sends what it has
 
         sent = [one for one in lab.west.log[before:] if "/traced/" in one.path]
         trace = check(collector, execution)
@@ -84,6 +84,13 @@ def test_trace_goes_from_the_call_to_each_request(collector: Collector, tmp_path
     assert len(to_west) >= len(sent) > 10, "each request to the destination is a span"
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert all("copy" in one for one in lines if one["logger"] == "transship.replicate")
+
+
+def tell_of(collector: Collector) -> set[str]:
+    """The processes that have told of the execution's trace so far, each in its own time."""
+    spans = list(collector.spans)
+    roots = {span.trace_id for _, span in spans if span.name == "execution"}
+    return {process for process, span in spans if span.trace_id in roots}
 
 
 def check(collector: Collector, execution: str) -> list[tuple[str, Span]]:

@@ -32,7 +32,7 @@ def test_a_child_that_was_started_again_drains_at_the_end(tmp_path: Path) -> Non
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: log.read_text().count("up") == 2, 10, "the child started again")
     second = children.pids()["child"]
-    children.stop(10)
+    children.stop(60)
 
     assert second != first
     assert log.read_text().split() == ["up", "up", "drained"]
