@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from api.samples.registry import SampleRegistry
+from api.schemas.pipeline import load_pipeline
 from tests.support.content import push_image
 from tests.support.processes import wait_until
 from tests.support.promoting import SECRET
@@ -115,6 +116,15 @@ def test_every_recipe_is_yaml_and_says_something() -> None:
     deployment = yaml.safe_load(BLOCKS["kubernetes.yaml"])
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert {one["name"]: one.get("value") for one in container["env"]}["DEPLOY"] == DEPLOYS[0]
+
+
+def test_stage_with_secrets_of_its_own_is_one() -> None:
+    (block,) = re.findall(r"^```yaml\n(gates: .*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    stage = {"name": "live", "registry": "west", **yaml.safe_load(block)}
+    first = {"name": "dev", "registry": "east"}
+    pipeline, _ = load_pipeline({"name": "shop", "stages": [first, stage]})
+    assert [gate.secret for _, gate in pipeline.steps()] == ["gate-west", "deploy-west"]
+    assert not pipeline.needs_secret
 
 
 @pytest.mark.parametrize(
