@@ -17,6 +17,7 @@ from typing import Any
 from api.samples.http_messages import WireFault
 from tests.faults.lab import Lab, Scene
 from tests.oracle.history import Sampler
+from tests.support.load import busy
 from tests.support.processes import wait_until
 
 Strike = Callable[["Chaos"], None]
@@ -143,7 +144,10 @@ def run(lab: Lab, seed: int, *, strikes: int = 4) -> Scene:
         scene.push(f"app{number % 4}:v{number}", sizes, seed=f"{seed}-{dice.randint(0, 5)}")
     chaos = Chaos(lab, scene, dice)
     stop = threading.Event()
-    with Sampler(lab.destination.url, scene.expected, scene.pushes, repair_seconds=10) as sampler:
+    repaired = 10 * busy()
+    with Sampler(
+        lab.destination.url, scene.expected, scene.pushes, repair_seconds=repaired
+    ) as sampler:
         identity = scene.start()
         try:
             for _ in range(strikes):
