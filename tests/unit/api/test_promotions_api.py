@@ -78,7 +78,7 @@ def test_a_pipeline_is_written_read_and_replaced_and_its_secret_never_comes_out(
         (staged(gates=[{"webhook": "ftp://x"}]), "not an https:// URL"),
         (staged(gates=[{"signature": {"key": "x"}}]), "no public key"),
         (staged(gates=[{"signature": {"key_file": "/etc/passwd"}}]), "TRANSSHIP_SECRETS_DIR"),
-        (staged(gates=[{"approval": {}, "timeout": "0s"}]), "between 1 and"),
+        (staged(gates=[{"approval": {}, "timeout": "0s"}]), "between 1s and"),
         (staged(scan={}), "unknown key"),
         ({**staged(after={"webhook": HOOK}), "secret": "short"}, "fewer than 16"),
         ({**staged(), "secret_env": "PATH"}, "secret_env"),
