@@ -1,8 +1,9 @@
 """Budgets of the fleet in Redis: each process leases its part for a moment, in one script.
 
 The parts never add up to more than the budget: who asks gets its fair part by demand, or what the
-others have left. A registry that says "too much" halves a rate that grows back (AIMD). All of it
-may be lost at any time: the next leases make it anew.
+others have left; less than half of its fair part is none yet, since the others give theirs up within half a
+second, and who held to a rest of next to nothing would wait for minutes. A registry that says "too much" halves a
+rate that grows back (AIMD). All of it may be lost at any time: the next leases make it anew.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ local limit = cap(key, now)
 if limit and (rate < 0 or limit < rate) then rate = limit end
 local function part(budget, taken)
   if budget < 0 then return -1 end
-  return math.max(0, math.min(budget * fair, budget - taken))
+  local left = math.min(budget * fair, budget - taken)
+  if left < budget * fair / 2 then return 0 end
+  return left
 end
 local r, b = part(rate, others[1]), part(bytes, others[3])
 local c = -1

@@ -82,6 +82,21 @@ def test_parts_become_fair_by_demand(client: redis.Redis) -> None:
     assert (one.concurrency, two.concurrency) in {(8, 2), (7, 2), (7, 3)}
 
 
+def test_a_rest_of_next_to_nothing_is_none_yet(client: redis.Redis) -> None:
+    """A budget that has grown while another process held all of it: one in 800 s is no rate to go by."""
+    first, second = process(client, "host-1-a"), process(client, "host-2-b")
+    rest = 1 / 800
+    grown = Limits(requests_per_second=100.0 + rest, bandwidth=1_000_000 + 1)
+    first.lease("east", LIMITS, BUSY)
+
+    assert second.lease("east", grown, BUSY) == Lease(0.0, None, 0.0)
+
+    first.lease("east", grown, BUSY)
+    lease = second.lease("east", grown, BUSY)
+    assert lease.requests_per_second == pytest.approx(50.0, abs=0.01)
+    assert lease.bandwidth == pytest.approx(500_000, abs=1)
+
+
 def test_one_slot_goes_round(client: redis.Redis) -> None:
     limits = Limits(concurrency=1)
     processes = [process(client, f"host-{n}-x") for n in range(3)]
