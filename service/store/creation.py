@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import secrets
+import threading
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -225,6 +226,29 @@ def made_at(identity: str) -> float:
         return 0.0
 
 
+class _Ids:
+    """Ids that sort by time, and those of one process in the order in which it made them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = (0, 0)  # milliseconds, random part
+
+    def new(self, now: float) -> str:
+        """Return an id for a moment in seconds since 1970."""
+        moment, chance = int(now * 1000), secrets.randbits(47)
+        with self._lock:
+            if moment == self._last[0]:
+                chance = self._last[1] + 1 + secrets.randbits(32)
+            self._last = (moment, chance)
+        return f"{moment:012x}{chance:012x}"
+
+
+_ids = _Ids()
+
+
 def new_id() -> str:
-    """Return an id that sorts by time: 12 hex digits of milliseconds, 12 random ones."""
-    return f"{int(time.time() * 1000):012x}{os.urandom(6).hex()}"
+    """Return an id that sorts by time: 12 hex digits of milliseconds, 12 random ones.
+
+    What one process makes within a millisecond sorts in the order in which it was made.
+    """
+    return _ids.new(time.time())

@@ -29,6 +29,9 @@ from tests.support.servers import RedisServer
 
 ROOT = Path(__file__).parents[2]
 
+PATIENT_SECONDS = 20.0
+"""Nobody counts as dead because a busy machine stood still for a while: who is to be dead here dies by `Party.die`."""
+
 
 @dataclass
 class RecordingPublisher:
@@ -139,7 +142,6 @@ class World:
         west: SampleRegistry,
         redis: RedisServer,
         database_url: str = "",
-        **settings: Any,
     ) -> None:
         self.folder = folder
         self.east = east
@@ -150,7 +152,9 @@ class World:
             TEST_TIMERS,
             database_url=database_url or f"sqlite:///{folder}/transship.db",
             redis_url=redis.url,
-            **{"retry_seconds": 0.01, "worker_slots": 4, **settings},
+            retry_seconds=0.01,
+            worker_slots=4,
+            dead_after_seconds=PATIENT_SECONDS,
         )
         self.services = self.open(self.settings)
         create_or_upgrade(self.services.database)
@@ -268,7 +272,7 @@ class World:
 
         It would hand back what it has, and most tests have nobody to take it up.
         """
-        variables = {"TRANSSHIP_DEAD_AFTER_SECONDS": "20", **variables}
+        variables = {"TRANSSHIP_DEAD_AFTER_SECONDS": str(PATIENT_SECONDS), **variables}
         with self.process(name, "-m", "workers.main", "worker", **variables) as process:
             process.wait_ready(lambda: self.services.dispatching.slots().get("local", 0) > 0)
             yield process
@@ -284,10 +288,10 @@ class World:
 
 
 @contextmanager
-def open_world(folder: Path, database_url: str = "", **settings: Any) -> Iterator[World]:
-    """A world of its own, on SQLite unless a database is named; `settings` are other than the tests' usual."""
+def open_world(folder: Path, database_url: str = "") -> Iterator[World]:
+    """A world of its own, on SQLite unless a database is named."""
     with SampleRegistry() as east, SampleRegistry() as west, RedisServer() as redis:
-        world = World(folder, east, west, redis, database_url, **settings)
+        world = World(folder, east, west, redis, database_url)
         try:
             yield world
         finally:

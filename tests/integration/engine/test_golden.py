@@ -126,13 +126,9 @@ def test_rows_of_every_revision_are_kept(revision: str, place: str, tmp_path: Pa
 
 @pytest.mark.parametrize("revision", LEFT)
 def test_what_a_release_left_is_carried_on(revision: str, place: str, tmp_path: Path) -> None:
-    """Its messages by a worker of today, with nobody to send them again; then all that it left.
-
-    A worker that stands still for half of the time that it may be silent hands its copy back, and there is
-    nobody yet to take it up: with the tests' two seconds, a slow answer of SQL's is enough.
-    """
+    """Its messages by a worker of today, with nobody to send them again; then all that it left."""
     laid_out(revision, place, tmp_path)
-    with open_world(tmp_path, place, dead_after_seconds=20.0) as world:
+    with open_world(tmp_path, place) as world:
         golden.push_images(world)
         golden.put_what_was_placed(world)
         redis = world.services.redis

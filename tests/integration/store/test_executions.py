@@ -7,12 +7,22 @@ import pytest
 from service.errors import Conflict, NotFoundInStore
 from service.model.states import BlobState, CopyState, ExecutionState
 from service.model.work import BlobPlaced, CopyEnded, Counters, PartEnded
+from service.store.creation import new_id
 from service.store.database import Database
 from service.store.dispatching import DispatchStore
 from service.store.executions import ExecutionStore, Totals
 from service.store.tables import executions as executions_table
 from tests.integration.store.builders import BOOT, Plot, a_digest, a_rule, in_threads, selected
 from tests.integration.store.conftest import OpenDatabase
+
+
+def test_ids_of_one_moment_sort_as_they_were_made() -> None:
+    ids = [new_id() for _ in range(5000)]
+
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 5000
+    assert {len(one) for one in ids} == {24}
+    assert len({one[:12] for one in ids}) < 5000, "no two of one millisecond"
 
 
 def test_the_rule_is_kept_as_it_stood(executions: ExecutionStore) -> None:
