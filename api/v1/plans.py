@@ -15,9 +15,9 @@ from api.schemas.answers import ExecutionDetailSchema, NoBodySchema
 from api.schemas.common import load
 from api.schemas.plans import PlanInputSchema, PlanPageSchema, PlanSchema
 from api.schemas.rule import load_rule
-from api.v1.rules import check, in_own_project, refuse_fenced
+from api.v1.rules import check, refuse_fenced
 from api.v1.secret_files import read_key
-from api.v1.shared import actor, announce, answer, find_execution, find_rule, named
+from api.v1.shared import actor, announce, answer, find_execution, find_rule, in_own_project, named
 from service.errors import Conflict, NotFoundInStore
 from service.model.rule import SyncRule
 from service.replication.findings import plan_report
@@ -70,7 +70,9 @@ def create_plan() -> Response:
     if document is None:
         rule = find_rule(wanted["rule"]).rule
     else:
-        rule = load_rule(in_own_project(named(document, wanted["rule"])), read_key=read_key)
+        rule = load_rule(
+            in_own_project(named(document, wanted["rule"]), "rules"), read_key=read_key
+        )
         check(rule)
         refuse_fenced(rule)
     identity = services().saved_plans.create(rule, trigger="api")

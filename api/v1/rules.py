@@ -23,13 +23,13 @@ from api.schemas.run import RunInputSchema, taken_apart
 from api.v1.secret_files import read_key
 from api.v1.shared import (
     NAME,
-    actor,
     all_rules,
     announce,
     answer,
     borders,
     endpoints,
     find_rule,
+    in_own_project,
     is_own,
     keep,
     named,
@@ -102,7 +102,7 @@ def show_lag(name: str) -> Response:
 def put_rule(name: str) -> Response:
     """Save a rule whose registries are there, and whose project may do what it names."""
     owner = set_parameter()
-    document = in_own_project(named(read_json(), name))
+    document = in_own_project(named(read_json(), name), "rules")
     rule = load_rule(document, read_key=read_key)
     current = _find(name)
     expected = expected_version(current.version if current else None)
@@ -211,19 +211,6 @@ def refuse_fenced(rule: SyncRule) -> None:
             f"{rule.source} was the primary of rule {rule.name}, and another one has taken over",
             hint="write the source that the rule has now, or promote this one again",
         )
-
-
-def in_own_project(document: Any) -> Any:
-    """Put the rule of a project's token into that project; it can name no other."""
-    scope = actor().project
-    if scope is None or not isinstance(document, dict):
-        return document
-    if document.get("project", scope) != scope:
-        problem = FieldProblem(
-            "project", f"this token writes rules of {scope} only", "leave it out"
-        )
-        raise InvalidFields((problem,))
-    return {**document, "project": scope}
 
 
 def _find(name: str) -> StoredRule | None:
